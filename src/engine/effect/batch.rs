@@ -64,12 +64,18 @@ impl Batch {
         referred.chain([(&self.bytes[last..], None)])
     }
 
-    /// CRC32C of all bytes; uses the known checksums of contents.
-    pub fn crc(&self) -> u32 {
-        self.parts().fold(0, |crc, (part, known)| match known {
-            Some(known) => crc32c::crc32c_combine(crc, known, part.len()),
-            None => crc32c::crc32c_append(crc, part),
-        })
+    /// CRC32C of the bytes from `start` on; uses the known checksums of contents.
+    pub fn crc(&self, start: usize) -> u32 {
+        let (mut crc, mut offset) = (0, 0);
+        for (part, known) in self.parts() {
+            let before = start.saturating_sub(offset).min(part.len());
+            crc = match known {
+                Some(known) if before == 0 => crc32c::crc32c_combine(crc, known, part.len()),
+                _ => crc32c::crc32c_append(crc, &part[before..]),
+            };
+            offset += part.len();
+        }
+        crc
     }
 
     /// Appends some of the bytes to `out`.
@@ -161,7 +167,9 @@ mod tests {
         assert!(referring.as_slice().is_none() && referring.bytes.len() < 80_000, "it refers");
         assert_eq!(copying.as_slice(), Some(&bytes[..]));
         assert_eq!(referring.len(), bytes.len());
-        assert_eq!(referring.crc(), crc32c::crc32c(&bytes));
+        for start in [0, 1, 70_000, 170_000, bytes.len() - 1, bytes.len()] {
+            assert_eq!(referring.crc(start), crc32c::crc32c(&bytes[start..]), "from {start}");
+        }
         for size in [1 << 20, 65_537, 1000] {
             let mut copied = Vec::new();
             for start in (0..bytes.len()).step_by(size) {

@@ -4,10 +4,7 @@ use crate::effect::Batch;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The closed batches of a run and the open one, in one buffer.
-///
-/// A batch that refers to contents must be alone: the caller submits the run before such a batch is opened,
-/// and again when it is closed.
+/// The closed batches of a run and the open one, in one buffer. Each of them may refer to contents.
 #[derive(Debug, Default)]
 pub struct Batches {
     bytes: Batch,
@@ -35,9 +32,6 @@ impl Batches {
     }
 
     /// Closes the open batch. Returns false if it is empty; it stays open then.
-    ///
-    /// # Panics
-    /// If it refers to contents and is not alone.
     #[inline]
     pub fn close(&mut self) -> bool {
         let (start, end) = (self.closed_bytes(), self.bytes.len());
@@ -47,10 +41,7 @@ impl Batches {
         assert!(start < end, "batches follow each other");
         let crc = match self.bytes.as_slice() {
             Some(bytes) => crc32c::crc32c(&bytes[start..]),
-            None => {
-                assert!(self.closed.is_empty(), "a batch that refers to contents is alone");
-                self.bytes.crc()
-            }
+            None => self.bytes.crc(start),
         };
         self.closed.push(Closed { end, crc });
         true

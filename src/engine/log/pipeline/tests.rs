@@ -10,6 +10,7 @@ use crate::log::replay::Replay;
 use crate::log::testing::{Schedule, TestLog};
 use crate::log::tests::{Fresh, on_each_backend};
 use crate::log::{Idx, LogEnd, LogEntry, Wait, WriteError};
+use crate::types::{Content, Contents};
 
 on_each_backend!(
     batches_come_back_over_restarts,
@@ -448,18 +449,22 @@ fn a_refused_claim_is_the_error_of_a_start_unless_the_log_may_be_unavailable() {
 }
 
 #[test]
-fn batches_of_a_run_are_submitted_together_whatever_their_sizes() {
+fn batches_of_a_run_are_submitted_together_whatever_their_sizes_and_contents() {
     let log = MemoryLog::new(LogId([1; 16]));
     let pipeline = Pipeline::start(Arc::new(log.clone()), &Recovered::default(), manual()).expect("claims");
     let (mut batches, mut expected) = (super::Batches::default(), Vec::new());
-    for sizes in [&[10, 20, 30][..], &[10, 3_000_000, 7], &[3_000_000], &[5]] {
+    let runs =
+        [&[10, 20, 30][..], &[10, 3_000_000, 7], &[3_000_000], &[5], &[100_000], &[10, 70_000, 7, 80_000]];
+    for (sizes, refers) in runs.into_iter().flat_map(|sizes| [(sizes, false), (sizes, true)]) {
         let all = sizes.iter().sum::<usize>() + 100 * sizes.len();
         let mut credit = pipeline.admit_run(sizes.len(), all, Purpose::Any).expect("the memory log has room");
         for &size in sizes {
-            let value = vec![size as u8; size];
+            let content = Content::new(vec![size as u8; size]);
+            let value = content.bytes().clone();
+            let contents = refers.then(|| Contents::new(vec![content]));
             let effect = Effect::StringSet { key: b"key", value: &value, expires_at_ms: 0 };
             assert!(!batches.close(), "nothing is open");
-            batches.open().push(0, &effect, None);
+            batches.open().push(0, &effect, contents.as_ref());
             assert!(batches.close());
             let mut bytes = Vec::new();
             effect.encode(0, &mut bytes);
