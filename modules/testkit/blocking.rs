@@ -2,7 +2,7 @@
 //! with a stream.
 
 use engramdb_engine::command::{
-    Args, Awaited, Command, CommandError, Park, Reply, Stage, blocking, blocking_read, integer,
+    Args, Awaited, BlockingStage, Command, CommandError, Park, Reply, blocking, blocking_read, integer,
 };
 use engramdb_engine::effect::{Cause, Effect, List};
 use engramdb_engine::store::tx::Tx;
@@ -37,11 +37,11 @@ fn keys_and_time<'a>(args: Args<'a>) -> (&'a [&'a [u8]], &'a [u8]) {
     (keys, time)
 }
 
-fn wait_for(keys: &[&[u8]], milliseconds: &[u8]) -> Result<Stage, CommandError> {
+fn wait_for(keys: &[&[u8]], milliseconds: &[u8]) -> Result<BlockingStage, CommandError> {
     let milliseconds = u64::try_from(integer(milliseconds)?).map_err(|_| CommandError::NOT_INTEGER)?;
     let at_most = (milliseconds > 0).then_some(Duration::from_millis(milliseconds));
     let keys = keys.iter().map(|key| key.to_vec()).collect();
-    Ok(Stage::Park(Box::new(Park::new(keys, &HAS_FIELDS, at_most, |reply| reply.null_array()))))
+    Ok(BlockingStage::Park(Box::new(Park::new(keys, &HAS_FIELDS, at_most, |reply| reply.null_array()))))
 }
 
 fn show(reply: &mut dyn Reply, key: &[u8], name: &[u8]) {
@@ -50,17 +50,17 @@ fn show(reply: &mut dyn Reply, key: &[u8], name: &[u8]) {
     reply.bulk(name);
 }
 
-fn peek(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+fn peek(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let (keys, milliseconds) = keys_and_time(args);
     let Some((key, name)) = first(view, keys)? else { return wait_for(keys, milliseconds) };
     show(reply, key, &name);
-    Ok(Stage::Done)
+    Ok(BlockingStage::Done)
 }
 
-fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let (keys, milliseconds) = keys_and_time(args);
     let Some((key, name)) = tx.read(|view| first(view, keys))? else { return wait_for(keys, milliseconds) };
     tx.apply(Effect::HashDelete { key, fields: List::Arguments(&[&name]), cause: Cause::Command });
     show(reply, key, &name);
-    Ok(Stage::Done)
+    Ok(BlockingStage::Done)
 }

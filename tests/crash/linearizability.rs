@@ -10,7 +10,7 @@
 //! history. A violation therefore prints the key's history.
 
 use engramdb_engine::command::{
-    Args, Awaited, Command, CommandError, CommandTable, Handler, Park, Reply, Stage, blocking,
+    Args, Awaited, BlockingStage, Command, CommandError, CommandTable, Handler, Park, Reply, Stage, blocking,
 };
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
@@ -78,17 +78,17 @@ static TAKE: &[Command] = &[blocking("TAKE", "key", take)];
 static IS_STRING: Awaited =
     Awaited { name: "string", holds: |view, key| matches!(view.string(key), Ok(Some(_))) };
 
-fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let key = args.word(1);
     let value = tx
         .read(|view| Ok::<_, CommandError>(view.string(key)?.map(|string| string.to_bytes().into_owned())))?;
     let Some(value) = value else {
         let park = Park::new(vec![key.to_vec()], &IS_STRING, None, |reply| reply.null());
-        return Ok(Stage::Park(Box::new(park)));
+        return Ok(BlockingStage::Park(Box::new(park)));
     };
     tx.apply(Effect::Delete { key, cause: Cause::Command });
     reply.bulk(&value);
-    Ok(Stage::Done)
+    Ok(BlockingStage::Done)
 }
 
 /// A parked client, which gets its reply over a channel.

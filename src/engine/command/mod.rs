@@ -118,7 +118,8 @@ pub mod acl {
 pub type Outcome = Result<(), CommandError>;
 pub type ReadHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Outcome;
 pub type WriteHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Outcome;
-pub type BlockingHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage, CommandError>;
+pub type BlockingHandler = fn(&mut Tx<'_>, Args<'_>, &mut dyn Reply) -> Result<BlockingStage, CommandError>;
+pub type BlockingReadHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Result<BlockingStage, CommandError>;
 pub type StagedHandler = fn(&View<'_>, Args<'_>, &mut dyn Reply) -> Result<Stage, CommandError>;
 
 /// A handler that the shell runs for a command of a session. It is opaque to the engine, which has no
@@ -186,6 +187,24 @@ pub enum Stage {
     NeedsRoom(usize),
 }
 
+/// The result of a blocking command. It is no [`Stage`], because a client that waited is served under the
+/// keyspace's lock: there is no later stage.
+pub enum BlockingStage {
+    /// The reply is written.
+    Done,
+    /// No effect and no reply: the client must wait for keys.
+    Park(Box<Park>),
+}
+
+impl From<BlockingStage> for Stage {
+    fn from(stage: BlockingStage) -> Stage {
+        match stage {
+            BlockingStage::Done => Stage::Done,
+            BlockingStage::Park(park) => Stage::Park(park),
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 pub enum Handler {
     Read(ReadHandler),
@@ -193,11 +212,12 @@ pub enum Handler {
     Staged(StagedHandler),
     /// Reads; returns a job if there is much to read. It never waits, so it can run in a batch of commands.
     Sliced(StagedHandler),
-    /// Writes, or comes back with [`Stage::Park`]: then it is run again when one of the keys has changed.
+    /// Writes, or comes back with [`BlockingStage::Park`]: then it is run again when one of the keys has
+    /// changed.
     Blocking(BlockingHandler),
     /// The same for a command that only reads (as XREAD does): it needs no room in the log, and waits on a
     /// server that refuses writes.
-    BlockingRead(StagedHandler),
+    BlockingRead(BlockingReadHandler),
     /// Run by the shell.
     Session(SessionHandler),
     /// It only has subcommands.
@@ -256,7 +276,7 @@ pub const fn blocking(name: &'static str, usage: &'static str, handler: Blocking
 }
 
 /// The same for a command that only reads.
-pub const fn blocking_read(name: &'static str, usage: &'static str, handler: StagedHandler) -> Command {
+pub const fn blocking_read(name: &'static str, usage: &'static str, handler: BlockingReadHandler) -> Command {
     command(name, usage, Handler::BlockingRead(handler)).flags(flag::BLOCKING)
 }
 

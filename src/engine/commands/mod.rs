@@ -8,8 +8,9 @@
 //!    (the words after the name, from which arity and keys derive) and handler; then group, flags, ACL
 //!    categories and docs. `keys` finds the keys if the usage does not determine them. `room` computes what a
 //!    write may log beyond its words.
-//! 3. A command that waits for keys returns `Stage::Park` before any effect or reply, and has `blocking` for
-//!    its row, which sets the flag. Inside EXEC it does not wait: the reply of a timeout is given at once.
+//! 3. A command that waits for keys returns `BlockingStage::Park` before any effect or reply, and has
+//!    `blocking` for its row, or `blocking_read` if it only reads; both set the flag. Inside EXEC it does not
+//!    wait: the reply of a timeout is given at once.
 //! 4. What a script must not call has `flag::NO_SCRIPT`. Nothing runs scripts yet; COMMAND INFO lists it.
 //!
 //! A new family is a file with `COMMANDS`, and a line in [`FAMILIES`].

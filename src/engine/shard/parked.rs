@@ -24,7 +24,8 @@
 //! - A command that only reads takes nothing: it needs no room in the log, and the clients behind it in the
 //!   queue are served too. A follower serves it after it has applied a batch that changes its key.
 //! - Nothing is applied for a client without room in the log. If there is no room, its key stays in the
-//!   store's list of fed keys, and the next batch tries again ([`crate::Engine::serve_parked`]).
+//!   store's list of fed keys, and the next batch tries again ([`crate::Engine::serve_parked`]). Clients
+//!   behind it whose commands write do not overtake it.
 //! - The keys of all queues are the store's awaited keys ([`AwaitedKeys`]).
 //!
 //! Lock order: the keyspace, then this mutex, then that of the awaited keys. No handler and no [`Waiter`] is
@@ -101,6 +102,8 @@ struct ParkedClient {
 struct Queue {
     condition: &'static Awaited,
     tickets: BTreeSet<u64>,
+    /// Those of the tickets whose commands only read.
+    readers: BTreeSet<u64>,
 }
 
 struct ParkedState {
@@ -108,6 +111,8 @@ struct ParkedState {
     awaited: Arc<AwaitedKeys>,
     last_ticket: u64,
     clients: BTreeMap<u64, ParkedClient>,
+    /// The number of clients whose commands only read.
+    readers: usize,
     /// Queues by database and key; never empty.
     queues: HashMap<u32, HashMap<Vec<u8>, Vec<Queue>>>,
 }
@@ -157,8 +162,13 @@ impl Answer {
 impl ParkedClients {
     /// An empty registry. The store adds changed keys among `awaited` to its list of fed keys.
     pub(crate) fn new(awaited: Arc<AwaitedKeys>) -> ParkedClients {
-        let state =
-            ParkedState { awaited, last_ticket: 0, clients: BTreeMap::new(), queues: HashMap::default() };
+        let state = ParkedState {
+            awaited,
+            last_ticket: 0,
+            clients: BTreeMap::new(),
+            readers: 0,
+            queues: HashMap::default(),
+        };
         ParkedClients {
             count: AtomicUsize::new(0),
             is_unserved: AtomicBool::new(false),
@@ -216,22 +226,35 @@ impl ParkedClients {
         queues.map_or(Vec::new(), |queues| queues.iter().map(|queue| queue.condition).collect())
     }
 
-    /// The first client after `ticket` that waits for this condition at the key. It stays in its queues;
-    /// [`ParkedClients::served`] or [`ParkedClients::still_waits`] must follow.
+    /// The first client after `ticket` that waits for this condition at the key; of those whose commands only
+    /// read, if only these are asked for. It stays in its queues; [`ParkedClients::served`] or
+    /// [`ParkedClients::still_waits`] must follow.
     pub(crate) fn next(
         &self,
-        (database, key): (u32, &[u8]),
+        key: (u32, &[u8]),
         condition: &Awaited,
         ticket: u64,
+        only_readers: bool,
     ) -> Option<Attempt> {
         let mut state = self.state.lock();
-        let queues = state.queues.get(&database)?.get(key)?;
-        let queue = queues.iter().find(|queue| queue.condition.name == condition.name)?;
-        let ticket = *queue.tickets.range(ticket + 1..).next()?;
+        let queue = state.queue(key, condition)?;
+        let tickets = if only_readers { &queue.readers } else { &queue.tickets };
+        let ticket = *tickets.range(ticket + 1..).next()?;
         let client = state.clients.get_mut(&ticket).expect("a queued ticket has a client");
         let waiter = client.waiter.take().expect("one attempt at a time, under the write lock");
         let (database, command, words) = (client.database, client.command, client.words.clone());
         Some(Attempt { ticket, database, command, words, waiter })
+    }
+
+    /// True if clients wait whose commands only read.
+    pub(crate) fn has_readers(&self) -> bool {
+        self.state.lock().readers > 0
+    }
+
+    /// True if a client whose command writes waits for this condition at the key.
+    pub(crate) fn has_writers(&self, key: (u32, &[u8]), condition: &Awaited) -> bool {
+        let state = self.state.lock();
+        state.queue(key, condition).is_some_and(|queue| queue.tickets.len() > queue.readers.len())
     }
 
     /// Removes a client that has its reply.
@@ -304,16 +327,28 @@ impl ParkedClients {
 }
 
 impl ParkedState {
+    fn queue(&self, (database, key): (u32, &[u8]), condition: &Awaited) -> Option<&Queue> {
+        let queues = self.queues.get(&database)?.get(key)?;
+        queues.iter().find(|queue| queue.condition.name == condition.name)
+    }
+
     fn enter(&mut self, number: u64, client: &ParkedClient) {
+        self.readers += usize::from(!client.command.is_write());
         let keys = self.queues.entry(client.database).or_default();
         for key in &client.keys {
             let queues = keys.entry(key.clone()).or_insert_with(|| {
                 self.awaited.enter(client.database, key);
                 Vec::new()
             });
-            match queues.iter_mut().find(|queue| queue.condition.name == client.condition.name) {
-                Some(queue) => _ = queue.tickets.insert(number),
-                None => queues.push(Queue { condition: client.condition, tickets: BTreeSet::from([number]) }),
+            let place = queues.iter().position(|queue| queue.condition.name == client.condition.name);
+            let place = place.unwrap_or_else(|| {
+                let condition = client.condition;
+                queues.push(Queue { condition, tickets: BTreeSet::new(), readers: BTreeSet::new() });
+                queues.len() - 1
+            });
+            queues[place].tickets.insert(number);
+            if !client.command.is_write() {
+                queues[place].readers.insert(number);
             }
         }
     }
@@ -321,11 +356,15 @@ impl ParkedState {
     /// Removes a client from the registry and from all of its queues.
     fn remove(&mut self, ticket: u64) -> Option<ParkedClient> {
         let client = self.clients.remove(&ticket)?;
+        self.readers -= usize::from(!client.command.is_write());
         let keys = self.queues.get_mut(&client.database).expect("the client was queued");
         for key in &client.keys {
             // A key that is named twice has one entry.
             let Some(queues) = keys.get_mut(key) else { continue };
-            queues.iter_mut().for_each(|queue| _ = queue.tickets.remove(&ticket));
+            for queue in &mut *queues {
+                queue.tickets.remove(&ticket);
+                queue.readers.remove(&ticket);
+            }
             queues.retain(|queue| !queue.tickets.is_empty());
             if queues.is_empty() {
                 keys.remove(key);

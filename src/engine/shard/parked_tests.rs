@@ -1,11 +1,12 @@
 //! Parked clients against an engine without sockets: who is served, in which order, by which batch, and what
 //! is left.
 //!
-//! TAKE key+ waits for a hash and takes its first field, as BLPOP does with a list. SHIFT from to moves a
-//! field, as BLMOVE does; DRAIN from to moves all of them. They are commands of these tests only.
+//! TAKE key+ waits for a hash and takes its first field, as BLPOP does with a list. PEEK key+ only shows the
+//! field, as XREAD does. SHIFT from to moves a field, as BLMOVE does; DRAIN from to moves all of them. They
+//! are commands of these tests only.
 
 use super::*;
-use crate::command::{CommandTable, Stage, blocking};
+use crate::command::{BlockingStage, CommandTable, Stage, blocking, blocking_read};
 use crate::commands;
 use crate::effect::{Cause, Effect, List};
 use crate::env::Env;
@@ -19,7 +20,7 @@ use crate::shard::engine::{Engine, batch_bytes_max};
 use crate::shard::run::{Transaction, WriteRun};
 use crate::store::tx::Tx;
 use crate::store::view::View;
-use crate::types::Field;
+use crate::types::{Content, Contents, Field};
 use std::sync::atomic::AtomicU64;
 
 static HAS_FIELDS: Awaited =
@@ -35,34 +36,45 @@ fn first_field(tx: &mut Tx<'_>, key: &[u8]) -> Result<Option<NameAndValue>, Comm
     })
 }
 
-fn park(keys: &[&[u8]]) -> Stage {
+fn park(keys: &[&[u8]]) -> BlockingStage {
     let keys = keys.iter().map(|key| key.to_vec()).collect();
-    Stage::Park(Box::new(Park::new(keys, &HAS_FIELDS, None, |reply| reply.null())))
+    BlockingStage::Park(Box::new(Park::new(keys, &HAS_FIELDS, None, |reply| reply.null())))
 }
 
-fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     for key in args.from(1) {
         if let Some((name, _)) = first_field(tx, key)? {
             let (fields, cause) = (List::Arguments(&[&name]), Cause::Command);
             tx.apply(Effect::HashDelete { key, fields, cause });
             reply.bulk(&name);
-            return Ok(Stage::Done);
+            return Ok(BlockingStage::Done);
         }
     }
     Ok(park(args.from(1)))
 }
 
-fn shift(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+fn peek(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
+    for key in args.from(1) {
+        if let Some(hash) = view.hash(key)? {
+            let name = hash.iter().map(|field| field.name.to_vec()).min();
+            reply.bulk(&name.expect("a hash has a field"));
+            return Ok(BlockingStage::Done);
+        }
+    }
+    Ok(park(args.from(1)))
+}
+
+fn shift(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let (from, to) = (args.word(1), args.word(2));
     let Some((name, value)) = first_field(tx, from)? else { return Ok(park(&[from])) };
     tx.read(|view| view.hash(to).map(|_| ()))?;
     tx.apply(Effect::HashDelete { key: from, fields: List::Arguments(&[&name]), cause: Cause::Command });
     tx.apply(Effect::HashSet { key: to, fields: List::Arguments(&[&name, &value]), keep_expiry: false });
     reply.bulk(&name);
-    Ok(Stage::Done)
+    Ok(BlockingStage::Done)
 }
 
-fn drain(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+fn drain(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let (from, to) = (args.word(1), args.word(2));
     let words: Option<Vec<Vec<u8>>> = tx.read(|view| {
         let words = |field: Field<'_>| [field.name.to_vec(), field.value.with_bytes(<[u8]>::to_vec)];
@@ -74,7 +86,7 @@ fn drain(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage
     tx.apply(Effect::HashDelete { key: from, fields: List::Arguments(&names), cause: Cause::Command });
     tx.apply(Effect::HashSet { key: to, fields: List::Arguments(&words), keep_expiry: false });
     reply.integer(names.len() as i64);
-    Ok(Stage::Done)
+    Ok(BlockingStage::Done)
 }
 
 fn room_to_drain(view: &View<'_>, args: Args<'_>) -> usize {
@@ -84,6 +96,7 @@ fn room_to_drain(view: &View<'_>, args: Args<'_>) -> usize {
 
 static COMMANDS: &[Command] = &[
     blocking("TAKE", "key+", take),
+    blocking_read("PEEK", "key+", peek),
     blocking("SHIFT", "from to", shift),
     blocking("DRAIN", "from to", drain).room(room_to_drain),
 ];
@@ -356,6 +369,61 @@ fn a_client_that_was_not_served_comes_before_later_commands() {
     assert_eq!(replies(&[seat, late]), [some("a"), None]);
 }
 
+/// Clients that only read wait for nobody's room; clients that write keep their order.
+#[test]
+fn a_client_that_only_reads_is_served_beside_one_that_the_log_has_no_room_for() {
+    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
+    let options = Options { buffer_bytes_max: 1, log_thread: false, ..Options::default() };
+    let world = World::with(&log, options);
+    world.engine.pipeline().pump();
+    let writers = [world.run("TAKE h"), world.run("TAKE h"), world.run("TAKE g")];
+    let readers = [world.run("PEEK h"), world.run("PEEK g")];
+    assert_eq!(world.exec(&["HSET h a 1 b 1", "HSET g c 1"]).0, "(integer) 2\n(integer) 1\n");
+    assert_eq!(replies(&writers), [None, None, None], "there is no room for a take");
+    assert_eq!(replies(&readers), [some("a"), some("c")], "of each of the fed keys");
+    let mut served = vec![None; 3];
+    for (place, name) in ["a", "b", "c"].into_iter().enumerate() {
+        world.engine.serve_parked();
+        assert_eq!(replies(&writers), served, "there is still no room");
+        world.engine.pipeline().pump();
+        world.engine.serve_parked();
+        served[place] = some(name);
+        assert_eq!(replies(&writers), served, "one batch has room for one, in the order of the feeds");
+    }
+    world.nothing_is_left();
+}
+
+/// The batch that serves the client comes before the command of the run, in the same buffer.
+#[test]
+fn a_command_with_large_words_follows_a_client_that_was_not_served() {
+    const BYTES_MAX: u64 = 512 << 10;
+    let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
+    let options = Options { buffer_bytes_max: BYTES_MAX, log_thread: false, ..Options::default() };
+    let world = World::with(&log, options);
+    let seat = world.run("TAKE h");
+    let held = world.engine.admit(1, BYTES_MAX as usize - 1550).expect("nothing else is reserved");
+    world.run("HSET h a 1");
+    assert_eq!(seat.reply(), None, "there is no room for the take");
+    drop(held);
+    let content = Content::new(vec![b'x'; Contents::BYTES_MIN]);
+    let bytes = content.bytes().clone();
+    let words: [&[u8]; 3] = [b"SET", b"k", &bytes];
+    let command = world.table.get(words[0]).expect("a command").command;
+    let credit = world.engine.admit(2, batch_bytes_max(&words) + 1000).expect("there is room");
+    let contents = Arc::new(Contents::new(vec![content]));
+    let mut run = world.engine.writes(credit).referring(Some(contents));
+    let mut text = Text::default();
+    run.step(0, command, Args::new(&words), &mut text);
+    world.step(&mut run, "SET after 1");
+    assert_eq!((run.finish(), text.0.as_str()), (Lsn(4), "OK\n"));
+    assert_eq!((seat.reply(), seat.gate()), (some("a"), Lsn(2)));
+    world.engine.close().expect("memory does not fail");
+    drop(world);
+    let world = World::over(&log);
+    assert_eq!(world.run("STRLEN k").reply(), Some(format!("(integer) {}", Contents::BYTES_MIN)));
+    assert_eq!(world.run("DBSIZE").reply().as_deref(), Some("(integer) 2"), "and the hash was taken");
+}
+
 /// A gate is a number within the batches that are submitted together: parking submits those before it.
 #[test]
 fn a_run_is_finished_after_a_command_that_parks() {
@@ -581,7 +649,7 @@ fn a_deadline_during_an_attempt_holds_only_if_that_fails() {
     let seats = [world.run("TAKE h"), world.run("TAKE h")];
     let parked = &world.engine.parked;
     for (seat, is_served) in seats.iter().zip([false, true]) {
-        let mut attempt = parked.next((0, b"h"), &HAS_FIELDS, 0).expect("it waits");
+        let mut attempt = parked.next((0, b"h"), &HAS_FIELDS, 0, false).expect("it waits");
         assert!(!seat.ticket.as_ref().expect("it waits").time_out());
         assert_eq!(seat.reply(), None);
         if is_served {

@@ -1,7 +1,8 @@
 //! Runs: commands under one hold of the engine's lock. Reads, writes, transactions, and the looks of jobs.
 
 use crate::command::{
-    Args, Command, CommandError, Handler, Job, Looks, Park, Reply, Rest, RoomFinder, Stage, WaitingJob,
+    Args, BlockingStage, Command, CommandError, Handler, Job, Looks, Park, Reply, Rest, RoomFinder, Stage,
+    WaitingJob,
 };
 use crate::gate::ReplyGate;
 use crate::log::Lsn;
@@ -144,12 +145,14 @@ pub(super) fn read(view: &View<'_>, command: &Command, args: Args<'_>, reply: &m
     let mark = reply.mark();
     let result = match command.handler {
         Handler::Read(handler) => handler(view, args, reply).map(|()| Stage::Done),
-        Handler::Staged(handler) | Handler::Sliced(handler) | Handler::BlockingRead(handler) => {
-            handler(view, args, reply)
-        }
+        Handler::Staged(handler) | Handler::Sliced(handler) => handler(view, args, reply),
+        Handler::BlockingRead(handler) => handler(view, args, reply).map(Stage::from),
         _ => unreachable!("{} does not read", command.name),
     };
-    result.unwrap_or_else(|error| fail(reply, mark, &error))
+    result.unwrap_or_else(|error| {
+        fail(reply, mark, &error);
+        Stage::Done
+    })
 }
 
 /// Writes the rest of a job's reply; returns the next job, if there is one.
@@ -161,15 +164,27 @@ pub(super) fn end(rest: Result<Rest, CommandError>, mark: usize, reply: &mut dyn
             assert_eq!(reply.mark(), mark, "a step that is taken again has written nothing");
             return Some(job);
         }
-        Err(error) => _ = fail(reply, mark, &error),
+        Err(error) => fail(reply, mark, &error),
     }
     None
 }
 
-pub(super) fn fail(reply: &mut dyn Reply, mark: usize, error: &CommandError) -> Stage {
+/// Replaces what a command has written by its error.
+pub(super) fn fail(reply: &mut dyn Reply, mark: usize, error: &CommandError) {
     reply.rewind(mark);
     reply.error(error);
-    Stage::Done
+}
+
+/// Runs a blocking command's handler; an error replaces everything that it wrote.
+pub(super) fn run_blocking(
+    reply: &mut dyn Reply,
+    run: impl FnOnce(&mut dyn Reply) -> Result<BlockingStage, CommandError>,
+) -> BlockingStage {
+    let mark = reply.mark();
+    run(reply).unwrap_or_else(|error| {
+        fail(reply, mark, &error);
+        BlockingStage::Done
+    })
 }
 
 /// The write lock, for a run of commands.
@@ -253,9 +268,6 @@ impl WriteRun<'_> {
     /// Runs one engine command of any kind as a separate batch; [`WriteRun::finish`] submits the batches
     /// together. A staged command returns its job, and a write without an effect returns what it needs before
     /// it can run again. If a command waits for keys, the batches before it are submitted now.
-    ///
-    /// # Panics
-    /// If the run has had a command whose words are referred to: such a command must be alone in its run.
     #[inline]
     pub fn step(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
         self.execute(database, command, args, reply).1
@@ -472,14 +484,13 @@ impl<'t> Transaction<'t> {
         match command.handler {
             Handler::Write(handler) => {
                 let mark = reply.mark();
-                match handler(&mut self.tx, args, reply) {
-                    Ok(()) => Stage::Done,
-                    Err(error) => fail(reply, mark, &error),
+                if let Err(error) = handler(&mut self.tx, args, reply) {
+                    fail(reply, mark, &error);
                 }
+                Stage::Done
             }
             Handler::Blocking(handler) => {
-                let mark = reply.mark();
-                handler(&mut self.tx, args, reply).unwrap_or_else(|error| fail(reply, mark, &error))
+                run_blocking(reply, |reply| handler(&mut self.tx, args, reply)).into()
             }
             _ => self.tx.read(|view| read(view, command, args, reply)),
         }

@@ -1,10 +1,10 @@
 //! Serves parked clients inside the batch that fed their keys; see [`super::parked`].
 
-use crate::command::{Args, Awaited, Command, CommandError, Handler, Reply, Stage};
+use crate::command::{Args, Awaited, BlockingStage, Command, Handler, Reply};
 use crate::log::pipeline::Credit;
 use crate::shard::engine::{Engine, batch_bytes_max};
 use crate::shard::parked::{Answer, Attempt, ParkedClients};
-use crate::shard::run::{RunReplies, Transaction, fail, read};
+use crate::shard::run::{RunReplies, Transaction, run_blocking};
 use crate::store::Store;
 use crate::store::tx::{Lent, Tx};
 
@@ -21,33 +21,40 @@ impl Transaction<'_> {
     #[cold]
     pub(super) fn serve_parked(&mut self) {
         let parked = &*self.engine.parked;
-        let mut is_unserved = false;
-        while let Some((database, key)) = self.tx.store().hook.fed.pop() {
-            if !self.serve_key(parked, (database, &key)) {
-                self.tx.store().hook.fed.put_back((database, key));
-                is_unserved = true;
-                break;
+        let (mut unserved, mut has_room) = (Vec::new(), true);
+        // Without room, what is left is for readers.
+        while (has_room || parked.has_readers())
+            && let Some((database, key)) = self.tx.store().hook.fed.pop()
+        {
+            if !self.serve_key(parked, (database, &key), &mut has_room) {
+                unserved.push((database, key));
             }
         }
-        parked.note_unserved(is_unserved);
+        // The order of the feeds.
+        let fed = &mut self.tx.store().hook.fed;
+        unserved.into_iter().rev().for_each(|key| fed.put_back(key));
+        parked.note_unserved(!fed.is_empty());
     }
 
-    /// False if the log has no room for what a client's command would change.
-    fn serve_key(&mut self, parked: &ParkedClients, key: (u32, &[u8])) -> bool {
+    /// False if clients must be tried again, because the log has no room for what their commands would
+    /// change. `has_room` is false from the first such client on: later ones whose commands write must not
+    /// overtake it, and those whose commands only read are served.
+    fn serve_key(&mut self, parked: &ParkedClients, key: (u32, &[u8]), has_room: &mut bool) -> bool {
+        let mut is_served = true;
         for condition in parked.conditions(key.0, key.1) {
             let mut last_ticket = 0;
-            while self.holds(condition, key)
-                && let Some(attempt) = parked.next(key, condition, last_ticket)
-            {
+            while self.holds(condition, key) {
+                is_served &= *has_room || !parked.has_writers(key, condition);
+                let Some(attempt) = parked.next(key, condition, last_ticket, !*has_room) else { break };
                 last_ticket = attempt.ticket;
                 match self.attempt(parked, attempt) {
                     Tried::Served(answer) => self.replies.answers.push(answer),
                     Tried::StillWaits => {}
-                    Tried::NoRoom => return false,
+                    Tried::NoRoom => *has_room = false,
                 }
             }
         }
-        true
+        is_served
     }
 
     fn holds(&mut self, condition: &Awaited, (database, key): (u32, &[u8])) -> bool {
@@ -72,9 +79,7 @@ impl Transaction<'_> {
         let mut waits = false;
         let ((), gate) = self.tx.nested(attempt.database, |tx| {
             attempt.write(&mut |reply: &mut dyn Reply| {
-                let stage = run_again(tx, command, Args::new(&words), reply);
-                waits = matches!(stage, Stage::Park(_));
-                assert!(waits || matches!(stage, Stage::Done), "a blocking command waits or is done");
+                waits = matches!(run_again(tx, command, Args::new(&words), reply), BlockingStage::Park(_));
             });
         });
         if !waits {
@@ -103,14 +108,12 @@ impl Transaction<'_> {
     }
 }
 
-fn run_again(tx: &mut Tx<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
+fn run_again(tx: &mut Tx<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> BlockingStage {
     match command.handler {
-        Handler::Blocking(handler) => {
-            let mark = reply.mark();
-            let stage = handler(tx, args, reply);
-            stage.unwrap_or_else(|error: CommandError| fail(reply, mark, &error))
+        Handler::Blocking(handler) => run_blocking(reply, |reply| handler(tx, args, reply)),
+        Handler::BlockingRead(handler) => {
+            tx.read(|view| run_blocking(reply, |reply| handler(view, args, reply)))
         }
-        Handler::BlockingRead(_) => tx.read(|view| read(view, command, args, reply)),
         _ => unreachable!("{} does not block", command.name),
     }
 }

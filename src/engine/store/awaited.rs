@@ -90,11 +90,13 @@ impl FedKeys {
         Some(key)
     }
 
-    /// Puts the last taken key back.
+    /// Puts a taken key back, before all others.
     pub(crate) fn put_back(&mut self, key: DatabaseKey) {
-        if self.known.insert(key.clone()) {
-            self.keys.push_front(key);
+        if !self.known.insert(key.clone()) {
+            // A client that was served has changed it again.
+            self.keys.retain(|other| *other != key);
         }
+        self.keys.push_front(key);
     }
 
     fn add(&mut self, database: u32, key: &[u8]) {

@@ -3,7 +3,7 @@
 
 use crate::support::TestServer;
 use engramdb_engine::command::{
-    Args, Awaited, Command, CommandError, Outcome, Park, Reply, Stage, blocking, write,
+    Args, Awaited, BlockingStage, Command, CommandError, Outcome, Park, Reply, blocking, write,
 };
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::keyspace::Entry;
@@ -46,12 +46,12 @@ fn clear(tx: &mut Tx<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-fn clear_any(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+fn clear_any(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     if tx.read(keys).is_empty() {
         let park = Park::new(vec![args.word(1).to_vec()], &IS_THERE, None, |reply| reply.null());
-        return Ok(Stage::Park(Box::new(park)));
+        return Ok(BlockingStage::Park(Box::new(park)));
     }
-    clear(tx, args, reply).map(|()| Stage::Done)
+    clear(tx, args, reply).map(|()| BlockingStage::Done)
 }
 
 const KEYS: usize = 100;
