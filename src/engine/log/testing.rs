@@ -163,6 +163,12 @@ impl TestLog {
         self.shared.state.lock().room = Some(room);
     }
 
+    /// The storage is full. Of the room that is left, `held_bytes` are held back.
+    pub fn hold_back_room(&self, bytes: u64, held_bytes: u64, full: &str) {
+        let room = Room { bytes, bytes_after_seal: bytes, held_bytes, full: Some(full.to_owned()) };
+        self.shared.state.lock().room = Some(room);
+    }
+
     pub fn unbound_room(&self) {
         self.shared.state.lock().room = None;
     }

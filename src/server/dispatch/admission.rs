@@ -27,7 +27,8 @@ impl Core {
         batches: usize,
         bytes: usize,
     ) -> Result<Credit, Admission> {
-        if shared.has_modules && shared.engine.is_overloaded() {
+        // A transaction that only reads adds nothing to a module's work.
+        if batches > 0 && shared.has_modules && shared.engine.is_overloaded() {
             self.turn.give_up();
             return Err(Admission::Wait);
         }
@@ -59,7 +60,7 @@ impl Core {
         }
     }
 
-    /// The connection executes nothing more: others must not wait for the room that it waited for.
+    /// The request is done, or is never executed: others must not wait for the room that it waited for.
     pub fn end_turn(&mut self) {
         self.turn.give_up();
     }

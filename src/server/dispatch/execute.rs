@@ -133,6 +133,7 @@ impl Core {
         self.begin_round();
         let mut waiting = None;
         while next < requests.len() && self.goes_on() && waiting.is_none() && self.outbox.len() < output_max {
+            let this = next;
             let owned = self.owned.take();
             let mut words: Arguments<'_> = SmallVec::new();
             match &owned {
@@ -179,6 +180,9 @@ impl Core {
                     }
                     next += done;
                 }
+            }
+            if next > this {
+                self.end_turn();
             }
         }
         if waiting.is_none() {

@@ -3,9 +3,14 @@
 //! # Turns
 //!
 //! Any caller is admitted whose batch fits. A batch that takes much of the buffer fits only when little else
-//! is reserved, and a batch larger than the buffer only when nothing is. While others write without a pause,
-//! that moment may never come. So a caller that was refused with [`Refusal::Busy`] and has a large batch
-//! takes a turn. Until the first turn ends, only its owner is admitted; what is reserved drains meanwhile.
+//! is reserved, and a batch larger than the buffer only when almost nothing is. While others write without a
+//! pause, that moment may never come. So a caller with a large batch that the buffer has no room for takes a
+//! turn. Until the first turn ends, no other large batch is admitted, and of small ones no more than a share of
+//! the buffer; what is reserved drains meanwhile. Each admission of a large batch gives the small ones a new
+//! share. While turns wait, they can use it whatever is reserved: so neither kind is overtaken for ever.
+//!
+//! A turn orders only the wait for the buffer, which ends as fast as the disk writes. A caller that waits until
+//! the log has prepared segments has no turn: that takes longer, and others can be admitted beside it.
 //!
 //! Small batches take no turn: when the buffer is full they are admitted as they come, because an order among
 //! callers that try again a millisecond later would leave the log idle.
@@ -72,20 +77,22 @@ impl Drop for Shared {
     }
 }
 
-/// A batch is large if it takes more than this part of the buffer.
-const LARGE_PART: u64 = 4;
+/// A batch is large if it takes more than this part of the buffer. The same part is the share of small batches
+/// beside a large one.
+const SHARE_PART: u64 = 4;
 
 /// The turns that are taken, in order.
 #[derive(Default)]
 pub(super) struct Turns {
     last: u64,
     waiting: VecDeque<u64>,
+    /// What small batches have used of their share since the last admission of a large one.
+    shared_bytes: u64,
 }
 
 impl Turns {
-    /// Whether another caller is to be admitted before the owner of this turn.
-    #[inline]
-    pub(super) fn is_of_another(&self, own: Option<u64>) -> bool {
+    /// Whether another caller's large batch is to be admitted before that of the owner of this turn.
+    fn is_of_another(&self, own: Option<u64>) -> bool {
         self.waiting.front().is_some_and(|first| own != Some(*first))
     }
 
@@ -100,8 +107,18 @@ impl Turns {
     }
 }
 
-/// A caller's place among those that wait for much room. The caller keeps it between two attempts, and must
-/// give it up, or drop it, when it does not try again: nothing else is admitted meanwhile.
+/// Why a batch has to wait.
+#[derive(PartialEq)]
+enum Lack {
+    /// The buffer is full, or it is another caller's turn.
+    Buffer,
+    /// The log is preparing segments.
+    Segments,
+}
+
+/// A caller's place among those that wait for much of the buffer. The caller keeps it between two attempts for
+/// one request, and must give it up, or drop it, when it does not try again: no other large batch is admitted
+/// meanwhile.
 #[derive(Default)]
 pub struct AdmissionTurn(Option<(Arc<Shared>, u64)>);
 
@@ -134,26 +151,23 @@ impl Pipeline {
 
     /// Reserves room for at most `batches` batches of at most `bytes` bytes together.
     pub fn admit_run(&self, batches: usize, bytes: usize, purpose: Purpose) -> Result<Credit, Refusal> {
-        self.reserve(None, batches, bytes, purpose)
+        self.reserve(None, batches, bytes, purpose)?.map_err(|_| Refusal::Busy)
     }
 
+    /// Reserves room, or says what is lacking. An error means that waiting does not help.
     fn reserve(
         &self,
         turn: Option<u64>,
         batches: usize,
         bytes: usize,
         purpose: Purpose,
-    ) -> Result<Credit, Refusal> {
+    ) -> Result<Result<Credit, Lack>, Refusal> {
         let shared = &self.shared;
         if batches == 0 {
             // A transaction that only reads.
-            return Ok(Credit::none());
+            return Ok(Ok(Credit::none()));
         }
-        let mut wanted = shared.limits.room_for_batch(bytes);
-        if batches > 1 {
-            // For any distribution of the bytes, padding costs each batch less than two blocks.
-            wanted += shared.limits.room_for_batch(0) * 2 * batches as u64;
-        }
+        let wanted = self.room_for(batches, bytes);
         let mut state = shared.state.lock();
         if let Some(fatal) = &state.failed {
             return Err(Refusal::Failed(fatal.clone()));
@@ -164,13 +178,11 @@ impl Pipeline {
         if let Some(cause) = state.unclaimed.clone() {
             return Err(Refusal::ReadOnly { cause });
         }
+        let uses_share = match self.place_in_buffer(&state, turn, wanted) {
+            Some(uses_share) => uses_share,
+            None => return Ok(Err(Lack::Buffer)),
+        };
         let reserved = state.reserved_bytes + wanted;
-        if state.turns.is_of_another(turn) {
-            return Err(Refusal::Busy);
-        }
-        if reserved > shared.buffer_bytes_max && state.reserved_bytes > 0 {
-            return Err(Refusal::Busy);
-        }
         let sealing = state.request == Some(WriterRequest::Seal);
         let fits = |room: &Room| {
             assert!(room.bytes_after_seal <= room.bytes, "a seal gives no room: {room:?}");
@@ -182,19 +194,47 @@ impl Pipeline {
             room = shared.log.room();
         }
         if !fits(&room) {
-            let Some(cause) = room.full else { return Err(Refusal::Busy) };
+            let Some(cause) = room.full else { return Ok(Err(Lack::Segments)) };
             if purpose == Purpose::Any {
                 let least = state.refused.as_ref().map_or(wanted, |(_, least)| wanted.min(*least));
                 state.refused = Some((cause.clone(), least));
             }
             return Err(Refusal::Full { cause });
         }
+        if self.is_large(wanted) {
+            state.turns.shared_bytes = 0;
+        } else if uses_share {
+            state.turns.shared_bytes += wanted;
+        }
         state.reserved_bytes = reserved;
-        Ok(Credit { shared: Some(self.shared.clone()), room: wanted })
+        Ok(Ok(Credit { shared: Some(self.shared.clone()), room: wanted }))
     }
 
-    /// Like [`Pipeline::admit_run`], for a caller that tries again after [`Refusal::Busy`]. With any other
-    /// result the turn ends.
+    /// Whether the buffer has a place for so much room now, and if so, whether it is in the share of small
+    /// batches.
+    fn place_in_buffer(&self, state: &State, turn: Option<u64>, wanted: u64) -> Option<bool> {
+        let fits = state.reserved_bytes + wanted <= self.shared.buffer_bytes_max;
+        if self.is_large(wanted) {
+            let is_almost_empty = state.reserved_bytes <= self.share_bytes();
+            return ((fits || is_almost_empty) && !state.turns.is_of_another(turn)).then_some(false);
+        }
+        if state.turns.waiting.is_empty() {
+            return fits.then_some(false);
+        }
+        (state.turns.shared_bytes + wanted <= self.share_bytes()).then_some(true)
+    }
+
+    fn room_for(&self, batches: usize, bytes: usize) -> u64 {
+        let room = self.shared.limits.room_for_batch(bytes);
+        match batches {
+            1 => room,
+            // For any distribution of the bytes, padding costs each batch less than two blocks.
+            _ => room + self.shared.limits.room_for_batch(0) * 2 * batches as u64,
+        }
+    }
+
+    /// Like [`Pipeline::admit_run`], for a caller that tries again after [`Refusal::Busy`]. After another
+    /// refusal the caller keeps its turn, because it may ask again for another purpose.
     pub fn admit_in_turn(
         &self,
         turn: &mut AdmissionTurn,
@@ -202,15 +242,21 @@ impl Pipeline {
         bytes: usize,
         purpose: Purpose,
     ) -> Result<Credit, Refusal> {
-        let admitted = self.reserve(turn.number(), batches, bytes, purpose);
-        let is_busy = matches!(admitted, Err(Refusal::Busy));
-        if !is_busy {
-            turn.give_up();
-        } else if turn.0.is_none() && self.is_large(bytes) {
-            let number = self.shared.state.lock().turns.take();
-            turn.0 = Some((self.shared.clone(), number));
+        match self.reserve(turn.number(), batches, bytes, purpose)? {
+            Ok(credit) => {
+                turn.give_up();
+                Ok(credit)
+            }
+            Err(lack) => {
+                if lack == Lack::Segments {
+                    turn.give_up();
+                } else if turn.0.is_none() && self.is_large(self.room_for(batches, bytes)) {
+                    let number = self.shared.state.lock().turns.take();
+                    turn.0 = Some((self.shared.clone(), number));
+                }
+                Err(Refusal::Busy)
+            }
         }
-        admitted
     }
 
     /// How many callers with large batches wait for room.
@@ -218,7 +264,11 @@ impl Pipeline {
         self.shared.state.lock().turns.waiting.len()
     }
 
-    fn is_large(&self, bytes: usize) -> bool {
-        self.shared.limits.room_for_batch(bytes) > self.shared.buffer_bytes_max / LARGE_PART
+    fn is_large(&self, wanted: u64) -> bool {
+        wanted > self.share_bytes()
+    }
+
+    fn share_bytes(&self) -> u64 {
+        self.shared.buffer_bytes_max / SHARE_PART
     }
 }

@@ -514,33 +514,115 @@ fn a_watcher_that_subscribes_after_the_failure_is_called_at_once() {
     assert_eq!(*late.0.lock(), [pipeline.failure().expect("it has failed")]);
 }
 
-/// While small batches are written without a pause, there is always something reserved.
+/// The buffer of the tests of turns, in bytes.
+const TURNS_BUFFER: usize = 1 << 20;
+
+fn with_turns() -> Pipeline {
+    let log = Arc::new(MemoryLog::new(LogId([7; 16])));
+    let options = Options { buffer_bytes_max: TURNS_BUFFER as u64, log_thread: false, ..Options::default() };
+    start(log, &Recovered::default(), options)
+}
+
+/// While batches are written without a pause, there is always something reserved.
 #[test]
 fn a_large_batch_is_not_overtaken_for_ever() {
-    let log = Arc::new(MemoryLog::new(LogId([7; 16])));
-    let options = Options { buffer_bytes_max: 1 << 20, log_thread: false, ..Options::default() };
-    let pipeline = start(log, &Recovered::default(), options);
-    let small = || pipeline.admit(100);
-    let (mut turn, mut second) = (AdmissionTurn::default(), AdmissionTurn::default());
-    let large = |turn: &mut AdmissionTurn| pipeline.admit_in_turn(turn, 1, 2 << 20, Purpose::Any);
-    let held = small().expect("there is room");
-    assert_eq!(large(&mut turn).err(), Some(Refusal::Busy), "it is admitted alone");
-    assert_eq!(small().err(), Some(Refusal::Busy), "a batch that comes later must not overtake it");
+    let pipeline = with_turns();
+    let large = |turn: &mut AdmissionTurn| pipeline.admit_in_turn(turn, 1, 2 * TURNS_BUFFER, Purpose::Any);
+    let (mut first, mut second) = (AdmissionTurn::default(), AdmissionTurn::default());
+    let mut held: VecDeque<Credit> = VecDeque::new();
+    while let Ok(credit) = pipeline.admit(10_000) {
+        held.push_back(credit);
+    }
+    assert_eq!(large(&mut first).err(), Some(Refusal::Busy), "it is admitted almost alone");
     assert_eq!(large(&mut second).err(), Some(Refusal::Busy));
     assert_eq!(pipeline.turns(), 2);
-    drop(held);
-    assert_eq!(large(&mut second).err(), Some(Refusal::Busy), "it is not its turn");
-    let admitted = large(&mut turn).expect("nothing else is reserved");
+    // A batch of the others ends, and they try again at once.
+    let mut admitted_small = 0;
+    let admitted = loop {
+        held.pop_front().expect("the large batch is admitted before nothing else is left");
+        if let Ok(credit) = pipeline.admit(10_000) {
+            held.push_back(credit);
+            admitted_small += 1;
+        }
+        assert_eq!(large(&mut second).err(), Some(Refusal::Busy), "it is not its turn");
+        if let Ok(credit) = large(&mut first) {
+            break credit;
+        }
+    };
+    assert!(admitted_small > 2, "small batches have a share");
     assert_eq!(pipeline.turns(), 1, "a turn ends with the admission");
-    drop(admitted);
-    drop(second);
-    small().expect("a caller that is gone leaves no turn behind");
+    pipeline.admit(10_000).expect("the admission gives small batches a share, whatever is reserved");
+    drop(held);
+    assert_eq!(large(&mut second).err(), Some(Refusal::Busy), "the first is not written yet");
+    drop((admitted, second));
+    pipeline.admit(TURNS_BUFFER * 9 / 10).expect("a caller that is gone leaves no turn behind");
+}
 
-    // What fits beside others is admitted at once, and so is a small batch after a full buffer.
-    let held = pipeline.admit((1 << 20) - 8192).expect("it fits");
+#[test]
+fn a_small_batch_takes_no_turn() {
+    let pipeline = with_turns();
+    let held = pipeline.admit(TURNS_BUFFER - 8192).expect("it fits");
     let mut none = AdmissionTurn::default();
     let refused = pipeline.admit_in_turn(&mut none, 1, 10_000, Purpose::Any);
-    assert_eq!((refused.err(), pipeline.turns()), (Some(Refusal::Busy), 0), "a small batch takes no turn");
-    small().expect("it fits beside what is held");
+    assert_eq!((refused.err(), pipeline.turns()), (Some(Refusal::Busy), 0));
+    pipeline.admit(100).expect("it fits beside what is held");
     drop(held);
+}
+
+#[test]
+fn a_chain_of_turns_lets_small_batches_pass() {
+    let pipeline = with_turns();
+    let large =
+        |turn: &mut AdmissionTurn| pipeline.admit_in_turn(turn, 1, TURNS_BUFFER * 7 / 10, Purpose::Any);
+    let mut turns = [AdmissionTurn::default(), AdmissionTurn::default()];
+    let mut held = Some(pipeline.admit(TURNS_BUFFER * 7 / 10).expect("the buffer is empty"));
+    assert!(large(&mut turns[0]).is_err());
+    for round in 0..1000 {
+        // The other caller's next request comes before the first one's turn ends.
+        assert!(large(&mut turns[(round + 1) % 2]).is_err());
+        drop(pipeline.admit(10_000).expect("while others wait for their turns"));
+        drop(held.take());
+        held = Some(large(&mut turns[round % 2]).expect("it is its turn"));
+        drop(pipeline.admit(10_000).expect("after an admission"));
+    }
+}
+
+/// Segments take longer to prepare than the buffer to drain, and others can be admitted beside it.
+#[test]
+fn who_waits_for_segments_has_no_turn() {
+    let log = TestLog::new(Schedule::AtOnce);
+    let pipeline = over(&log, manual());
+    log.bound_room(4 << 20, None);
+    let mut turn = AdmissionTurn::default();
+    let large = |turn: &mut AdmissionTurn| pipeline.admit_in_turn(turn, 1, 300 << 20, Purpose::Any);
+    for _ in 0..10 {
+        assert_eq!(large(&mut turn).err(), Some(Refusal::Busy), "the log prepares segments");
+        assert_eq!(pipeline.turns(), 0);
+        drop(pipeline.admit(100).expect("there is room for a small batch"));
+        drop(pipeline.admit_run(1, 100, Purpose::Expiry).expect("and for expiries"));
+    }
+    log.unbound_room();
+    large(&mut turn).expect("the segments are there");
+}
+
+/// A caller that is refused for lack of space keeps its turn while it asks again for room that is held back.
+#[test]
+fn large_deletes_on_a_full_disk_do_not_push_each_other_back() {
+    let log = TestLog::new(Schedule::AtOnce);
+    let pipeline = over(&log, manual());
+    let try_once = |turn: &mut AdmissionTurn| match pipeline.admit_in_turn(turn, 1, 20 << 20, Purpose::Any) {
+        Err(Refusal::Full { .. }) => pipeline.admit_in_turn(turn, 1, 20 << 20, Purpose::Flush),
+        other => other,
+    };
+    let mut turns = [AdmissionTurn::default(), AdmissionTurn::default()];
+    let held = pipeline.admit(60 << 20).expect("the buffer is empty");
+    turns.iter_mut().for_each(|turn| assert_eq!(try_once(turn).err(), Some(Refusal::Busy)));
+    assert_eq!(pipeline.turns(), 2);
+    drop(held);
+    log.hold_back_room(64 << 20, 60 << 20, "the test's disk is full");
+    for turn in &mut turns {
+        try_once(turn).expect("what is held back is enough for it");
+    }
+    assert_eq!(pipeline.turns(), 0);
+    log.unbound_room();
 }

@@ -182,7 +182,8 @@ fn a_command_that_can_never_have_its_room_is_refused_with_the_cause() {
 fn a_client_that_is_closed_gives_up_its_turn() {
     let options = Options { buffer_bytes_max: 64 << 10, log_thread: false, ..Options::default() };
     let server = TestServer::over(Arc::new(MemoryLog::new(LogId([9; 16]))), |_| (), options);
-    let [mut first, mut large, mut last] = [(); 3].map(|()| server.client());
+    let [mut first, mut large, mut last, mut small] = [(); 4].map(|()| server.client());
+    let set = |name: &str, bytes: usize| format!("SET {name} {}", "x".repeat(bytes));
     large.command("CLIENT ID");
     let id = large.line();
     let wait_for_turns = |count: usize| {
@@ -190,18 +191,21 @@ fn a_client_that_is_closed_gives_up_its_turn() {
             std::thread::yield_now();
         }
     };
-    first.command("SET small 1");
+    first.command(&set("first", 20_000));
     server.wait_for_batches(1);
-    large.command(&format!("SET large {}", "x".repeat(40_000)));
+    large.command(&set("large", 40_000));
     wait_for_turns(1);
-    last.command("SET last 1");
-    last.expect_silence();
-    assert_eq!(server.server().engine().pipeline().last_lsn().0, 1, "the last comes after the large one");
-    server.client().call(&format!("CLIENT KILL ID {}", &id[1..]), ":1\r\n");
-    wait_for_turns(0);
+    last.command(&set("last", 20_000));
+    wait_for_turns(2);
+    small.command("SET small 1");
     server.wait_for_batches(2);
+    server.client().call(&format!("CLIENT KILL ID {}", &id[1..]), ":1\r\n");
+    wait_for_turns(1);
     server.sync();
     first.expect("+OK\r\n");
+    small.expect("+OK\r\n");
+    server.wait_for_batches(3);
+    server.sync();
     last.expect("+OK\r\n");
     last.call("GET large", "$-1\r\n");
 }
