@@ -91,20 +91,49 @@ pub fn maintain(shared: Arc<ServerContext>) -> std::io::Result<JoinHandle<()>> {
 }
 
 /// The most keys deleted under one hold of the lock.
-const EXPIRE_KEYS_MAX: usize = 20;
-/// The most slices in one round, so that a mass expiry does not starve other tasks.
-const EXPIRE_SLICES_MAX: usize = 50;
+const EXPIRE_KEYS_MAX: usize = 50;
+/// How long one round of active expiry works, without the time in which other tasks run.
+const EXPIRE_ROUND: Duration = Duration::from_millis(4);
+/// The part of the time that active expiry works while more keys have expired than it has deleted: at first, and
+/// at most, as a percentage. Redis's is 25.
+const EXPIRE_PERCENT: (u32, u32) = (25, 75);
+
+/// How much active expiry works. While there is always more to delete it works more and more, so that keys
+/// that are written with short lives do not pile up; what is left to others is at least a quarter.
+struct ExpiryPace {
+    percent: u32,
+}
+
+impl ExpiryPace {
+    fn new() -> ExpiryPace {
+        ExpiryPace { percent: EXPIRE_PERCENT.0 }
+    }
+
+    /// The pause after a round that worked for so long and left something to do, or did not.
+    fn pause(&mut self, worked: Duration, is_more_left: bool, period: Duration) -> Duration {
+        if !is_more_left {
+            self.percent = EXPIRE_PERCENT.0;
+            return period;
+        }
+        let pause = worked * (100 - self.percent) / self.percent;
+        self.percent = (self.percent + 1).min(EXPIRE_PERCENT.1);
+        pause.min(period)
+    }
+}
 
 /// Active expiry. Also logs that time passes, so that engine time does not go back at a restart.
 async fn expire(shared: Arc<ServerContext>) {
     let mut logged_at = shared.now();
     let mut is_ahead = false;
+    let mut pace = ExpiryPace::new();
+    let mut pause = Duration::ZERO;
     loop {
-        let (is_active, hz) = {
+        tokio::time::sleep(pause).await;
+        let (is_active, period) = {
             let config = shared.config.read();
-            (config.active_expiry, config.hz.clamp(1, 500))
+            (config.active_expiry, Duration::from_secs(1) / config.hz.clamp(1, 500))
         };
-        tokio::time::sleep(Duration::from_secs(1) / hz).await;
+        pause = period;
         if shared.now().saturating_sub(logged_at) >= Duration::from_millis(LOGGED_EVERY_MS) {
             logged_at = shared.now();
             say_that_clocks_differ(&shared, &mut is_ahead);
@@ -115,21 +144,29 @@ async fn expire(shared: Arc<ServerContext>) {
         if !is_active {
             continue;
         }
-        for _ in 0..EXPIRE_SLICES_MAX {
-            match shared.engine.expire_due(EXPIRE_KEYS_MAX) {
-                Ok(keys) => {
-                    if keys < EXPIRE_KEYS_MAX {
-                        break;
-                    }
-                    tokio::task::yield_now().await;
-                }
-                Err(refusal) => {
-                    tracing::debug!("active expiry waits: {refusal}");
-                    break;
-                }
+        let (worked, is_more_left) = expire_round(&shared).await;
+        pause = pace.pause(worked, is_more_left, period);
+    }
+}
+
+/// Deletes what has expired, in small steps, for a while. Returns how long it worked, and whether there is more
+/// to do.
+async fn expire_round(shared: &ServerContext) -> (Duration, bool) {
+    let mut worked = Duration::ZERO;
+    while worked < EXPIRE_ROUND {
+        let start = shared.now();
+        let visited = shared.engine.expire_due(EXPIRE_KEYS_MAX);
+        worked += shared.now().saturating_sub(start);
+        match visited {
+            Ok(keys) if keys < EXPIRE_KEYS_MAX => return (worked, false),
+            Ok(_) => tokio::task::yield_now().await,
+            Err(refusal) => {
+                tracing::debug!("active expiry waits: {refusal}");
+                return (worked, false);
             }
         }
     }
+    (worked, true)
 }
 
 fn anything_expires(shared: &ServerContext) -> bool {
@@ -297,4 +334,30 @@ async fn stop_on_signal(shared: Arc<ServerContext>) {
     .await;
     tracing::info!("{name}: stopping");
     shared.ask_stop(Stop::default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn active_expiry_works_more_the_longer_it_is_behind() {
+        let mut pace = ExpiryPace::new();
+        let mut pause = |is_more_left| pace.pause(Duration::from_millis(3), is_more_left, PERIOD);
+        assert_eq!(pause(false), PERIOD, "nothing is left");
+        let behind: Vec<Duration> = (0..100).map(|_| pause(true)).collect();
+        assert_eq!(behind[0], Duration::from_millis(9), "a quarter of the time at first");
+        assert!(behind.is_sorted_by(|earlier, later| earlier >= later), "{behind:?}");
+        assert_eq!(behind[99], Duration::from_millis(1), "three quarters at most");
+        assert_eq!(pause(false), PERIOD);
+        assert_eq!(pause(true), Duration::from_millis(9), "and from the start again");
+    }
+
+    #[test]
+    fn a_slow_round_does_not_make_the_pause_longer_than_the_period() {
+        let mut pace = ExpiryPace::new();
+        assert_eq!(pace.pause(Duration::from_secs(10), true, PERIOD), PERIOD);
+    }
 }
