@@ -94,8 +94,8 @@ pub fn maintain(shared: Arc<ServerContext>) -> std::io::Result<JoinHandle<()>> {
 const EXPIRE_KEYS_MAX: usize = 50;
 /// How long one round of active expiry works, without the time in which other tasks run.
 const EXPIRE_ROUND: Duration = Duration::from_millis(4);
-/// The part of the time that active expiry works while more keys have expired than it has deleted: at first, and
-/// at most, as a percentage. Redis's is 25.
+/// The part of the time that active expiry works while more keys have expired than it has deleted: at first,
+/// and at most, as a percentage. Redis's is 25.
 const EXPIRE_PERCENT: (u32, u32) = (25, 75);
 
 /// How much active expiry works. While there is always more to delete it works more and more, so that keys
@@ -149,8 +149,8 @@ async fn expire(shared: Arc<ServerContext>) {
     }
 }
 
-/// Deletes what has expired, in small steps, for a while. Returns how long it worked, and whether there is more
-/// to do.
+/// Deletes what has expired, in small steps, for a while. Returns how long it worked, and whether there is
+/// more to do.
 async fn expire_round(shared: &ServerContext) -> (Duration, bool) {
     let mut worked = Duration::ZERO;
     while worked < EXPIRE_ROUND {

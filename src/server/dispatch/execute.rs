@@ -135,11 +135,9 @@ impl Core {
         while next < requests.len() && self.goes_on() && waiting.is_none() && self.outbox.len() < output_max {
             let this = next;
             let owned = self.owned.take();
+            let input = Input { requests, buffer, first: next, owned: owned.as_deref() };
             let mut words: Arguments<'_> = SmallVec::new();
-            match &owned {
-                Some(owned) => words.extend(owned.words()),
-                None => words.extend(requests.get(next, buffer).iter()),
-            }
+            input.words(0, &mut words);
             let args = Args::new(&words);
             let class = self.classify(&shared, args);
             if owned.is_none()
@@ -171,7 +169,6 @@ impl Core {
                     next += usize::from(done);
                 }
                 Class::Engine(known) => {
-                    let input = Input { requests, buffer, first: next, owned: owned.as_deref() };
                     let plan = self.plan(&shared, &input, (known, args));
                     let done;
                     (done, waiting) = self.run_plan(&shared, &input, &plan);

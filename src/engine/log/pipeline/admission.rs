@@ -5,12 +5,12 @@
 //! Any caller is admitted whose batch fits. A batch that takes much of the buffer fits only when little else
 //! is reserved, and a batch larger than the buffer only when almost nothing is. While others write without a
 //! pause, that moment may never come. So a caller with a large batch that the buffer has no room for takes a
-//! turn. Until the first turn ends, no other large batch is admitted, and of small ones no more than a share of
-//! the buffer; what is reserved drains meanwhile. Each admission of a large batch gives the small ones a new
-//! share. While turns wait, they can use it whatever is reserved: so neither kind is overtaken for ever.
+//! turn. Until the first turn ends, no other large batch is admitted, and of small ones no more than a share
+//! of the buffer; what is reserved drains meanwhile. Each admission of a large batch gives the small ones a
+//! new share. While turns wait, they can use it whatever is reserved: so neither kind is overtaken for ever.
 //!
-//! A turn orders only the wait for the buffer, which ends as fast as the disk writes. A caller that waits until
-//! the log has prepared segments has no turn: that takes longer, and others can be admitted beside it.
+//! A turn orders only the wait for the buffer, which ends as fast as the disk writes. A caller that waits
+//! until the log has prepared segments has no turn: that takes longer, and others can be admitted beside it.
 //!
 //! Small batches take no turn: when the buffer is full they are admitted as they come, because an order among
 //! callers that try again a millisecond later would leave the log idle.
@@ -77,8 +77,8 @@ impl Drop for Shared {
     }
 }
 
-/// A batch is large if it takes more than this part of the buffer. The same part is the share of small batches
-/// beside a large one.
+/// A batch is large if it takes more than this part of the buffer. The same part is the share of small
+/// batches beside a large one.
 const SHARE_PART: u64 = 4;
 
 /// The turns that are taken, in order.
@@ -116,9 +116,9 @@ enum Lack {
     Segments,
 }
 
-/// A caller's place among those that wait for much of the buffer. The caller keeps it between two attempts for
-/// one request, and must give it up, or drop it, when it does not try again: no other large batch is admitted
-/// meanwhile.
+/// A caller's place among those that wait for much of the buffer. The caller keeps it between two attempts
+/// for one request, and must give it up, or drop it, when it does not try again: no other large batch is
+/// admitted meanwhile.
 #[derive(Default)]
 pub struct AdmissionTurn(Option<(Arc<Shared>, u64)>);
 
