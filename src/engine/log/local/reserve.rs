@@ -64,15 +64,14 @@ impl ReserveKind {
     }
 
     /// `claim-0.reserve` and the like.
-    fn path(self, directory: &Path, number: usize) -> PathBuf {
-        directory.join(format!("{}-{number}{SUFFIX}", self.word()))
+    fn name(self, number: usize) -> String {
+        format!("{}-{number}{SUFFIX}", self.word())
     }
 
-    /// The kind of the file with this name, if it belongs to the reserve.
+    /// The kind of the file with this name, if it belongs to the reserve. Each number has one name, so that
+    /// no more files are found than are held back.
     pub fn of_name(name: &str) -> Option<ReserveKind> {
-        let (word, number) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
-        let kind = KINDS.into_iter().find(|kind| kind.word() == word)?;
-        number.parse::<usize>().is_ok_and(|number| number < kind.count()).then_some(kind)
+        KINDS.into_iter().find(|kind| (0..kind.count()).any(|number| kind.name(number) == name))
     }
 }
 
@@ -119,7 +118,7 @@ impl Reserve {
 
     /// A name that no file of the reserve has.
     pub fn free_path(&self, kind: ReserveKind, directory: &Path) -> PathBuf {
-        let mut paths = (0..).map(|number| kind.path(directory, number));
+        let mut paths = (0..).map(|number| directory.join(kind.name(number)));
         let is_free = |path: &PathBuf| self.files.iter().all(|file| file.path != *path);
         paths.find(is_free).expect("numbers do not run out")
     }

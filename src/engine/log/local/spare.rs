@@ -352,9 +352,9 @@ pub fn prepare_wanted(shared: &Shared) {
     // A closure, so that the lock is released before the step.
     let next_step = |below_bytes| spares.state.lock().next_step(shared, below_bytes);
     while let Some(step) = next_step(below_bytes) {
-        let (done, size_bytes) = match step {
-            Step::Adopt => (adopt(shared), u64::MAX),
-            Step::Prepare(task) => (prepare(shared, task), task.size_bytes(shared)),
+        let done = match step {
+            Step::Adopt => adopt(shared),
+            Step::Prepare(task) => prepare(shared, task),
         };
         let Err(error) = done else { continue };
         if !is_full(&error) {
@@ -363,9 +363,13 @@ pub fn prepare_wanted(shared: &Shared) {
             spares.changed.notify_all();
             return;
         }
-        // Something smaller may still fit.
-        below_bytes = size_bytes;
-        full.get_or_insert_with(|| why_full(shared, size_bytes, &error));
+        full.get_or_insert_with(|| why_full(shared, step, &error));
+        match step {
+            // Nothing is prepared before this has succeeded: the attempt is over.
+            Step::Adopt => break,
+            // Something smaller may still fit.
+            Step::Prepare(task) => below_bytes = task.size_bytes(shared),
+        }
     }
     let mut state = spares.state.lock();
     if full.is_some() || !state.lent {
@@ -375,11 +379,17 @@ pub fn prepare_wanted(shared: &Shared) {
     spares.changed.notify_all();
 }
 
-fn why_full(shared: &Shared, size_bytes: u64, error: &io::Error) -> String {
+fn why_full(shared: &Shared, step: Step, error: &io::Error) -> String {
     let directory = shared.directory.display();
     let free = shared.env.disk.free_bytes(&shared.directory);
     let free = free.map_or(String::new(), |bytes| format!(" ({} are free)", amount(bytes)));
-    format!("cannot prepare a log segment of {} in {directory}: {error}{free}", amount(size_bytes))
+    match step {
+        Step::Adopt => format!("cannot take over the prepared log segments in {directory}: {error}{free}"),
+        Step::Prepare(task) => {
+            let size = amount(task.size_bytes(shared));
+            format!("cannot prepare a log segment of {size} in {directory}: {error}{free}")
+        }
+    }
 }
 
 /// A number of bytes as text, for messages.

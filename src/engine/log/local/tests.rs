@@ -1,10 +1,13 @@
 //! Tests on the machine's file system. Faults are tested in tests/crash, on a simulated disk.
 
 use super::*;
+use crate::env::{Access, Disk, DiskFile, DiskLock};
 use crate::log::entry::EntryKind;
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::{Checkpoint, Recovered, Replay};
 use crate::log::{Idx, LogEntry, Lsn, RunningChecksum, Step, Wait};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 fn options() -> LocalOptions {
@@ -134,4 +137,102 @@ fn a_log_without_a_writer_is_secured_for_its_readers() {
     pipeline.close().expect("a clean stop");
     drop(pipeline);
     assert_eq!(recover(directory.path()).1, batches);
+}
+
+fn without_thread() -> LocalOptions {
+    LocalOptions { background: false, ..options() }
+}
+
+/// Opens the log, and claims it for a writer.
+fn start(env: Env, directory: &Path) -> Pipeline {
+    let log = LocalLog::open(env, directory, without_thread()).expect("nothing else has the lock");
+    let mut replay = Replay::new(&log, Checkpoint::default());
+    while replay.next().expect("an undamaged log").is_some() {}
+    let options = Options { log_thread: false, read_only_when_full: true, ..Options::default() };
+    Pipeline::start(Arc::new(log), &replay.finish(), options).expect("a claim, or a start without one")
+}
+
+#[test]
+fn a_file_with_nearly_the_name_of_one_of_the_reserve_is_left_alone() {
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    start(Env::system(), directory.path()).close().expect("a clean stop");
+    let path = |name: &str| directory.path().join(name);
+    let disk = Env::system().disk;
+    let reserved = disk.read(&path("deletes-0.reserve")).expect("it was prepared");
+    let strange = ["deletes-00.reserve", "deletes-+0.reserve", "deletes-2.reserve", "deletes-.reserve"];
+    for name in strange {
+        disk.write_atomically(&path(name), &reserved).expect("there is space");
+    }
+    start(Env::system(), directory.path()).close().expect("a clean stop");
+    assert!(
+        strange.iter().all(|name| disk.exists(&path(name)).expect("it is asked")),
+        "they belong to someone else"
+    );
+}
+
+/// The machine's file system, in a process that can open no file of the reserve.
+struct FewDescriptors {
+    disk: Arc<dyn Disk>,
+    /// The number of refused opens. After so many, all succeed, so that a loop ends.
+    refused: AtomicUsize,
+}
+
+impl FewDescriptors {
+    const REFUSED_MAX: usize = 100;
+}
+
+impl Disk for FewDescriptors {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.create(path)
+    }
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let is_reserved = path.extension().is_some_and(|extension| extension == "reserve");
+        if is_reserved && self.refused.fetch_add(1, Ordering::Relaxed) < FewDescriptors::REFUSED_MAX {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
+        self.disk.open(path, access)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        self.disk.list(directory)
+    }
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        self.disk.exists(path)
+    }
+    fn create_directory(&self, directory: &Path) -> io::Result<()> {
+        self.disk.create_directory(directory)
+    }
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        self.disk.sync_directory(directory)
+    }
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        self.disk.free_bytes(directory)
+    }
+    fn lock(&self, directory: &Path) -> io::Result<Box<dyn DiskLock>> {
+        self.disk.lock(directory)
+    }
+}
+
+#[test]
+fn a_start_that_cannot_take_over_the_prepared_files_is_read_only_until_it_can() {
+    let directory = tempfile::tempdir().expect("the temporary directory is writable");
+    start(Env::system(), directory.path()).close().expect("a clean stop");
+    let disk = Arc::new(FewDescriptors { disk: Env::system().disk, refused: AtomicUsize::new(0) });
+    let pipeline = start(Env { disk: disk.clone(), ..Env::system() }, directory.path());
+    let shortage = pipeline.shortage().expect("the log is not claimed");
+    assert!(shortage.read_only && shortage.cause.contains("take over"), "{shortage:?}");
+    let attempts = disk.refused.load(Ordering::Relaxed);
+    assert!(attempts <= 2, "each attempt ends with its first error: {attempts}");
+    disk.refused.store(FewDescriptors::REFUSED_MAX, Ordering::Relaxed);
+    pipeline.pump();
+    assert_eq!(pipeline.shortage(), None);
+    submit(&pipeline, b"after");
+    pipeline.close().expect("a clean stop");
+    drop(pipeline);
+    assert_eq!(recover(directory.path()).1, [b"after"]);
 }
