@@ -138,6 +138,13 @@ impl SnapshotHeader {
         ];
         facts.into_iter().find(|(holds, _)| !holds).map(|(_, fact)| fact)
     }
+
+    /// What of the header and the totals contradict each other, if anything does. The writer asserts that
+    /// nothing does, the reader checks it.
+    pub fn contradiction_with(&self, totals: &Trailer) -> Option<&'static str> {
+        let is_made_by_batches = totals.sections == 0 || self.checkpoint.lsn > Lsn(0);
+        (!is_made_by_batches).then_some("there are sections, and no batch that made them")
+    }
 }
 
 /// What a section holds.

@@ -74,6 +74,9 @@ impl SnapshotFile {
         }
         let (sections, modules) =
             decode_footer(&footer, &trailer).map_err(|detail| at.damaged(trailer.footer_offset, detail))?;
+        if let Some(fact) = header.contradiction_with(&trailer) {
+            return Err(at.damaged(trailer_offset, fact));
+        }
         Ok(SnapshotFile { path: path.to_owned(), file, header, sections, modules, trailer, bytes, check })
     }
 

@@ -461,6 +461,25 @@ fn every_flipped_byte_of_the_manifest_is_refused_or_harmless() {
     }
 }
 
+/// All checksums are right, so only the contradiction shows the forgery.
+#[test]
+fn a_forged_snapshot_of_no_batch_that_holds_keys_is_refused() {
+    let world = small_world("snapshot-forged");
+    let path = world.newest();
+    let mut header = *SnapshotFile::open(&*world.env.disk, &path).expect("it is whole").header();
+    let mut bytes = world.env.disk.read(&path).expect("just written");
+    header.checkpoint.lsn = Lsn(0);
+    let header = header.encode();
+    let (rest, trailer) =
+        bytes.split_last_chunk_mut::<{ format::TRAILER_BYTES }>().expect("it has a trailer");
+    let mut totals = format::Trailer::decode(trailer).expect("it is whole");
+    *trailer = totals.encode(&header, &rest[totals.footer_offset as usize..]);
+    bytes[..header.len()].copy_from_slice(&header);
+    world.env.disk.write_atomically(&path, &bytes).expect("there is space");
+    let error = load(&world, &path).expect_err("no batch has made its keys");
+    assert!(error.is_damage() && error.to_string().contains("no batch"), "{error}");
+}
+
 fn damage(world: &World, path: &Path) {
     let mut bytes = world.env.disk.read(path).expect("it is there");
     let middle = bytes.len() / 2;

@@ -21,7 +21,7 @@ const BLOCK_BYTES: usize = 128 << 10;
 
 pub struct SnapshotWriter {
     file: Arc<dyn DiskFile>,
-    header: [u8; HEADER_BYTES],
+    header: SnapshotHeader,
     offset: u64,
     sections: Vec<Section>,
     modules: Vec<ModuleName>,
@@ -39,11 +39,10 @@ impl SnapshotWriter {
     /// Creates the file, replacing what is there.
     pub fn create(disk: &dyn Disk, path: &Path, header: &SnapshotHeader) -> io::Result<SnapshotWriter> {
         let file = disk.create(path)?;
-        let header = header.encode();
-        file.write_at(&header, 0)?;
+        file.write_at(&header.encode(), 0)?;
         Ok(SnapshotWriter {
             file,
-            header,
+            header: *header,
             offset: HEADER_BYTES as u64,
             sections: Vec::new(),
             modules: Vec::new(),
@@ -128,7 +127,8 @@ impl SnapshotWriter {
         let mut trailer = total(&self.sections);
         trailer.footer_offset = self.offset;
         trailer.modules = self.modules.len() as u32;
-        let bytes = trailer.encode(&self.header, &footer);
+        assert_eq!(self.header.contradiction_with(&trailer), None, "{trailer:?}");
+        let bytes = trailer.encode(&self.header.encode(), &footer);
         self.file.write_vectored_at(&[IoSlice::new(&footer), IoSlice::new(&bytes)], self.offset)?;
         self.file.sync()?;
         Ok((trailer, self.offset + (footer.len() + bytes.len()) as u64))
