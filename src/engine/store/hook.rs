@@ -1,6 +1,6 @@
 //! The hook: all consequences of a change of the store, called where effects are applied.
 //!
-//! [`Store`](super::store::Store) applies an effect in one function, in execution, in replay and while it
+//! [`Store`](super::Store) applies an effect in one function, in execution, in replay and while it
 //! follows a log. Only this function calls the hook ([`Hook::applied`]). It updates hazards (the gates of
 //! readers), WATCH, keys that clients wait for, and the modules' indexes. Notifications and tracking will be
 //! called there too.
