@@ -16,7 +16,7 @@ mod command;
 mod config;
 mod connection;
 mod info;
-mod transaction;
+mod multi;
 
 use crate::dispatch::{After, Call, Exec, Run};
 use engramdb_engine::command::{Command, CommandTable, Outcome, Reply};
@@ -25,7 +25,7 @@ use engramdb_engine::store::view::View;
 /// All commands of the server itself.
 pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
-    transaction::COMMANDS,
+    multi::COMMANDS,
     client::COMMANDS,
     cluster::COMMANDS,
     command::COMMANDS,

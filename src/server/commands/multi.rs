@@ -1,4 +1,4 @@
-//! MULTI, EXEC, DISCARD, WATCH, UNWATCH. EXEC itself is run by the connection (`execute`).
+//! The rows of MULTI, EXEC, DISCARD, WATCH and UNWATCH. EXEC itself is in `dispatch/transaction.rs`.
 
 use super::{Call, Exec, Run, session};
 use crate::session::Multi;
