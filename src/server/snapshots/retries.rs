@@ -13,6 +13,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(8 * 60);
 /// So large a part of the data counts as freed.
 const FREED_PART_INVERSE: usize = 8;
 
+/// How much of the data was freed since the last attempt at a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Freed {
+    Little,
+    Much,
+    /// More than half. After an attempt that fails nevertheless, it takes as much again, so that there are few
+    /// such attempts in a row.
+    Most,
+}
+
 #[derive(Debug, Default)]
 pub struct Retries {
     /// In a row.
@@ -60,10 +70,16 @@ impl Retries {
         (self.failures > 0).then(|| self.not_before.saturating_sub(now))
     }
 
-    /// Whether much of the data was freed since the last attempt.
-    pub fn has_freed(&mut self, data_bytes: usize) -> bool {
+    /// How much of the data was freed since the last attempt.
+    pub fn freed(&mut self, data_bytes: usize) -> Freed {
         self.data_bytes_max = self.data_bytes_max.max(data_bytes);
-        data_bytes < self.data_bytes_max - self.data_bytes_max / FREED_PART_INVERSE
+        if data_bytes < self.data_bytes_max / 2 {
+            Freed::Most
+        } else if data_bytes < self.data_bytes_max - self.data_bytes_max / FREED_PART_INVERSE {
+            Freed::Much
+        } else {
+            Freed::Little
+        }
     }
 }
 
@@ -101,8 +117,11 @@ mod tests {
     #[test]
     fn an_eighth_of_the_data_counts_as_freed_once_per_attempt() {
         let mut retries = Retries::default();
-        assert!(!retries.has_freed(800) && !retries.has_freed(700));
-        assert!(retries.has_freed(699));
+        assert_eq!(
+            [800, 700, 699].map(|bytes| retries.freed(bytes)),
+            [Freed::Little, Freed::Little, Freed::Much]
+        );
+        assert_eq!([400, 399].map(|bytes| retries.freed(bytes)), [Freed::Much, Freed::Most]);
         assert_eq!(
             retries.failed("no room", SECONDS(1), 699),
             Some(
@@ -117,7 +136,7 @@ mod tests {
                     .expect("said")
             )
         );
-        assert!(!retries.has_freed(699), "that attempt has seen it");
-        assert!(retries.has_freed(0));
+        assert_eq!(retries.freed(699), Freed::Little, "that attempt has seen it");
+        assert_eq!(retries.freed(0), Freed::Most);
     }
 }

@@ -9,7 +9,7 @@
 //! the end; a process that is killed, or fails, leaves the previous snapshot valid.
 
 use super::machine;
-use super::retries::Retries;
+use super::retries::{Freed, Retries};
 use super::shortage::Shortage;
 use crate::snapshots::Snapshotter;
 use engramdb_engine::Engine;
@@ -286,17 +286,15 @@ impl SnapshotScheduler {
         }
         let now = self.engine.env().clock.monotonic();
         let data_bytes = self.engine.data_bytes();
-        let (forbidden, has_freed, paused_until, last_end) = {
+        let (forbidden, freed, paused_until, last_end) = {
             let mut state = self.state.lock();
             let State { retries, paused_until, last_end, .. } = &mut *state;
-            (retries.forbid(now), retries.has_freed(data_bytes), *paused_until, *last_end)
+            (retries.forbid(now), retries.freed(data_bytes), *paused_until, *last_end)
         };
         let is_refusing = self.engine.writer().is_some_and(|log| log.shortage().is_some());
         let is_full = is_refusing || self.engine.log().room().full.is_some();
         let has_paused = last_end.is_none_or(|end| now >= end + settings.pause);
-        if has_paused && is_full && (has_freed || is_refusing && !forbidden) {
-            // A snapshot is what frees the log: when writes begin to be refused, and when less is to be
-            // written than before.
+        if is_full && is_due_on_full_disk(freed, has_paused, is_refusing && !forbidden) {
             return true;
         }
         if forbidden {
@@ -464,6 +462,12 @@ impl SnapshotScheduler {
     }
 }
 
+/// A snapshot is what frees the log: when writes begin to be refused, and when less is to be written than before.
+/// Where most is gone (FLUSHALL) it is made at once; with less, only after the pause.
+fn is_due_on_full_disk(freed: Freed, has_paused: bool, has_begun_to_refuse: bool) -> bool {
+    freed == Freed::Most || has_paused && (freed == Freed::Much || has_begun_to_refuse)
+}
+
 fn newest(env: &Env, settings: &SnapshotSettings) -> Option<ManifestEntry> {
     let directory = settings.directory.join(SNAPSHOT_DIRECTORY);
     // A damaged manifest stops the next start and the next snapshot, which say what to do.
@@ -498,6 +502,20 @@ mod tests {
     use engramdb_engine::log::local::LocalOptions;
     use engramdb_engine::recovery::{StartOptions, open_directory};
     use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[test]
+    fn on_a_full_disk_a_snapshot_waits_for_nothing_when_most_is_freed() {
+        for (freed, has_paused, has_begun_to_refuse, is_due) in [
+            (Freed::Most, false, false, true),
+            (Freed::Much, false, true, false),
+            (Freed::Much, true, false, true),
+            (Freed::Little, false, true, false),
+            (Freed::Little, true, true, true),
+            (Freed::Little, true, false, false),
+        ] {
+            assert_eq!(is_due_on_full_disk(freed, has_paused, has_begun_to_refuse), is_due, "{freed:?}");
+        }
+    }
 
     static AVAILABLE: AtomicU64 = AtomicU64::new(1 << 20);
 
