@@ -18,8 +18,8 @@ const FREED_PART_INVERSE: usize = 8;
 pub enum Freed {
     Little,
     Much,
-    /// More than half. After an attempt that fails nevertheless, it takes as much again, so that there are few
-    /// such attempts in a row.
+    /// More than half. After an attempt that fails nevertheless, half of the rest must be freed, so there are
+    /// few such attempts in a row.
     Most,
 }
 

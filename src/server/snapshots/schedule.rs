@@ -462,8 +462,8 @@ impl SnapshotScheduler {
     }
 }
 
-/// A snapshot is what frees the log: when writes begin to be refused, and when less is to be written than before.
-/// Where most is gone (FLUSHALL) it is made at once; with less, only after the pause.
+/// A snapshot is what frees the log. It is due when writes begin to be refused, and when less data is to be
+/// written than before: at once if most of it was freed (FLUSHALL), otherwise after the pause.
 fn is_due_on_full_disk(freed: Freed, has_paused: bool, has_begun_to_refuse: bool) -> bool {
     freed == Freed::Most || has_paused && (freed == Freed::Much || has_begun_to_refuse)
 }
