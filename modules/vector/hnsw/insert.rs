@@ -28,7 +28,7 @@ pub(super) enum Occasion {
 
 /// The result of an attempt to link a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Linked {
+pub(super) enum Linked {
     Done,
     /// The node has become a member of another's place, and needs no links.
     AsMember,
@@ -78,7 +78,7 @@ impl Hnsw {
     }
 
     /// `link`, starting at this entry.
-    fn link_from(
+    pub(super) fn link_from(
         &self,
         entry: Entry,
         slot: u32,
@@ -88,6 +88,7 @@ impl Hnsw {
         scratch: &mut Scratch,
     ) -> Linked {
         let query = self.store.query_of(slot);
+        let mark = self.newcomers.mark();
         scratch.nearest.clear();
         if !self.find_links(query, entry, slot, level, scratch) {
             if may_join && self.join_nearest_place(slot, scratch) {
@@ -98,6 +99,8 @@ impl Hnsw {
         if may_join && self.join_nearest_place(slot, scratch) {
             return Linked::AsMember;
         }
+        #[cfg(test)]
+        super::newcomers::tests::after_search();
         let links = std::mem::take(&mut scratch.forward);
         for &(layer, neighbor) in &links {
             self.add_link(slot, layer, neighbor, false, scratch);
@@ -116,6 +119,9 @@ impl Hnsw {
         }
         let found = !links.is_empty();
         scratch.forward = links;
+        if occasion == Occasion::Insert {
+            self.meet_newcomers(slot, level, mark, scratch);
+        }
         if level > entry.level {
             // Nodes that are reachable from the old entry stay reachable from the new one.
             self.keep_link(slot, entry.slot, scratch);

@@ -5,10 +5,10 @@
 //! one byte per slot; the beam is a sorted array; a search allocates only its result.
 //!
 //! graph.rs has the links, search.rs answers requests, walk.rs walks, filtered.rs walks under a filter,
-//! insert.rs links nodes, places.rs handles documents with equal vectors, tree.rs keeps every node reachable,
-//! repair.rs deletes, check.rs verifies, file/ has the saved form. effort.rs and calibration.rs serve
-//! searches with a requested recall, recode.rs recomputes codes, rejoin.rs restores reachability, audit.rs
-//! gives reference answers.
+//! insert.rs links nodes, newcomers.rs links those that are inserted at the same time, places.rs handles
+//! documents with equal vectors, tree.rs keeps every node reachable, repair.rs deletes, check.rs verifies,
+//! file/ has the saved form. effort.rs and calibration.rs serve searches with a requested recall, recode.rs
+//! recomputes codes, rejoin.rs restores reachability, audit.rs gives reference answers.
 //!
 //! Walks and linking use compact codes of the vectors (codes.rs) for dimensions where that pays. The
 //! candidates found are ranked again by the vectors, so that returned distances are exact (ranking.rs). Range
@@ -24,6 +24,7 @@ mod file;
 mod filtered;
 mod graph;
 mod insert;
+mod newcomers;
 mod places;
 mod recode;
 mod rejoin;
@@ -43,6 +44,7 @@ pub use self::check::GraphCheck;
 use self::effort::Effort;
 pub use self::file::{Input, LoadError, Loading, fuzz_load};
 use self::graph::Graph;
+use self::newcomers::Newcomers;
 use self::places::KnownPlaces;
 pub use self::recode::Recoding;
 use self::repair::Repair;
@@ -110,6 +112,7 @@ pub struct Hnsw {
     degree_min: usize,
     /// Places that a walk cannot find by their own vectors.
     known_places: KnownPlaces,
+    newcomers: Newcomers,
     /// Slots that are deleted and not free. If there are any, walks check each candidate's state.
     deleted: AtomicUsize,
     /// For vectors, and for the codes or vectors that walks read.
@@ -178,6 +181,7 @@ impl Hnsw {
             repair: Repair::default(),
             degree_min: degree_min(parameters.metric, parameters.m),
             known_places: KnownPlaces::default(),
+            newcomers: Newcomers::default(),
             deleted: AtomicUsize::new(0),
             gate: RwLock::new(()),
             effort: Effort::default(),
