@@ -10,7 +10,7 @@ use engramdb_engine::store::view::View;
 use std::time::Duration;
 
 /// `TEST.PEEK key+ milliseconds` replies the first key that holds a hash, and the hash's first field;
-/// `TEST.TAKE` also deletes that field. Both wait for so many milliseconds; 0 waits without end.
+/// `TEST.TAKE` also deletes that field. Both wait for at most `milliseconds`; 0 means no limit.
 pub const COMMANDS: &[Command] = &[
     blocking_read("TEST.PEEK", "key+ milliseconds", peek),
     blocking("TEST.TAKE", "key+ milliseconds", take),

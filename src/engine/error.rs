@@ -102,8 +102,8 @@ impl CommandError {
     }
 }
 
-/// What an error shows of a word: up to its first zero byte, as C's `%s` does in Redis, and so many bytes at
-/// most.
+/// The part of a word that an error shows: up to its first zero byte, as Redis's `%s` does, and at most
+/// `bytes_max` bytes.
 pub fn shown_word(word: &[u8], bytes_max: usize) -> &[u8] {
     let word = &word[..word.len().min(bytes_max)];
     &word[..word.iter().position(|byte| *byte == 0).unwrap_or(word.len())]

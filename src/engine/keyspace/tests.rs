@@ -84,7 +84,7 @@ fn keys_with_equal_hashes_are_taken_together_without_harm_to_the_limit() {
         assert!(!due.is_empty());
         (taken, most) = (taken + due.len(), most.max(due.len()));
     }
-    // Among so many keys, some twenty pairs have equal hashes.
+    // About twenty pairs of these keys have equal hashes.
     assert_eq!((taken, most), (KEYS, 2));
 }
 

@@ -130,8 +130,8 @@ pub struct Mark {
 
 impl Mark {
     /// Whether a log can have such a mark: of the positions through `pos`, one is the Claim's, whose position
-    /// is the epoch, and `index` are those of the entries behind it. What writes a mark asserts this, what
-    /// reads one checks it.
+    /// is the epoch, and `index` counts the entries after it. Writers of marks assert this, readers check
+    /// it.
     pub fn is_possible(&self) -> bool {
         self.epoch.0.checked_add(self.index.0).is_some_and(|last| last <= self.pos.0)
     }
@@ -244,7 +244,7 @@ pub enum Purpose {
     Any,
     /// Deletes of expired keys and fields: half of it. They can wait, because expired data reads as absent.
     Expiry,
-    /// Commands that free memory: all but a sixteenth. Each takes an entry, so many of them use up the room.
+    /// Commands that free memory: all but a sixteenth. Each takes an entry, so a large number uses up the room.
     Freeing,
     /// Commands that remove all keys of a database: all of it, so that a full disk can always be emptied.
     Flush,

@@ -21,11 +21,11 @@
 //!   ends with the same keys.
 //! - A client is added under the keyspace's lock, so no change happens between the read of its keys and its
 //!   addition. It is removed under the mutex only, so a timeout never waits for the keyspace.
-//! - A command that only reads takes nothing: it needs no room in the log, and the clients behind it in the
+//! - A command that only reads takes nothing: it needs no room in the log, and the clients after it in the
 //!   queue are served too. A follower serves it after it has applied a batch that changes its key.
 //! - Nothing is applied for a client without room in the log. If there is no room, its key stays in the
 //!   store's list of fed keys, and the next batch tries again ([`crate::Engine::serve_parked`]). Clients
-//!   behind it whose commands write do not overtake it.
+//!   after it whose commands write do not overtake it.
 //! - The keys of all queues are the store's awaited keys ([`AwaitedKeys`]).
 //!
 //! Lock order: the keyspace, then this mutex, then that of the awaited keys. No handler and no [`Waiter`] is

@@ -369,7 +369,7 @@ fn a_client_that_was_not_served_comes_before_later_commands() {
     assert_eq!(replies(&[seat, late]), [some("a"), None]);
 }
 
-/// Clients that only read wait for nobody's room; clients that write keep their order.
+/// Clients that only read do not wait for the room of others; clients that write keep their order.
 #[test]
 fn a_client_that_only_reads_is_served_beside_one_that_the_log_has_no_room_for() {
     let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));

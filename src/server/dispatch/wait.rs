@@ -120,7 +120,7 @@ impl Core {
 /// Makes a reply on a thread of the pool.
 pub fn elsewhere(pool: &LongWork, make: impl FnOnce() -> Resumed + Send + 'static) -> Waiting {
     let (sender, made) = tokio::sync::oneshot::channel();
-    // Where nobody waits any more, the connection has ended.
+    // Sending fails if the connection has ended; then the result is not needed.
     pool.run(Box::new(move || _ = sender.send(make())));
     Box::pin(async move {
         match made.await {

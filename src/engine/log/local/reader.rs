@@ -76,7 +76,7 @@ pub struct Frontier {
 }
 
 impl Frontier {
-    /// Whether the other is behind it, by its position and by its place.
+    /// Whether `later` comes after this frontier, by its position and by its place.
     pub fn is_before(&self, later: &Frontier) -> bool {
         let place = |frontier: &Frontier| (frontier.segment, frontier.end_offset);
         self.mark.pos < later.mark.pos && place(self) < place(later)

@@ -173,7 +173,7 @@ fn a_file_with_nearly_the_name_of_one_of_the_reserve_is_left_alone() {
 /// The machine's file system, in a process that can open no file of the reserve.
 struct FewDescriptors {
     disk: Arc<dyn Disk>,
-    /// The number of refused opens. After so many, all succeed, so that a loop ends.
+    /// The number of refused opens. At the limit the disk refuses no more, so that a loop ends.
     refused: AtomicUsize,
 }
 

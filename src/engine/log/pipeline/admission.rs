@@ -65,8 +65,8 @@ impl State {
 }
 
 impl Drop for Shared {
-    /// When no credit is left and nobody uses the pipeline any more: all room was given back or is that of
-    /// batches that were not written.
+    /// Checks the account when the last user and the last credit are gone: all reserved room was given back,
+    /// or belongs to batches that were not written.
     fn drop(&mut self) {
         let state = self.state.get_mut();
         if state.failed.is_some() || state.request.is_some() || std::thread::panicking() {
