@@ -244,7 +244,7 @@ pub enum Purpose {
     Any,
     /// Deletes of expired keys and fields: half of it. They can wait, because expired data reads as absent.
     Expiry,
-    /// Commands that free memory: all but a sixteenth. Each takes an entry, so a large number uses up the room.
+    /// Commands that free memory: all but a sixteenth. Each takes an entry, so they can use up the room.
     Freeing,
     /// Commands that remove all keys of a database: all of it, so that a full disk can always be emptied.
     Flush,

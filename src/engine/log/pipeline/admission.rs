@@ -178,10 +178,9 @@ impl Pipeline {
         if let Some(cause) = state.unclaimed.clone() {
             return Err(Refusal::ReadOnly { cause });
         }
-        let uses_share = match self.place_in_buffer(&state, turn, wanted) {
-            Some(uses_share) => uses_share,
-            None => return Ok(Err(Lack::Buffer)),
-        };
+        if !self.has_place_in_buffer(&state, turn, wanted) {
+            return Ok(Err(Lack::Buffer));
+        }
         let reserved = state.reserved_bytes + wanted;
         let sealing = state.request == Some(WriterRequest::Seal);
         let fits = |room: &Room| {
@@ -203,25 +202,24 @@ impl Pipeline {
         }
         if self.is_large(wanted) {
             state.turns.shared_bytes = 0;
-        } else if uses_share {
+        } else if !state.turns.waiting.is_empty() {
             state.turns.shared_bytes += wanted;
         }
         state.reserved_bytes = reserved;
         Ok(Ok(Credit { shared: Some(self.shared.clone()), room: wanted }))
     }
 
-    /// Whether the buffer has a place for so much room now, and if so, whether it is in the share of small
-    /// batches.
-    fn place_in_buffer(&self, state: &State, turn: Option<u64>, wanted: u64) -> Option<bool> {
+    /// Whether the buffer has a place for `wanted` bytes now. Small batches use their share while turns wait.
+    fn has_place_in_buffer(&self, state: &State, turn: Option<u64>, wanted: u64) -> bool {
         let fits = state.reserved_bytes + wanted <= self.shared.buffer_bytes_max;
         if self.is_large(wanted) {
             let is_almost_empty = state.reserved_bytes <= self.share_bytes();
-            return ((fits || is_almost_empty) && !state.turns.is_of_another(turn)).then_some(false);
+            (fits || is_almost_empty) && !state.turns.is_of_another(turn)
+        } else if state.turns.waiting.is_empty() {
+            fits
+        } else {
+            state.turns.shared_bytes + wanted <= self.share_bytes()
         }
-        if state.turns.waiting.is_empty() {
-            return fits.then_some(false);
-        }
-        (state.turns.shared_bytes + wanted <= self.share_bytes()).then_some(true)
     }
 
     fn room_for(&self, batches: usize, bytes: usize) -> u64 {
