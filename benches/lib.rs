@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use engramdb_engine::Engine;
-use engramdb_engine::command::{Args, CommandError, CommandTable, Reply};
+use engramdb_engine::command::{Args, Command, CommandError, CommandTable, Reply};
 use engramdb_engine::commands;
 use engramdb_engine::env::Env;
 use engramdb_engine::log::local::{LocalLog, LocalOptions};
@@ -14,7 +14,7 @@ use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::log::{LogId, ShardLog};
 use engramdb_engine::module::Module;
 use engramdb_engine::recovery::Recovering;
-use engramdb_engine::shard::engine::{Ran, batch_bytes_max};
+use engramdb_engine::shard::engine::Ran;
 use engramdb_search::{SearchModule, SearchOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,13 +44,13 @@ pub fn table() -> CommandTable {
 }
 
 /// Reserves room for one command; waits while the log has none, or an index is behind.
-pub fn admit(engine: &Engine, words: &[&[u8]]) -> Credit {
+pub fn admit(engine: &Engine, command: &Command, words: &[&[u8]]) -> Credit {
     loop {
         if engine.is_overloaded() {
             std::thread::yield_now();
             continue;
         }
-        match engine.admit(1, batch_bytes_max(words)) {
+        match engine.admit(1, command.batch_bytes_max(words)) {
             Ok(credit) => return credit,
             Err(Refusal::Busy) => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
@@ -62,7 +62,7 @@ pub fn admit(engine: &Engine, words: &[&[u8]]) -> Credit {
 pub fn write(engine: &Engine, table: &CommandTable, words: &[&[u8]]) -> Ran {
     let args = Args::new(words);
     let command = table.resolve(args).expect("the bench writes a valid command").command;
-    let credit = admit(engine, words);
+    let credit = admit(engine, command, words);
     engine.writes(credit).run(0, command, args, &mut Void)
 }
 

@@ -59,7 +59,7 @@ fn main() {
         };
         let args = Args::new(words);
         let command = table.resolve(args).expect("it is known").command;
-        let credit = admit(&engine, words);
+        let credit = admit(&engine, command, words);
         let cpu = thread_cpu();
         let mut run = engine.writes(credit);
         let wall = Instant::now();

@@ -8,7 +8,7 @@ use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::module::Module;
 use engramdb_engine::recovery::Recovering;
-use engramdb_engine::shard::engine::{Ran, batch_bytes_max};
+use engramdb_engine::shard::engine::Ran;
 use std::sync::Arc;
 
 /// Replays the whole log and becomes its writer. Returns the engine, and the modules' reports about the
@@ -39,7 +39,8 @@ pub fn begin(
     let words: Vec<&[u8]> = args.iter().copied().collect();
     let (mut prepared, mut room_bytes) = (None, 0);
     loop {
-        let credit = engine.admit(1, batch_bytes_max(&words) + room_bytes).expect("a log in memory has room");
+        let credit =
+            engine.admit(1, command.batch_bytes_max(&words) + room_bytes).expect("a log in memory has room");
         let mut run = engine.writes(credit).preparing(prepared.take()).with_room(room_bytes);
         let ran = run.run(database, command, args, reply);
         drop(run);

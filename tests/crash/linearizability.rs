@@ -18,7 +18,6 @@ use engramdb_engine::log::pipeline::{Credit, Options, Refusal};
 use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::log::{Lsn, ShardLog};
 use engramdb_engine::recovery::Recovering;
-use engramdb_engine::shard::engine::batch_bytes_max;
 use engramdb_engine::shard::parked::Waiter;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::{Engine, Watch, commands};
@@ -276,7 +275,7 @@ impl World {
         let ran = if let Handler::Read(_) = command.handler {
             engine.reads().expect("it serves").run(0, command, Args::new(words), &mut reply)
         } else {
-            let credit = self.admit(engine, batch_bytes_max(words))?;
+            let credit = self.admit(engine, command.batch_bytes_max(words))?;
             engine.writes(credit).run(0, command, Args::new(words), &mut reply)
         };
         Ok((reply.0.expect("a command replies"), ran.gate))
@@ -287,7 +286,7 @@ impl World {
         let (sender, answered): (_, Receiver<(Observed, Lsn)>) = channel();
         let mut waiter = Box::new(Parked { reply: OneReply(None), answered: sender });
         let command = self.command(words[0]);
-        let mut run = engine.writes(self.admit(engine, batch_bytes_max(words))?);
+        let mut run = engine.writes(self.admit(engine, command.batch_bytes_max(words))?);
         let ran = run.run(0, command, Args::new(words), &mut waiter.reply);
         let Stage::Park(park) = ran.stage else {
             return Ok((waiter.reply.0.expect("a command replies"), ran.gate));
@@ -317,7 +316,7 @@ impl World {
         engine.watch(&watch, 0, &[key]);
         let (before, _) = self.run(engine, &[b"GET", key])?;
         let words: [&[u8]; 3] = [b"SET", key, value];
-        let mut run = engine.writes(self.admit(engine, batch_bytes_max(&words))?);
+        let mut run = engine.writes(self.admit(engine, self.command(words[0]).batch_bytes_max(&words))?);
         let mut transaction = run.transaction();
         if transaction.is_dirty(&watch) {
             transaction.finish();
@@ -498,7 +497,7 @@ fn a_feed_and_the_take_that_it_serves_survive_together() {
         let mut waiter = Box::new(Parked { reply: OneReply(None), answered: sender });
         let words: [&[u8]; 2] = [b"TAKE", b"key"];
         let command = world.command(b"TAKE");
-        let mut run = engine.writes(engine.admit(1, batch_bytes_max(&words)).expect("there is room"));
+        let mut run = engine.writes(engine.admit(1, command.batch_bytes_max(&words)).expect("there is room"));
         let ran = run.run(0, command, Args::new(&words), &mut waiter.reply);
         let Stage::Park(park) = ran.stage else { panic!("there is nothing to take") };
         let ticket = run.park((0, command), Args::new(&words), *park, waiter);

@@ -4,7 +4,6 @@ use engramdb_engine::ReplayError;
 use engramdb_engine::command::{Args, Stage};
 use engramdb_engine::log::Lsn;
 use engramdb_engine::recovery::{Recovering, RecoveryError};
-use engramdb_engine::shard::engine::batch_bytes_max;
 use engramdb_engine::snapshot::SnapshotError;
 use engramdb_resp::{Protocol, Value};
 use engramdb_sim::env::SimEnv;
@@ -33,7 +32,8 @@ fn once(
     let args = Args::new(&words);
     let command = instance.table().resolve(args).expect("a command of the instance").command;
     let mut wire = Wire::new(Protocol::Resp3);
-    let credit = instance.engine().admit(1, batch_bytes_max(&words)).expect("a log in memory has room");
+    let credit =
+        instance.engine().admit(1, command.batch_bytes_max(&words)).expect("a log in memory has room");
     let ran = instance.engine().writes(credit).preparing(prepared).run(0, command, args, &mut wire);
     (matches!(ran.stage, Stage::Done).then(|| wire.value()), ran.stage)
 }

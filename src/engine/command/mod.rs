@@ -130,7 +130,7 @@ pub type SessionHandler = &'static (dyn Any + Send + Sync);
 pub type KeyFinder = fn(Args<'_>) -> Result<Vec<usize>, CommandError>;
 
 /// The most bytes that the effects of a write may take in the log beyond the bound that derives from its
-/// words ([`crate::shard::engine::batch_bytes_max`]), with the current keyspace. 0 if the call is an error.
+/// words ([`Command::batch_bytes_max`]), with the current keyspace. 0 if the call is an error.
 pub type RoomFinder = fn(&View<'_>, Args<'_>) -> usize;
 
 /// Work without a lock, except for the looks that it takes at the keyspace. It ends in a step with a last
@@ -205,6 +205,12 @@ impl From<BlockingStage> for Stage {
     }
 }
 
+/// How often a batch of any command has one of its words at most: HSETEX deletes an expired field, and sets
+/// its new value and its new expiry.
+pub const WORD_TIMES_MAX: usize = 3;
+/// The same for the first key: each of these effects has it, and the delete of an expired key.
+const KEY_TIMES_MAX: usize = 4;
+
 #[derive(Clone, Copy)]
 pub enum Handler {
     Read(ReadHandler),
@@ -243,6 +249,8 @@ pub struct Command {
     /// Computes the log's room, if the words of a write do not bound it. Called under the lock before the
     /// handler.
     pub room: Option<RoomFinder>,
+    /// How often a batch of this command has each word after the first key, at most.
+    pub word_times: usize,
     /// The access to the keys, in Redis's words (`RW access update`): one entry for all keys, or one for
     /// each. Empty for the default: `RO access` of a read, `RW update` of a write.
     pub access: &'static [&'static str],
@@ -302,6 +310,7 @@ const fn command(name: &'static str, usage: &'static str, handler: Handler) -> C
         subcommands: &[],
         keys: None,
         room: None,
+        word_times: WORD_TIMES_MAX,
         access: &[],
         tips: &[],
     }
@@ -360,6 +369,30 @@ impl Command {
         assert!(matches!(self.handler, Handler::Write(_) | Handler::Blocking(_)), "only writes ask for room");
         self.room = Some(room);
         self
+    }
+
+    /// Says that a batch of this write has each word after the first key fewer times than
+    /// [`WORD_TIMES_MAX`], so that large values ask for less room. The log fails if a batch has more bytes
+    /// than its command asked for.
+    ///
+    /// # Panics
+    /// If the command does not write, or the number is not below the maximum.
+    pub const fn logs_words(mut self, times: usize) -> Command {
+        assert!(matches!(self.handler, Handler::Write(_)), "only writes are logged");
+        assert!(times > 0 && times < WORD_TIMES_MAX, "fewer than the maximum");
+        self.word_times = times;
+        self
+    }
+
+    /// The largest batch of a call with these words, in bytes. Its effects have each word at most as often as
+    /// the row says, the first key four times, each with a fixed part, and at most one computed number.
+    pub fn batch_bytes_max(&self, words: &[&[u8]]) -> usize {
+        const NUMBER_BYTES_MAX: usize = 400;
+        const WORD_OVERHEAD_BYTES: usize = 96;
+        let key_bytes = words.get(1).map_or(0, |key| key.len());
+        let words_bytes: usize =
+            words.iter().map(|word| self.word_times * word.len() + WORD_OVERHEAD_BYTES).sum();
+        NUMBER_BYTES_MAX + (KEY_TIMES_MAX - self.word_times) * key_bytes + words_bytes
     }
 
     pub const fn access(mut self, access: &'static [&'static str]) -> Command {

@@ -16,6 +16,7 @@ const COUNTING: u32 = flag::DENY_OOM | flag::FAST;
 
 pub const COMMANDS: &[Command] = &[
     write_row("HDEL", "key field+", hdel, flag::FAST | flag::FREES)
+        .logs_words(2)
         .event("hdel")
         .access(&["RW delete"])
         .docs("2.0.0", "O(N) for N fields", "Deletes fields, and the hash together with its last field."),
@@ -53,7 +54,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N named fields",
         "Returns the values of several fields.",
     ),
-    write_row("HMSET", "key (field value)+", hmset, COUNTING).event("hset").docs(
+    write_row("HMSET", "key (field value)+", hmset, COUNTING).logs_words(2).event("hset").docs(
         "2.0.0",
         "O(N) for N fields",
         "Sets fields as HSET does, and returns OK.",
@@ -72,16 +73,16 @@ pub const COMMANDS: &[Command] = &[
             "O(1) a call, O(N) for a whole walk over N fields",
             "Walks over the fields of a hash in steps.",
         ),
-    write_row("HSET", "key (field value)+", hset, COUNTING).event("hset").docs(
+    write_row("HSET", "key (field value)+", hset, COUNTING).logs_words(2).event("hset").docs(
         "2.0.0",
         "O(N) for N fields",
         "Sets fields; creates the hash if the key is absent.",
     ),
-    write_row("HSETNX", "key field value", hsetnx, COUNTING).event("hset").access(&["RW insert"]).docs(
-        "2.0.0",
-        "O(1)",
-        "Sets a field unless it exists.",
-    ),
+    write_row("HSETNX", "key field value", hsetnx, COUNTING)
+        .logs_words(2)
+        .event("hset")
+        .access(&["RW insert"])
+        .docs("2.0.0", "O(1)", "Sets a field unless it exists."),
     read_row("HSTRLEN", "key field", hstrlen, flag::FAST).access(&["RO"]).docs(
         "3.2.0",
         "O(1)",

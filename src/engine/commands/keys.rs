@@ -20,6 +20,7 @@ pub const COMMANDS: &[Command] = &[
         .tips(&["request_policy:all_shards", "response_policy:agg_sum"])
         .docs("1.0.0", "O(1)", "Returns the number of keys in the database."),
     write_row("DEL", "key+", del, flag::FREES)
+        .logs_words(2)
         .event("del")
         .access(&["RM delete"])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
@@ -70,6 +71,7 @@ pub const COMMANDS: &[Command] = &[
         "Returns the type of a value.",
     ),
     write_row("UNLINK", "key+", del, flag::FAST | flag::FREES)
+        .logs_words(2)
         .event("del")
         .access(&["RM delete"])
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])

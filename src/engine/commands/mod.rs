@@ -7,7 +7,7 @@
 //! 2. Add its row: `read`, `write`, `blocking`, `staged` or `sliced` of [`crate::command`], with name, usage
 //!    (the words after the name, from which arity and keys derive) and handler; then group, flags, ACL
 //!    categories and docs. `keys` finds the keys if the usage does not determine them. `room` computes what a
-//!    write may log beyond its words.
+//!    write may log beyond its words, `logs_words` says that it logs large words less often than any may.
 //! 3. A command that waits for keys returns `BlockingStage::Park` before any effect or reply, and has
 //!    `blocking` for its row, or `blocking_read` if it only reads; both set the flag. Inside EXEC it does not
 //!    wait: the reply of a timeout is given at once.

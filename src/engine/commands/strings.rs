@@ -9,7 +9,7 @@ use crate::store::view::View;
 use crate::types::{add_decimals, parse_double};
 
 pub const COMMANDS: &[Command] = &[
-    write_row("APPEND", "key value", append, flag::DENY_OOM | flag::FAST).event("append").access(&["RW insert"]).docs(
+    write_row("APPEND", "key value", append, flag::DENY_OOM | flag::FAST).logs_words(1).event("append").access(&["RW insert"]).docs(
         "2.0.0",
         "O(1) amortised",
         "Appends bytes to a string, which is created if the key is absent.",
@@ -43,7 +43,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N bytes in the reply",
         "Returns a part of a string.",
     ),
-    write_row("GETSET", "key value", getset, flag::DENY_OOM | flag::FAST).event("set").access(&["RW access update"]).docs(
+    write_row("GETSET", "key value", getset, flag::DENY_OOM | flag::FAST).logs_words(1).event("set").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
         "Sets a string and returns the previous one.",
@@ -71,17 +71,17 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N keys",
         "Returns the strings of several keys as of one moment.",
     ),
-    write_row("MSET", "(key value)+", mset, flag::DENY_OOM).event("set").access(&["OW update"]).tips(&["request_policy:multi_shard", "response_policy:all_succeeded"]).docs(
+    write_row("MSET", "(key value)+", mset, flag::DENY_OOM).logs_words(2).event("set").access(&["OW update"]).tips(&["request_policy:multi_shard", "response_policy:all_succeeded"]).docs(
         "1.0.1",
         "O(N) for N keys",
         "Sets several strings at once.",
     ),
-    write_row("MSETNX", "(key value)+", msetnx, flag::DENY_OOM).event("set").access(&["OW insert"]).docs(
+    write_row("MSETNX", "(key value)+", msetnx, flag::DENY_OOM).logs_words(2).event("set").access(&["OW insert"]).docs(
         "1.0.1",
         "O(N) for N keys",
         "Sets several strings at once, unless one of the keys exists.",
     ),
-    write_row("PSETEX", "key milliseconds value", psetex, flag::DENY_OOM).event("set").access(&["OW update"]).docs(
+    write_row("PSETEX", "key milliseconds value", psetex, flag::DENY_OOM).logs_words(1).event("set").access(&["OW update"]).docs(
         "2.6.0",
         "O(1)",
         "Sets a string with an expiry in milliseconds from now.",
@@ -93,19 +93,20 @@ pub const COMMANDS: &[Command] = &[
         set,
         flag::DENY_OOM,
     )
+    .logs_words(1)
     .event("set")
     .access(&["RW access update variable_flags"]).docs("1.0.0", "O(1)", "Sets a key to a string, whatever its previous type."),
-    write_row("SETEX", "key seconds value", setex, flag::DENY_OOM).event("set").access(&["OW update"]).docs(
+    write_row("SETEX", "key seconds value", setex, flag::DENY_OOM).logs_words(1).event("set").access(&["OW update"]).docs(
         "2.0.0",
         "O(1)",
         "Sets a string with an expiry in seconds from now.",
     ),
-    write_row("SETNX", "key value", setnx, flag::DENY_OOM | flag::FAST).event("set").access(&["OW insert"]).docs(
+    write_row("SETNX", "key value", setnx, flag::DENY_OOM | flag::FAST).logs_words(1).event("set").access(&["OW insert"]).docs(
         "1.0.0",
         "O(1)",
         "Sets a string unless the key exists.",
     ),
-    write_row("SETRANGE", "key offset value", setrange, flag::DENY_OOM).event("setrange").docs(
+    write_row("SETRANGE", "key offset value", setrange, flag::DENY_OOM).logs_words(1).event("setrange").docs(
         "2.2.0",
         "O(N) for N bytes written",
         "Overwrites a part of a string, padding with zero bytes.",

@@ -221,7 +221,8 @@ impl Engine {
         ReadRun { engine: self, store, now_ms: self.now_ms() }
     }
 
-    /// Reserves room in the log for `batches` batches of `bytes` bytes in all (see [`batch_bytes_max`]).
+    /// Reserves room in the log for `batches` batches of `bytes` bytes in all (see
+    /// [`crate::command::Command::batch_bytes_max`]).
     /// Called before any lock is taken.
     pub fn admit(&self, batches: usize, bytes: usize) -> Result<Credit, Refusal> {
         self.admit_by(batches, |pipeline| pipeline.admit_run(batches, bytes, Purpose::Any))
@@ -480,18 +481,6 @@ impl Engine {
         let first = pipeline.submit_run(credit, now_ms, batches);
         store.submitted(first)
     }
-}
-
-/// The largest batch of a command with these words, in bytes. Its effects have each word at most three times
-/// (HSETEX: the delete of an expired field, its new value, its new expiry), the key four times, each with a
-/// fixed part, and at most one computed number.
-pub fn batch_bytes_max(words: &[&[u8]]) -> usize {
-    const NUMBER_BYTES_MAX: usize = 400;
-    const WORD_OVERHEAD_BYTES: usize = 96;
-    let key_bytes = words.get(1).map_or(0, |key| key.len());
-    NUMBER_BYTES_MAX
-        + key_bytes
-        + words.iter().map(|word| 3 * word.len() + WORD_OVERHEAD_BYTES).sum::<usize>()
 }
 
 #[cfg(test)]

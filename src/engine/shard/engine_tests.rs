@@ -1,15 +1,15 @@
 use super::*;
-use crate::command::CommandTable;
-use crate::command::{Args, CommandError, Looks};
+use crate::command::{Args, Command, CommandError, CommandTable, Looks};
 use crate::commands;
 use crate::log::LogId;
 use crate::log::memory::MemoryLog;
 use crate::log::pipeline::Options;
-use crate::log::replay::Checkpoint;
+use crate::log::replay::{Checkpoint, Replay};
 use crate::recovery::Recovering;
 use crate::shard::run::Transaction;
 use crate::store::view::View;
 use crate::table::tests::hashed_keys;
+use std::collections::BTreeSet;
 
 /// Replies as text, one a line.
 #[derive(Default)]
@@ -94,7 +94,7 @@ pub(crate) fn run(engine: &Engine, line: &str) -> (String, Lsn) {
         Ok(known) => known,
         Err(error) => return (format!("-{error}\n"), Lsn(0)),
     };
-    let credit = engine.admit(1, batch_bytes_max(&words)).expect("there is room");
+    let credit = engine.admit(1, known.command.batch_bytes_max(&words)).expect("there is room");
     let ran = engine.writes(credit).run(0, known.command, args, &mut reply);
     (reply.0, ran.gate)
 }
@@ -407,4 +407,155 @@ fn a_key_is_hashed_once_for_a_look_and_once_for_a_change() {
     };
     assert_eq!(["SET a 1", "SET a 2", "GET a", "APPEND a 3"].map(hashed), [1, 1, 1, 2]);
     assert_eq!(["INCR a", "HSET h f 1", "HSET h f 2", "DEL a"].map(hashed), [2; 4]);
+}
+
+/// A line with words of 5000 bytes for these letters, which stand for keys (K, L), fields (F, G) and values
+/// (V, W).
+fn with_large_words(line: &str, letters: &str) -> String {
+    let large = |word: &str| match word {
+        "K" | "L" | "F" | "G" | "V" | "W" if letters.contains(word) => word.to_lowercase().repeat(5000),
+        word => word.to_owned(),
+    };
+    line.split(' ').map(large).collect::<Vec<_>>().join(" ")
+}
+
+/// What the keys are before a command; after a millisecond.
+const BEFORE: [&[&str]; 7] = [
+    &[],
+    &["SET K 1 PX 100000000", "SET L 1"],
+    &["SET K 1 PX 1", "SET L 1 PX 1"],
+    &["HSET K F 1 G 1 stays 1", "HPEXPIRE K 100000000 FIELDS 2 F G"],
+    &["HSET K F 1 G 1 stays 1", "HPEXPIRE K 1 FIELDS 2 F G", "SET L 1 PX 1"],
+    &["HSET K F 1 G 1", "HPEXPIRE K 1 FIELDS 2 F G"],
+    &["HSET K F 1 G 1", "PEXPIRE K 1", "SET L 1 PX 1"],
+];
+
+const WRITES: &[&str] = &[
+    "APPEND K V",
+    "DECR K",
+    "DECRBY K 2",
+    "GETDEL K",
+    "GETEX K PX 100000",
+    "GETEX K PERSIST",
+    "GETEX K PXAT 1",
+    "GETSET K V",
+    "INCR K",
+    "INCRBY K 5",
+    "INCRBYFLOAT K 1.5",
+    "MSET K V L W",
+    "MSET K V K W",
+    "MSETNX K V L W",
+    "PSETEX K 100000 V",
+    "SET K V",
+    "SET K V KEEPTTL",
+    "SET K V PX 100000 GET",
+    "SET K V PXAT 1",
+    "SET K V XX GET",
+    "SETEX K 100 V",
+    "SETNX K V",
+    "SETRANGE K 3 V",
+    "COPY K L REPLACE",
+    "COPY K L DB 1 REPLACE",
+    "DEL K L",
+    "DEL K K",
+    "UNLINK K L",
+    "FLUSHALL",
+    "FLUSHDB",
+    "MOVE K 1",
+    "RENAME K L",
+    "RENAMENX K L",
+    "SWAPDB 0 1",
+    "EXPIRE K 100",
+    "EXPIREAT K 33333333333",
+    "PEXPIRE K 100000",
+    "PEXPIREAT K 33333333333333",
+    "PEXPIREAT K 1",
+    "PERSIST K",
+    "HDEL K F G",
+    "HDEL K F F",
+    "HINCRBY K F 1",
+    "HINCRBYFLOAT K F 1.5",
+    "HMSET K F V G W",
+    "HSET K F V G W",
+    "HSET K F V F W",
+    "HSETNX K F V",
+    "HEXPIRE K 100 FIELDS 2 F G",
+    "HEXPIREAT K 33333333333 FIELDS 2 F G",
+    "HGETDEL K FIELDS 2 F G",
+    "HGETEX K PX 100000 FIELDS 2 F G",
+    "HGETEX K PXAT 1 FIELDS 2 F G",
+    "HPERSIST K FIELDS 2 F G",
+    "HPEXPIRE K 100000 FIELDS 2 F G",
+    "HPEXPIREAT K 33333333333333 FIELDS 2 F G",
+    "HPEXPIREAT K 1 FIELDS 2 F G",
+    "HSETEX K PX 100000 FIELDS 2 F V G W",
+    "HSETEX K PXAT 1 FIELDS 2 F V G W",
+    "HSETEX K KEEPTTL FIELDS 2 F V F W",
+];
+
+fn row_of(line: &str) -> Command {
+    let table = CommandTable::new(commands::FAMILIES.iter().copied());
+    *table.get(line.split(' ').next().expect("a name").as_bytes()).expect("a command").command
+}
+
+fn bytes_max(row: &Command, line: &str) -> usize {
+    row.batch_bytes_max(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())
+}
+
+/// Runs each write in each state. Returns the writes that logged something with their batches' LSNs.
+fn run_all_writes(engine: &Engine, letters: &str) -> Vec<(Lsn, String, &'static str)> {
+    let mut written = Vec::new();
+    for (before, line) in BEFORE.iter().flat_map(|before| WRITES.iter().map(move |line| (before, line))) {
+        run(engine, "FLUSHALL");
+        before.iter().for_each(|line| _ = run(engine, &with_large_words(line, letters)));
+        let now_ms = engine.now_ms();
+        while engine.now_ms() <= now_ms + 1 {}
+        let last = engine.pipeline().last_lsn();
+        run(engine, &with_large_words(line, letters));
+        if engine.pipeline().last_lsn() > last {
+            written.push((last.next(), format!("{line} after {before:?}, {letters} large"), *line));
+        }
+    }
+    written
+}
+
+#[test]
+fn no_command_logs_more_than_its_row_says() {
+    let mut names = BTreeSet::new();
+    let mut full = BTreeSet::new();
+    for letters in ["KLFGVW", "LFG", "VW"] {
+        let log: Arc<dyn ShardLog> = Arc::new(MemoryLog::new(LogId([7; 16])));
+        let engine = open(&log);
+        let written = run_all_writes(&engine, letters);
+        engine.close().expect("memory does not fail");
+        let mut replay = Replay::new(&*log, Checkpoint::default());
+        let mut rest = written.iter().peekable();
+        while let Some(batch) = replay.next().expect("the log is whole") {
+            let Some((_, text, line)) = rest.next_if(|(lsn, ..)| *lsn == batch.lsn) else { continue };
+            let (bytes, large, row) = (batch.bytes.len(), with_large_words(line, letters), row_of(line));
+            let most = bytes_max(&row, &large);
+            assert!(bytes <= most, "{text}: {bytes} of {most} bytes");
+            names.insert(row.name);
+            if bytes > bytes_max(&Command { word_times: row.word_times - 1, ..row }, &large) {
+                full.insert(row.name);
+            }
+        }
+        assert!(rest.next().is_none(), "all batches were seen");
+    }
+    for row in commands::FAMILIES.iter().copied().flatten().filter(|row| row.is_write()) {
+        assert!(names.contains(row.name), "{} has written nothing", row.name);
+    }
+    // With a lower number in these rows, the test fails.
+    for name in ["SET", "APPEND", "MSET", "HSET", "HSETEX"] {
+        assert!(full.contains(name), "{name} logs as much as its row says: {full:?}");
+    }
+}
+
+#[test]
+fn a_large_value_asks_for_room_once() {
+    let bytes = |line| bytes_max(&row_of(line), &with_large_words(line, "V"));
+    for line in ["SET key V", "SETEX key 100 V", "APPEND key V", "GETSET key V"] {
+        assert!((5000..6000).contains(&bytes(line)), "{line}: {}", bytes(line));
+    }
+    assert!((10_000..11_000).contains(&bytes("HSET key field V")));
 }

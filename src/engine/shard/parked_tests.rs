@@ -15,8 +15,8 @@ use crate::log::pipeline::Options;
 use crate::log::replay::Checkpoint;
 use crate::log::{LogId, ShardLog};
 use crate::recovery::Recovering;
+use crate::shard::engine::Engine;
 use crate::shard::engine::tests::Text;
-use crate::shard::engine::{Engine, batch_bytes_max};
 use crate::shard::run::{Transaction, WriteRun};
 use crate::store::tx::Tx;
 use crate::store::view::View;
@@ -169,7 +169,8 @@ impl World {
     fn run_with_room(&self, line: &str, room_bytes: usize) -> Seat {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let command = self.table.get(words[0]).expect("a command").command;
-        let credit = self.engine.admit(1, batch_bytes_max(&words) + room_bytes).expect("there is room");
+        let credit =
+            self.engine.admit(1, command.batch_bytes_max(&words) + room_bytes).expect("there is room");
         let mut seat = Seat::default();
         let mut paper = Box::new(Paper { text: Text::default(), answered: seat.answered.clone() });
         let mut run = self.engine.writes(credit).with_room(room_bytes);
@@ -409,7 +410,7 @@ fn a_command_with_large_words_follows_a_client_that_was_not_served() {
     let bytes = content.bytes().clone();
     let words: [&[u8]; 3] = [b"SET", b"k", &bytes];
     let command = world.table.get(words[0]).expect("a command").command;
-    let credit = world.engine.admit(2, batch_bytes_max(&words) + 1000).expect("there is room");
+    let credit = world.engine.admit(2, command.batch_bytes_max(&words) + 1000).expect("there is room");
     let contents = Arc::new(Contents::new(vec![content]));
     let mut run = world.engine.writes(credit).referring(Some(contents));
     let mut text = Text::default();

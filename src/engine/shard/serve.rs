@@ -2,7 +2,7 @@
 
 use crate::command::{Args, Awaited, BlockingStage, Command, Handler, Reply};
 use crate::log::pipeline::Credit;
-use crate::shard::engine::{Engine, batch_bytes_max};
+use crate::shard::engine::Engine;
 use crate::shard::parked::{Answer, Attempt, ParkedClients};
 use crate::shard::run::{RunReplies, Transaction, run_blocking};
 use crate::store::Store;
@@ -66,7 +66,7 @@ impl Transaction<'_> {
         let (command, stored) = (attempt.command, attempt.words.clone());
         let words: Vec<&[u8]> = stored.iter().map(Vec::as_slice).collect();
         if command.is_write() {
-            let bytes = batch_bytes_max(&words) + self.room_of_attempt(&attempt, &words);
+            let bytes = command.batch_bytes_max(&words) + self.room_of_attempt(&attempt, &words);
             match self.engine.admit(1, bytes) {
                 Ok(credit) => self.replies.credit.absorb(credit),
                 Err(_) => {

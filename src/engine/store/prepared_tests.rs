@@ -5,8 +5,8 @@ use crate::env::{Clock, Env};
 use crate::keyspace::ValueRef;
 use crate::log::memory::MemoryLog;
 use crate::log::{LogId, ShardLog};
+use crate::shard::engine::Engine;
 use crate::shard::engine::tests::{Between, Text, open, open_in, run, run_in_batch};
-use crate::shard::engine::{Engine, batch_bytes_max};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::cell::Cell;
@@ -48,7 +48,7 @@ fn run_between(engine: &Engine, line: &str, between: &dyn Fn(usize)) -> (String,
         between(RUN);
         runs += 1;
         let mut reply = Text::default();
-        let credit = engine.admit(1, batch_bytes_max(&words)).expect("there is room");
+        let credit = engine.admit(1, command.batch_bytes_max(&words)).expect("there is room");
         let mut writes = engine.writes(credit).preparing(prepared.take());
         let ran = writes.run(0, command, Args::new(&words), &mut reply);
         drop(writes);

@@ -15,7 +15,6 @@ use crate::stats::WorkerStats;
 use engramdb_engine::Prepared;
 use engramdb_engine::command::{Args, Known, Reply};
 use engramdb_engine::log::pipeline::AdmissionTurn;
-use engramdb_engine::shard::engine::batch_bytes_max;
 use engramdb_engine::types::Contents;
 use engramdb_resp::{Arguments, Requests};
 use smallvec::SmallVec;
@@ -226,7 +225,7 @@ impl Core {
             None => Queued::new(known.command, known.id, args),
         };
         let multi = self.session.multi.get_or_insert_default();
-        multi.bytes += batch_bytes_max(&args);
+        multi.bytes += known.command.batch_bytes_max(&args);
         multi.asks_for_room |= known.command.room.is_some();
         multi.heap_bytes += queued.heap_bytes();
         multi.queue.push(queued);

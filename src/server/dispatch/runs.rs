@@ -13,7 +13,6 @@ use crate::output::Replies;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Park, Stage};
 use engramdb_engine::log::pipeline::Credit;
 use engramdb_engine::log::{Lsn, Purpose};
-use engramdb_engine::shard::engine::batch_bytes_max;
 use engramdb_engine::shard::parked::{Ticket, Waiter};
 use engramdb_resp::Arguments;
 use smallvec::SmallVec;
@@ -37,7 +36,7 @@ impl<'s> RunPlan<'s> {
         self.commands.push(known);
         if known.command.is_write() {
             self.writes += 1;
-            self.batch_bytes += batch_bytes_max(&args);
+            self.batch_bytes += known.command.batch_bytes_max(&args);
         }
     }
 

@@ -13,7 +13,6 @@ use engramdb_engine::command::{Args, CommandTable, Stage};
 use engramdb_engine::commands::FAMILIES;
 use engramdb_engine::log::pipeline::Refusal;
 use engramdb_engine::recovery::{StartOptions, StartReport, open_directory};
-use engramdb_engine::shard::engine::batch_bytes_max;
 use engramdb_engine::snapshot::create::CreateOptions;
 use engramdb_engine::snapshot::create_offline;
 use engramdb_engine::snapshot::offline::OfflineOptions;
@@ -212,7 +211,8 @@ impl Store {
         };
         let words = write.words();
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        let credit = match engine.admit(1, batch_bytes_max(&words)) {
+        let known = self.table.resolve(Args::new(&words)).expect("the test's commands are known");
+        let credit = match engine.admit(1, known.command.batch_bytes_max(&words)) {
             Ok(credit) => credit,
             Err(Refusal::Busy | Refusal::Failed(_)) => {
                 engine.pipeline().pump();
@@ -222,7 +222,6 @@ impl Store {
         };
         self.writes.push(write);
         let mut wire = Wire::new(Protocol::Resp2);
-        let known = self.table.resolve(Args::new(&words)).expect("the test's commands are known");
         engine.writes(credit).run(0, known.command, Args::new(&words), &mut wire);
         match wire.value() {
             Value::Error(error) => Err(String::from_utf8_lossy(&error).into_owned()),

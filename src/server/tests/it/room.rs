@@ -193,9 +193,9 @@ fn a_client_that_is_closed_gives_up_its_turn() {
     };
     first.command(&set("first", 20_000));
     server.wait_for_batches(1);
-    large.command(&set("large", 40_000));
+    large.command(&set("large", 120_000));
     wait_for_turns(1);
-    last.command(&set("last", 20_000));
+    last.command(&set("last", 60_000));
     wait_for_turns(2);
     small.command("SET small 1");
     server.wait_for_batches(2);

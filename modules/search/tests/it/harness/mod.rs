@@ -13,7 +13,6 @@ use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::{LogId, Lsn, ShardLog};
 use engramdb_engine::module::Module;
-use engramdb_engine::shard::engine::batch_bytes_max;
 use engramdb_engine::shard::run::Holds;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
@@ -277,7 +276,7 @@ impl Server {
         let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
         let args = Args::new(&words);
         let command = self.table.resolve(args).expect("a known command").command;
-        let credit = self.engine.admit(1, batch_bytes_max(&words)).expect("there is room");
+        let credit = self.engine.admit(1, command.batch_bytes_max(&words)).expect("there is room");
         let mut run = self.engine.writes(credit);
         let mut transaction = run.transaction();
         transaction.run(0, command, args, &mut Text::default());
@@ -292,7 +291,11 @@ impl Server {
 
     /// The replies that EXEC would give to these commands.
     pub fn run_transaction(&self, commands: &[Vec<&[u8]>]) -> Vec<String> {
-        let bytes = commands.iter().map(|words| batch_bytes_max(words)).sum();
+        let bytes_max = |words: &Vec<&[u8]>| {
+            let known = self.table.resolve(Args::new(words)).expect("a known command");
+            known.command.batch_bytes_max(words)
+        };
+        let bytes = commands.iter().map(bytes_max).sum();
         let credit = self.engine.admit(1, bytes).expect("there is room");
         let mut run = self.engine.writes(credit);
         let mut transaction = run.transaction();
