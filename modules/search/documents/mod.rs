@@ -21,6 +21,7 @@ use engramdb_engine::table::{Table, hash_bytes};
 use engramdb_engine::types::ShortBytes;
 use roaring::RoaringBitmap;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::slice;
 
 /// All documents of an index.
@@ -270,13 +271,21 @@ impl Documents {
         self.keys.slots.get(id).map_or(0, |slot| slot.version)
     }
 
-    /// The ids whose documents were changed, added or removed after this version.
+    /// The ids whose documents were changed, added or removed after this version. Where they are not listed,
+    /// this scans all slots: without the keyspace's lock, `scan_changed` does it in parts.
     pub fn changed_since(&self, version: u64) -> RoaringBitmap {
-        let count = (self.version - version) as usize;
-        match self.changes.len().checked_sub(count) {
-            Some(before) => self.changes.range(before..).copied().collect(),
-            None => self.ids_where(|slot| slot.version > version).collect(),
-        }
+        self.listed_changes(version).unwrap_or_else(|| self.scan_changed(version, 0..self.id_bound()))
+    }
+
+    /// The same, if the changes are so few that they are listed.
+    pub fn listed_changes(&self, version: u64) -> Option<RoaringBitmap> {
+        let before = self.changes.len().checked_sub((self.version - version) as usize)?;
+        Some(self.changes.range(before..).copied().collect())
+    }
+
+    /// Those of these ids whose documents were changed, added or removed after this version.
+    pub fn scan_changed(&self, version: u64, ids: Range<u32>) -> RoaringBitmap {
+        ids.filter(|&id| self.version_of(id) > version).collect()
     }
 
     /// What a document has in a field with postings.

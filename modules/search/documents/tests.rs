@@ -51,3 +51,26 @@ fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
     documents.remove(b"a");
     assert_eq!((documents.value_bytes, documents.posting_bytes()), before);
 }
+
+#[test]
+fn changes_that_are_no_longer_listed_are_found_by_a_scan_in_parts() {
+    let mut documents = Documents::new(&definition_of("FT.CREATE i SCHEMA n NUMERIC"));
+    let put = |documents: &mut Documents, number: usize| {
+        documents.upsert(&number.to_le_bytes(), &[FieldContent::Number(1.0)])
+    };
+    (0..3 * CHANGES_MAX).for_each(|number| _ = put(&mut documents, number));
+    let before = documents.version();
+    let changed: RoaringBitmap =
+        (0..3 * CHANGES_MAX).step_by(2).map(|number| put(&mut documents, number)).collect();
+    assert_eq!(documents.listed_changes(before), None);
+    assert_eq!(documents.changed_since(before), changed);
+    let listed = documents.version();
+    let removed = documents.remove(&1usize.to_le_bytes()).expect("it is there");
+    let ids: Vec<u32> = (0..documents.id_bound()).collect();
+    let parts = ids.chunks(1000).map(|ids| documents.scan_changed(before, ids[0]..ids[0] + ids.len() as u32));
+    assert_eq!(
+        parts.fold(RoaringBitmap::new(), |all, part| all | part),
+        changed | RoaringBitmap::from([removed])
+    );
+    assert_eq!(documents.listed_changes(listed), Some(RoaringBitmap::from([removed])));
+}

@@ -20,6 +20,9 @@ const LOOKED_AT: usize = 64;
 /// adds to those to be read.
 const VISITED: usize = 128;
 
+/// Documents whose versions are compared under one lock of the documents.
+const SCANNED: u32 = 4096;
+
 /// A result that is updated to changed documents.
 pub trait Follows {
     /// The version of the documents at which it is right.
@@ -90,10 +93,7 @@ impl Plan {
                 return;
             }
             most = left / 2;
-            let (reached, mut changed) = {
-                let documents = self.index.documents.read();
-                (documents.version(), documents.changed_since(found.version()))
-            };
+            let (reached, mut changed) = self.changed_since(found.version());
             changed |= expired.take_waiting();
             let keys = expired.take_changed();
             let is_whole = self.in_slices(looks, expired, found, &changed)
@@ -108,11 +108,30 @@ impl Plan {
 
     /// Leaves out the changed documents, in a search whose time limit has passed.
     pub fn leave_out(&self, expired: &mut ExpiredDocuments, found: &mut dyn Follows) {
-        let (version, changed) = {
-            let documents = self.index.documents.read();
-            (documents.version(), documents.changed_since(found.version()))
-        };
+        let (version, changed) = self.changed_since(found.version());
         found.leave_out(version, &(changed | expired.take_waiting()));
+    }
+
+    /// A version of the documents, and those that have changed between the given version and this one. Some
+    /// that have changed after it can be among them. Many are found in slices, so that no writer waits for
+    /// the scan.
+    fn changed_since(&self, version: u64) -> (u64, RoaringBitmap) {
+        let (reached, listed) = {
+            let documents = self.index.documents.read();
+            (documents.version(), documents.listed_changes(version))
+        };
+        let changed = listed.unwrap_or_else(|| {
+            let (mut changed, mut ids) = (RoaringBitmap::new(), 0..0);
+            loop {
+                let documents = self.index.documents.read();
+                ids = ids.end..documents.id_bound().min(ids.end + SCANNED);
+                if ids.is_empty() {
+                    break changed;
+                }
+                changed |= documents.scan_changed(version, ids.clone());
+            }
+        });
+        (reached, changed)
     }
 
     /// Continues the walk over what has expired, if there is one.
