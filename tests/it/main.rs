@@ -9,6 +9,7 @@ mod fuzz;
 mod objects;
 mod program;
 mod properties;
+mod recorded;
 mod replay;
 mod scripts;
 mod search;

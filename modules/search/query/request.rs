@@ -256,8 +256,7 @@ fn returned(words: &[&[u8]]) -> Result<Vec<Returned>, SearchError> {
     let mut rest = words;
     while let [name, after @ ..] = rest {
         rest = after;
-        let name = name.strip_prefix(b"@").unwrap_or(name);
-        let mut alias = name;
+        let mut alias = *name;
         if let [keyword, after @ ..] = rest
             && keyword.eq_ignore_ascii_case(b"AS")
         {

@@ -38,7 +38,7 @@ fn rows_are_flat_in_resp2() {
         ("RETURN 1 d LIMIT 1 1", r#"[3, "p:2", ["d", "4"]]"#),
         ("RETURN 4 c AS colour price LIMIT 0 1", r#"[3, "p:1", ["colour", "red", "price", "30"]]"#),
         ("RETURN 2 __key nothing LIMIT 0 1", r#"[3, "p:1", ["__key", "p:1"]]"#),
-        ("RETURN 1 @d LIMIT 2 5", r#"[3, "p:3", ["d", "16"]]"#),
+        ("RETURN 2 d @d LIMIT 2 5", r#"[3, "p:3", ["d", "16"]]"#),
         ("NOCONTENT LIMIT 0 0", "[3]"),
         ("NOCONTENT LIMIT 7 2", "[3]"),
         ("NOCONTENT SORTBY d DESC", r#"[3, "p:3", "p:2", "p:1"]"#),
