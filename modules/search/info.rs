@@ -161,11 +161,14 @@ fn attribute(field: &FieldDefinition, is_resp3: bool) -> Part {
 
 fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
     const MEGABYTE: f64 = (1 << 20) as f64;
-    let (documents, id_bound, table_bytes, terms, inverted_bytes) = {
+    let (documents, records, id_bound, table_bytes, terms, inverted_bytes) = {
         let documents = index.documents.read();
+        let rows = (0..index.vectors.len()).map(|field| documents.row_count(field)).sum::<usize>();
+        let records = documents.len() + rows;
         let terms = (0..index.vectors.len()).filter_map(|field| documents.terms(field));
         let count = terms.map(|terms| terms.len()).sum::<usize>();
-        (documents.len(), documents.id_bound(), documents.table_bytes(), count, documents.posting_bytes())
+        let table_bytes = documents.table_bytes();
+        (documents.len(), records, documents.id_bound(), table_bytes, count, documents.posting_bytes())
     };
     let vector_bytes = index.vector_bytes();
     let megabytes = |bytes: usize| Part::Number(bytes as f64 / MEGABYTE);
@@ -175,7 +178,7 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
         ("num_docs", Part::Integer(documents as i64)),
         ("max_doc_id", Part::Integer(i64::from(id_bound))),
         ("num_terms", Part::Integer(terms as i64)),
-        ("num_records", Part::Integer(documents as i64)),
+        ("num_records", Part::Integer(records as i64)),
         ("inverted_sz_mb", megabytes(inverted_bytes)),
         ("vector_index_sz_mb", megabytes(vector_bytes)),
         ("total_inverted_index_blocks", Part::Integer(terms as i64)),

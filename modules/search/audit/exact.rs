@@ -1,7 +1,6 @@
 //! One audit: compares a search's rows with the exact answer.
 
 use super::Sample;
-use crate::documents::ids::IdSet;
 use crate::vectors::live::{MissCause, Tally};
 use crate::vectors::{Question, VectorField};
 use engramdb_vector::Neighbor;
@@ -30,7 +29,7 @@ pub enum Audit {
 pub fn audit(sample: &Sample, goes_on: &dyn Fn() -> bool) -> Audit {
     let vectors = sample.vectors();
     let Some((before, id_bound)) = sample.changed() else { return Audit::Stale };
-    let among = sample.among.as_ref().map(IdSet::new);
+    let among = sample.among.as_ref().map(|among| sample.index.vector_set(sample.field, among));
     let is_late = || !goes_on();
     let question = Question { query: &sample.query, filter: among.as_ref(), id_bound, is_late: &is_late };
     let Some(exact) = vectors.nearest_exactly(&question, sample.k, &before) else { return Audit::GivenUp };
@@ -53,11 +52,24 @@ pub fn audit(sample: &Sample, goes_on: &dyn Fn() -> bool) -> Audit {
 }
 
 impl Sample {
-    /// The documents that changed since the search, and the bound of ids; `None` if there are too many.
+    /// The ids of vectors that may have changed since the search, and the bound of ids; `None` if there are
+    /// too many.
     fn changed(&self) -> Option<(RoaringBitmap, u32)> {
         let documents = self.index.documents.read();
         let is_little = documents.version() - self.version <= CHANGES_MAX;
-        is_little.then(|| (documents.changed_since(self.version), documents.id_bound()))
+        if !is_little {
+            return None;
+        }
+        let mut changed = documents.changed_since(self.version);
+        if documents.has_rows() {
+            let mut rows = Vec::new();
+            changed.iter().for_each(|id| rows.extend(documents.rows(id, self.field)));
+            // Rows that the search found and that were given up since.
+            let found = self.rows.iter().map(|row| row.id);
+            rows.extend(found.filter(|&id| documents.version_of(id) > self.version));
+            changed.extend(rows);
+        }
+        Some((changed, documents.id_bound()))
     }
 }
 

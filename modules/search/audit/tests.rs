@@ -2,7 +2,6 @@ use super::budget::Budget;
 use super::exact::{Audit, audit};
 use super::*;
 use crate::documents::FieldContent;
-use crate::documents::ids::IdSet;
 use crate::schema::FieldKind;
 use crate::schema::create::definition_of;
 use crate::vectors::live::MissCause;
@@ -58,7 +57,7 @@ fn field(index: &Index) -> &Arc<VectorField> {
 
 fn set(index: &Index, number: usize, vector: [f32; 2]) {
     let mut documents = index.documents.write();
-    let id = documents.upsert(format!("d:{number}").as_bytes(), &[FieldContent::Vector]);
+    let id = documents.upsert(format!("d:{number}").as_bytes(), &[FieldContent::Vectors(1)]);
     field(index).set(Source::Live, id, engramdb_vector::bytes_of(&vector), 1);
 }
 
@@ -75,7 +74,7 @@ fn sample(
         let documents = index.documents.read();
         (documents.version(), documents.id_bound())
     };
-    let filter = among.as_ref().map(IdSet::new);
+    let filter = among.as_ref().map(|among| index.vector_set(0, among));
     let question = Question { query: &query, filter: filter.as_ref(), id_bound, is_late: &|| false };
     let rows = rows(field(index), &question);
     Sample { index: index.clone(), field: 0, version, query, k, ef: k, among, rows, too_coarse: false }
@@ -151,6 +150,45 @@ fn documents_that_changed_are_left_out_on_both_sides() {
     assert_eq!(audited(&sample).wanted, 9);
     (0..5_000).for_each(|_| set(&index, 3, [3.0, 0.0]));
     assert!(matches!(audit(&sample, &|| true), Audit::Stale));
+}
+
+/// Documents with two vectors: samples and exact answers are of vectors.
+#[test]
+fn documents_with_several_vectors_are_audited_by_vector() {
+    let index = index_of(&line_of_points(1));
+    let set = |number: u32, count: u32| {
+        let mut documents = index.documents.write();
+        let content = FieldContent::Vectors(count);
+        let id = documents.upsert(format!("d:{number}").as_bytes(), &[content]);
+        for (_, row) in documents.take_freed() {
+            field(&index).remove(row, 1);
+        }
+        for at in 0..count {
+            let vector = [number as f32, at as f32 / 100.0];
+            let id = documents.vector_id(id, 0, at as usize);
+            field(&index).set(Source::Live, id, engramdb_vector::bytes_of(&vector), 1);
+        }
+    };
+    (0..1_000).for_each(|number| set(number, 2));
+    while field(&index).drain(100) {}
+    let among: RoaringBitmap = (0..1_000)
+        .step_by(100)
+        .filter_map(|number: u32| index.documents.read().id(format!("d:{number}").as_bytes()))
+        .collect();
+    let filter = index.vector_set(0, &among);
+    let mut sample = sample(&index, 4, [200.1, 0.0], Some(among), |field, question| {
+        let question = Question { filter: Some(&filter), ..*question };
+        field.nearest_exactly(&question, 4, &RoaringBitmap::new()).expect("never late")
+    });
+    assert_eq!(sample.rows.len(), 4);
+    assert_eq!(audited(&sample), tally(4, [0; 3]));
+    sample.rows.remove(1);
+    assert_eq!(audited(&sample).found, 3);
+    // A document that loses a vector, or gets one, is left out with all of its vectors.
+    set(200, 1);
+    assert_eq!((audited(&sample).wanted, audited(&sample).found), (3, 2));
+    set(100, 3);
+    assert_eq!(audited(&sample).found, 2);
 }
 
 /// Time stands still, and costs nothing.

@@ -3,6 +3,7 @@
 //! Both are needed for each filtered search, and must cost less than the search itself: code here sets bits
 //! and copies words, and never tests single ids of a compressed bitmap.
 
+use super::rows::Owners;
 use std::ops::{Deref, RangeInclusive};
 
 use engramdb_vector::Filter;
@@ -64,9 +65,13 @@ impl Deref for Counted {
 }
 
 /// An uncompressed set with one bit for each id, because a graph walk tests thousands of ids in random order.
+///
+/// A set of documents can be one of their vectors: then it has an id if it has the id's document.
 pub struct IdSet {
     words: Vec<u64>,
     length: usize,
+    /// The documents of ids, and the bound of ids.
+    owners: Option<(Owners, u32)>,
 }
 
 impl IdSet {
@@ -75,7 +80,12 @@ impl IdSet {
         if copy_containers(ids, &mut words).is_none() {
             ids.iter().for_each(|id| set_bit(&mut words, id as usize));
         }
-        IdSet { words, length: ids.len() as usize }
+        IdSet { words, length: ids.len() as usize, owners: None }
+    }
+
+    /// The vectors of these documents, about `length`. All ids are below `id_bound`.
+    pub fn of_owners(documents: &RoaringBitmap, owners: Owners, id_bound: u32, length: usize) -> IdSet {
+        IdSet { length, owners: Some((owners, id_bound)), ..IdSet::new(documents) }
     }
 }
 
@@ -86,6 +96,10 @@ const SKIPPED_IDS: usize = SKIPPED_WORDS * 64;
 impl Filter for IdSet {
     #[inline]
     fn allows(&self, id: u32) -> bool {
+        let id = match &self.owners {
+            None => id,
+            Some((owners, _)) => owners.of(id),
+        };
         self.words.get(id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1)
     }
 
@@ -94,6 +108,10 @@ impl Filter for IdSet {
     }
 
     fn for_each(&self, ids: RangeInclusive<u32>, visit: &mut dyn FnMut(u32)) {
+        if let Some((_, id_bound)) = self.owners {
+            let in_range = (*ids.start()..id_bound).take_while(|id| ids.contains(id));
+            return in_range.filter(|&id| self.allows(id)).for_each(visit);
+        }
         let (first, last) = (*ids.start() as usize, *ids.end() as usize);
         let end = self.words.len().min(last / 64 + 1);
         for (chunk, words) in self.words[..end].chunks(SKIPPED_WORDS).enumerate().skip(first / SKIPPED_IDS) {

@@ -5,17 +5,21 @@
 //! id notices: it remembers the version at which it found its rows, and checks rows whose documents are
 //! younger again, with the filter and vector of the id's current document.
 //!
+//! An id that is no document's may be a row: that of a further vector of a document (rows.rs).
+//!
 //! Not here: vectors (vectors/mod.rs) and expiry, which searches check.
 
 pub mod blocks;
 pub mod ids;
 pub mod postings;
 pub mod reading;
+pub mod rows;
 pub mod text;
 
 use self::blocks::Blocks;
 use self::ids::Counted;
 use self::postings::{NumberPostings, TermPostings};
+use self::rows::{Owners, RowLists};
 use crate::schema::{Definition, FieldKind};
 use engramdb_engine::table::{Table, hash_bytes};
 use engramdb_engine::types::ShortBytes;
@@ -40,6 +44,8 @@ pub struct Documents {
     has_values: bool,
     /// Bytes of values on the heap.
     value_bytes: usize,
+    /// See `take_freed`.
+    freed: Vec<(usize, u32)>,
 }
 
 /// The ids of keys, and the slots of ids.
@@ -51,14 +57,17 @@ pub struct Keys {
     slots: Blocks<Slot>,
     /// Bytes of keys on the heap.
     key_bytes: usize,
+    owners: Owners,
+    /// How many rows each field has; fields without any may be missing at the end.
+    row_counts: Vec<usize>,
 }
 
 #[derive(Default)]
 struct Slot {
     key: Option<ShortBytes>,
     version: u64,
-    /// By field; `None` if no field of the definition has postings. Boxed twice, so that the many documents
-    /// with vectors only take one word.
+    /// By field; `None` if no field of the definition has postings and the document has no rows. Boxed twice,
+    /// so that the many documents with one vector only take one word.
     values: Option<Box<Box<[IndexedValue]>>>,
 }
 
@@ -125,11 +134,13 @@ impl Keys {
 #[derive(Clone, Debug, PartialEq)]
 pub enum IndexedValue {
     Missing,
-    /// The field exists and has no postings (vectors, GEO, NOINDEX).
+    /// The field exists and has no postings (one vector, GEO, NOINDEX).
     Present,
     Number(f64),
     /// Several, or none, in the document's order.
     Numbers(Box<[f64]>),
+    /// The rows of the vectors after the first one.
+    Rows(Box<[u32]>),
     /// Numbers of terms: the tags, or the texts' terms in order, with [`TEXT_END`] between two texts.
     Terms(Box<[u32]>),
 }
@@ -175,8 +186,8 @@ pub enum FieldContent {
     Numbers(Vec<f64>),
     /// `None` between two texts.
     Terms(Vec<Option<Vec<u8>>>),
-    /// A vector of the right size, whose components are finite.
-    Vector,
+    /// This many vectors of the right size, at least one, whose components are finite.
+    Vectors(u32),
 }
 
 impl Documents {
@@ -197,6 +208,7 @@ impl Documents {
             fields,
             missing: definition.fields.iter().map(|_| Counted::default()).collect(),
             value_bytes: 0,
+            freed: Vec::new(),
         }
     }
 
@@ -205,6 +217,10 @@ impl Documents {
     pub fn reserve(&mut self, keys: Keys) {
         assert!(self.keys.slots.len() == 0, "ids are reserved before the first document");
         self.keys = keys;
+        if self.has_rows() {
+            let values = (0..self.id_bound()).filter_map(|id| self.keys.slots[id].values.as_ref());
+            self.value_bytes = values.map(|values| owned_bytes(values)).sum();
+        }
     }
 
     /// Frees the ids of reserved keys that got no content.
@@ -213,11 +229,15 @@ impl Documents {
         for id in never_met {
             if let Some(key) = self.keys.key(id).map(<[u8]>::to_vec) {
                 self.keys.unname(&key);
+                let rows = self.unpost(id);
+                self.free_rows(rows);
                 self.keys.slots[id] = Slot::default();
             }
         }
+        self.freed = Vec::new();
         self.live = self.ids_where(|slot| slot.key.is_some()).collect::<RoaringBitmap>().into();
-        let vacant: Vec<u32> = self.ids_where(|slot| slot.key.is_none()).collect();
+        let is_free = |id: &u32| !self.keys.owners.is_row(*id);
+        let vacant: Vec<u32> = self.ids_where(|slot| slot.key.is_none()).filter(is_free).collect();
         self.vacant = vacant.into_iter().rev().collect::<Blocks<u32>>();
     }
 
@@ -331,16 +351,21 @@ impl Documents {
     /// Indexes the content of a key that has this id.
     pub fn put(&mut self, id: u32, content: &[FieldContent]) {
         self.changed(id);
-        self.unpost(id);
+        let mut rows = self.unpost(id);
+        let has_values = self.has_values || content.iter().any(FieldContent::has_rows);
         let mut values = Vec::new();
         for (field, content) in content.iter().enumerate() {
-            let value = self.post(field, id, content);
-            if self.has_values {
+            let mut value = self.post(field, id, content);
+            if content.has_rows() {
+                value = IndexedValue::Rows(self.fit_rows(&mut rows, (id, field), content));
+            }
+            if has_values {
                 values.push(value);
             }
         }
+        self.free_rows(rows);
         let slot = &mut self.keys.slots[id];
-        slot.values = self.has_values.then(|| Box::new(values.into()));
+        slot.values = has_values.then(|| Box::new(values.into()));
         slot.version = self.version;
         self.value_bytes += slot.values.as_ref().map_or(0, |values| owned_bytes(values));
     }
@@ -349,7 +374,8 @@ impl Documents {
     pub fn remove(&mut self, key: &[u8]) -> Option<u32> {
         let id = self.keys.unname(key)?;
         self.changed(id);
-        self.unpost(id);
+        let rows = self.unpost(id);
+        self.free_rows(rows);
         self.missing.iter_mut().for_each(|missing| {
             missing.remove(id);
         });
@@ -368,14 +394,18 @@ impl Documents {
     }
 
     fn add(&mut self, key: &[u8]) -> u32 {
-        let id = self.vacant.pop().unwrap_or_else(|| {
-            self.keys.slots.push(Slot::default());
-            (self.keys.slots.len() - 1) as u32
-        });
+        let id = self.free_id();
         let is_new = self.keys.name(id, key);
         assert!(is_new, "only a key without an id gets one");
         self.live.insert(id);
         id
+    }
+
+    fn free_id(&mut self) -> u32 {
+        self.vacant.pop().unwrap_or_else(|| {
+            self.keys.slots.push(Slot::default());
+            (self.keys.slots.len() - 1) as u32
+        })
     }
 
     fn post(&mut self, field: usize, id: u32, content: &FieldContent) -> IndexedValue {
@@ -404,10 +434,12 @@ impl Documents {
         }
     }
 
-    fn unpost(&mut self, id: u32) {
-        let Some(values) = self.keys.slots[id].values.take() else { return };
+    /// Removes the values of a document from the postings. Returns its rows, which are still its own.
+    fn unpost(&mut self, id: u32) -> RowLists {
+        let mut rows = RowLists::new();
+        let Some(values) = self.keys.slots[id].values.take() else { return rows };
         self.value_bytes -= owned_bytes(&values);
-        for (field, value) in values.iter().enumerate() {
+        for (field, value) in (*values).into_iter().enumerate() {
             match &mut self.fields[field] {
                 // A number that comes twice is there once.
                 Postings::Numbers(postings) => {
@@ -417,9 +449,14 @@ impl Documents {
                     let terms = value.terms().iter().filter(|&&term| term != TEXT_END);
                     terms.for_each(|&term| postings.remove(term, id));
                 }
-                Postings::None => {}
+                Postings::None => {
+                    if let IndexedValue::Rows(list) = value {
+                        rows.push((field, list));
+                    }
+                }
             }
         }
+        rows
     }
 
     /// Bytes on the heap, estimated.
@@ -444,6 +481,7 @@ impl Documents {
             + self.keys.ids.heap_bytes()
             + self.keys.slots.heap_bytes()
             + self.vacant.heap_bytes()
+            + self.keys.owners.heap_bytes()
             + self.changes.capacity() * size_of::<u32>()
             + self.value_bytes
     }
@@ -452,7 +490,7 @@ impl Documents {
 fn owned_bytes(values: &[IndexedValue]) -> usize {
     let own = |value: &IndexedValue| match value {
         IndexedValue::Numbers(numbers) => size_of_val(&**numbers),
-        IndexedValue::Terms(terms) => size_of_val(&**terms),
+        IndexedValue::Terms(numbers) | IndexedValue::Rows(numbers) => size_of_val(&**numbers),
         _ => 0,
     };
     size_of_val(values) + size_of::<Box<[IndexedValue]>>() + values.iter().map(own).sum::<usize>()

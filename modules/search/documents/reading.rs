@@ -11,16 +11,14 @@
 //! | TAG | tags, cut at SEPARATOR | texts, cut at SEPARATOR if there is one; booleans |
 //! | NUMERIC | one number | numbers, arrays of numbers |
 //! | GEO, GEOSHAPE | checked; not searched yet | texts, the same |
-//! | VECTOR | its elements, little-endian | one array of numbers |
+//! | VECTOR | its elements, little-endian | arrays of numbers, each a vector |
 //!
 //! A null is a value of any type, of which nothing is indexed: the field is not missing. (Measured on
 //! RediSearch 2.10.5.)
-//!
-//! Not there yet: several vectors in one field.
 
 use super::FieldContent;
 use super::text::{self, StopWords};
-use crate::error::{self, Kind, SearchError};
+use crate::error::{Kind, SearchError};
 use crate::schema::{Definition, FieldDefinition, FieldKind, NO_SEPARATOR, VectorOptions};
 use engramdb_engine::keyspace::FieldValue;
 use engramdb_engine::module::ReadHash;
@@ -101,30 +99,23 @@ fn read_with(
     definition.fields.iter().enumerate().map(of_field).collect()
 }
 
-/// Calls `with` on the vector of a document that was read, as the index stores it; `None` if the document has
-/// none.
-pub fn with_vector<R>(
+/// Calls `each` on the vectors of a document that was read, in order, as the index stores them.
+#[inline]
+pub fn each_vector(
     options: &VectorOptions,
     document: &impl DocumentValues,
     path: &[u8],
-    with: impl FnOnce(&[u8]) -> R,
-) -> Option<R> {
-    let (mut with, mut result) = (Some(with), None);
-    document.values(path, |value| {
-        let made = match value {
-            FieldValue::Numbers(numbers) => options.element.encode(numbers),
-            _ => None,
-        };
-        let blob = match (value, &made) {
-            (FieldValue::Stored(blob), _) => blob,
-            (_, Some(made)) => StringRef::Bytes(made),
-            _ => return,
-        };
-        if let Some(with) = with.take() {
-            result = Some(blob.with_bytes(with));
+    mut each: impl FnMut(&[u8]),
+) {
+    document.values(path, |value| match value {
+        FieldValue::Stored(blob) => blob.with_bytes(&mut each),
+        FieldValue::Numbers(numbers) => {
+            if let Some(made) = options.element.encode(numbers) {
+                each(&made);
+            }
         }
+        _ => {}
     });
-    result
 }
 
 impl FieldContent {
@@ -190,9 +181,6 @@ impl FieldContent {
         value: FieldValue<'_>,
         is_vector: &impl Fn(&VectorOptions, &[u8]) -> bool,
     ) -> Result<(), SearchError> {
-        if let (FieldContent::Vector, FieldValue::Stored(_) | FieldValue::Numbers(_)) = (&*self, value) {
-            return Err(error::unsupported("several vectors in one field are"));
-        }
         match value {
             FieldValue::Null => {
                 self.be_present();
@@ -215,7 +203,10 @@ impl FieldContent {
             }
             _ => return Err(wrong_type(value)),
         }
-        *self = FieldContent::Vector;
+        *self = match self {
+            FieldContent::Vectors(count) => FieldContent::Vectors(*count + 1),
+            _ => FieldContent::Vectors(1),
+        };
         Ok(())
     }
 

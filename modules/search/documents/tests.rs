@@ -1,6 +1,8 @@
 use super::postings::{Limit, NumberWalk};
 use super::*;
 use crate::schema::create::definition_of;
+use engramdb_engine::hashing::HashSet;
+use engramdb_vector::Neighbor;
 
 fn terms(words: &[Option<&str>]) -> FieldContent {
     FieldContent::Terms(words.iter().map(|word| word.map(|word| word.as_bytes().to_vec())).collect())
@@ -73,4 +75,99 @@ fn changes_that_are_no_longer_listed_are_found_by_a_scan_in_parts() {
         changed | RoaringBitmap::from([removed])
     );
     assert_eq!(documents.listed_changes(listed), Some(RoaringBitmap::from([removed])));
+}
+
+/// Of two vector fields: the ids of all vectors, by document and field.
+fn all_vectors(documents: &Documents) -> Vec<(u32, usize, Vec<u32>)> {
+    let of = |(_, id): (&[u8], u32)| {
+        (0..2).map(move |field| (id, field, documents.vector_ids(id, field).collect()))
+    };
+    documents.keys().flat_map(of).collect()
+}
+
+#[test]
+fn rows_belong_to_one_document_and_field_and_are_given_again() {
+    let vector = "VECTOR FLAT 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
+    let definition = definition_of(&format!("FT.CREATE i SCHEMA v {vector} w {vector}"));
+    let mut documents = Documents::new(&definition);
+    documents.upsert(b"one", &[FieldContent::Vectors(1), FieldContent::Missing]);
+    assert!(!documents.has_rows());
+    assert_eq!(
+        (documents.value_bytes, documents.id_bound()),
+        (0, 1),
+        "one vector takes no memory of its own"
+    );
+    let a = documents.upsert(b"a", &[FieldContent::Vectors(3), FieldContent::Vectors(2)]);
+    let b = documents.upsert(b"b", &[FieldContent::Vectors(1), FieldContent::Vectors(4)]);
+    let check = |documents: &Documents| {
+        let mut seen = std::collections::BTreeSet::new();
+        for (id, field, vectors) in all_vectors(documents) {
+            assert_eq!(vectors[0], id);
+            for &row in &vectors[1..] {
+                assert!(seen.insert(row) && documents.key(row).is_none(), "{row} of {id} in {field}");
+                assert_eq!(documents.owners().of(row), id);
+                assert!(documents.owners().is_row(row) && !documents.live().contains(row));
+            }
+        }
+        assert_eq!(seen.len(), documents.row_count(0) + documents.row_count(1));
+        let listed = documents.row_lists().flat_map(|(.., rows)| rows).copied();
+        assert!(listed.collect::<std::collections::BTreeSet<u32>>() == seen);
+    };
+    check(&documents);
+    assert_eq!((documents.row_count(0), documents.row_count(1), documents.vectors_each(1)), (2, 4, 3));
+    assert!(documents.take_freed().is_empty());
+    // One row fewer in the first field, and one more in the second: the same row.
+    let before = documents.rows(a, 0)[1];
+    let version = documents.version();
+    documents.put(a, &[FieldContent::Vectors(2), FieldContent::Vectors(3)]);
+    check(&documents);
+    assert_eq!(documents.take_freed(), [(0, before)]);
+    assert_eq!(documents.rows(a, 1)[1], before);
+    // What a search at that version has found by a row that has changed since is nobody's.
+    let found = |documents: &Documents, version: u64| {
+        let vectors = [before, documents.rows(b, 1)[0], b, documents.rows(b, 1)[2]];
+        let vectors = (0..).zip(vectors).map(|(at, id)| Neighbor { id, distance: f64::from(at) });
+        let (mut known, mut found) = (HashSet::default(), Vec::new());
+        documents.add_documents(version, &vectors.collect::<Vec<_>>(), &mut known, &mut found);
+        found.into_iter().map(|row| (row.id, row.distance)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&documents, version), [(b, 1.0)]);
+    assert_eq!(found(&documents, documents.version()), [(a, 0.0), (b, 1.0)]);
+    // All of it goes, and comes back with no more ids than before.
+    let bound = documents.id_bound();
+    for key in [&b"a"[..], b"b", b"one"] {
+        documents.remove(key);
+        check(&documents);
+    }
+    assert_eq!(documents.take_freed().len(), 6);
+    assert_eq!((documents.value_bytes, documents.row_count(0), documents.row_count(1)), (0, 0, 0));
+    documents.upsert(b"c", &[FieldContent::Vectors(bound), FieldContent::Missing]);
+    check(&documents);
+    assert_eq!(documents.id_bound(), bound);
+}
+
+#[test]
+fn rows_of_an_earlier_run_are_taken_back_or_given_up() {
+    let vector = "VECTOR FLAT 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
+    let definition = definition_of(&format!("FT.CREATE i SCHEMA t TAG v {vector}"));
+    let saved = || Keys::of_earlier_run(6, [(&b"a"[..], 0), (b"b", 2)].into_iter()).expect("distinct");
+    for (id, rows) in [(1, &[3][..]), (0, &[2]), (0, &[6]), (0, &[3, 3]), (0, &[])] {
+        assert!(!saved().give_rows(id, 1, rows), "{id} {rows:?}");
+    }
+    let mut keys = saved();
+    assert!(keys.give_rows(0, 1, &[5, 1]) && keys.give_rows(2, 1, &[4]));
+    assert!(!keys.give_rows(2, 1, &[3]) && !keys.give_rows(2, 0, &[1]));
+    assert_eq!(keys.fields_with_rows().collect::<Vec<_>>(), [1]);
+    let mut documents = Documents::new(&definition);
+    documents.reserve(keys);
+    documents.put(0, &[FieldContent::Missing, FieldContent::Vectors(3)]);
+    assert_eq!(documents.rows(0, 1), [5, 1]);
+    documents.end_reservation();
+    // The other document was not met: its id and its row are free.
+    assert_eq!((documents.len(), documents.row_count(1)), (1, 2));
+    let c = documents.upsert(b"c", &[FieldContent::Missing, FieldContent::Vectors(3)]);
+    assert_eq!((c, documents.rows(c, 1), documents.id_bound()), (2, &[3, 4][..], 6));
+    documents.remove(b"a");
+    documents.remove(b"c");
+    assert_eq!((documents.value_bytes, documents.row_count(1)), (0, 0));
 }

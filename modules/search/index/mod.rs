@@ -5,6 +5,7 @@
 //! version of the document sees its vectors too.
 
 pub mod leftover;
+mod several;
 
 use crate::documents::reading::{self, DocumentValues, Unreadable};
 use crate::documents::{Documents, FieldContent};
@@ -242,17 +243,24 @@ impl Index {
             Some((content, document)) => {
                 let mut documents = self.documents.write();
                 let id = documents.upsert(key, &content);
+                self.remove_freed(workers, &mut documents);
                 let fields = self.vectors.iter().enumerate();
                 for (field, vectors) in fields.filter_map(|(field, vectors)| Some((field, vectors.as_ref()?)))
                 {
-                    let set = |blob: &[u8]| vectors.set(source, id, blob, workers.count());
-                    let Some((place, calls)) = self.with_vector(&document, field, set) else {
+                    let mut number = 0;
+                    self.each_vector(&document, field, |blob| {
+                        let id = documents.vector_id(id, field, number);
+                        let (place, calls) = vectors.set(source, id, blob, workers.count());
+                        if number == 0 {
+                            housed.extend(place.map(|place| (field, place)));
+                        }
+                        if calls {
+                            workers.call(vectors);
+                        }
+                        number += 1;
+                    });
+                    if number == 0 {
                         remove(workers, vectors, id);
-                        continue;
-                    };
-                    housed.extend(place.map(|place| (field, place)));
-                    if calls {
-                        workers.call(vectors);
                     }
                 }
             }
@@ -271,19 +279,24 @@ impl Index {
         let mut documents = self.documents.write();
         if let Some(id) = documents.remove(key) {
             self.vectors.iter().flatten().for_each(|vectors| remove(workers, vectors, id));
+            self.remove_freed(workers, &mut documents);
         }
     }
 
-    /// Calls `with` on the vector that a document has in a field, as the index stores it; `None` if it has
-    /// none.
-    pub fn with_vector<R>(
-        &self,
-        document: &impl DocumentValues,
-        field: usize,
-        with: impl FnOnce(&[u8]) -> R,
-    ) -> Option<R> {
-        let options = self.vectors[field].as_ref()?.options();
-        reading::with_vector(options, document, &self.definition.fields[field].identifier, with)
+    /// Removes the vectors of rows that a document has given up.
+    fn remove_freed(&self, workers: &Workers, documents: &mut Documents) {
+        for (field, row) in documents.take_freed() {
+            self.vectors[field].iter().for_each(|vectors| remove(workers, vectors, row));
+        }
+    }
+
+    /// Calls `each` on the vectors that a document has in a field, in order, as the index stores them.
+    #[inline]
+    pub fn each_vector(&self, document: &impl DocumentValues, field: usize, each: impl FnMut(&[u8])) {
+        if let Some(vectors) = &self.vectors[field] {
+            let identifier = &self.definition.fields[field].identifier;
+            reading::each_vector(vectors.options(), document, identifier, each);
+        }
     }
 
     /// Replaces the fields of a document by handles to the vectors of the index, so that the vectors are not
@@ -299,16 +312,18 @@ impl Index {
         }
     }
 
-    /// The distance of a document's vector from the query; `None` if the document has none in the field, or
-    /// one that is not valid.
+    /// The distance of a document's nearest vector from the query; `None` if the document has none in the
+    /// field. A vector that is not valid is none.
     pub fn distance(&self, document: &Document<'_>, field: usize, query: &[u8]) -> Option<f64> {
         let options = self.vectors[field].as_ref()?.options();
-        let distance = |blob: &[u8]| {
-            options
-                .is_vector(blob)
-                .then(|| engramdb_vector::distance_of(options.element, options.metric, query, blob))
-        };
-        self.with_vector(document, field, distance)?
+        let mut nearest: Option<f64> = None;
+        self.each_vector(document, field, |blob| {
+            if options.is_vector(blob) {
+                let distance = engramdb_vector::distance_of(options.element, options.metric, query, blob);
+                nearest = Some(nearest.map_or(distance, |nearest| nearest.min(distance)));
+            }
+        });
+        nearest
     }
 
     /// The content of the document by field; `None`, counted as a failure, if it cannot be indexed.

@@ -105,7 +105,7 @@ fn fill(
         let loaded = graph.len();
         let graph = graph.finish();
         work.loaded += loaded;
-        work.removed += loaded - graph.len() - changed;
+        work.removed += (loaded - graph.len()).saturating_sub(changed);
         vectors.adopt(Structure::with_home(graph, home));
     }
     // A fixed order, so that recovery from the same log makes the same graph.
@@ -113,32 +113,65 @@ fn fill(
     let structure = vectors.structure();
     let mut housed: Vec<(u32, Housed)> =
         placed.into_iter().map(|(id, placed)| (id, structure.house(placed))).collect();
-    if missing.len() <= IN_TAIL_MAX {
+    if vectors_of(index, field, &missing) <= IN_TAIL_MAX {
         match structure.graph() {
             Some(_) => work.waiting += missing.len(),
             None => work.inserted += missing.len(),
         }
         for (id, document) in &missing {
             // One worker applies them in this order. As a backfill's they yield to live mutations.
-            let set = |vector: &[u8]| vectors.set(Source::Backfill, *id, vector, 1);
-            let (place, calls) = index.with_vector(document, field, set).expect("it has one");
-            housed.extend(place.map(|place| (*id, place)));
-            if calls {
-                workers.call(vectors);
-            }
+            each_numbered(index, field, (*id, document), |id, number, vector| {
+                let (place, calls) = vectors.set(Source::Backfill, id, vector, 1);
+                housed.extend(place.filter(|_| number == 0).map(|place| (id, place)));
+                if calls {
+                    workers.call(vectors);
+                }
+            });
         }
         return housed;
     }
     work.inserted += missing.len();
     let inserted = Mutex::new(Vec::with_capacity(missing.len()));
     in_parallel(workers.count(), &missing, |(id, document)| {
-        let place = |vector: &[u8]| structure.index().place(vector).expect("it was checked");
-        let placed = index.with_vector(document, field, place).expect("it has one");
-        structure.index().insert_placed(*id, &placed);
-        inserted.lock().push((*id, structure.house(placed)));
+        each_numbered(index, field, (*id, document), |id, number, vector| {
+            let all = structure.index();
+            // One of several vectors may have changed, and the others are there.
+            if number > 0 && all.vector(id).is_some_and(|held| held.as_bytes() == vector) {
+                return;
+            }
+            let placed = all.place(vector).expect("it was checked");
+            all.insert_placed(id, &placed);
+            if number == 0 {
+                inserted.lock().push((id, structure.house(placed)));
+            }
+        });
     });
     housed.append(&mut inserted.into_inner());
     housed
+}
+
+/// How many vectors these documents have in a field.
+fn vectors_of(index: &Index, field: usize, documents: &[(u32, Document<'_>)]) -> usize {
+    let all = index.documents.read();
+    documents.iter().map(|(id, _)| all.vector_ids(*id, field).count()).sum()
+}
+
+/// Calls `each` on the vectors of a document, with their ids, and with their numbers in the document.
+fn each_numbered(
+    index: &Index,
+    field: usize,
+    (id, document): (u32, &Document<'_>),
+    mut each: impl FnMut(u32, usize, &[u8]),
+) {
+    let mut rows: Vec<u32> = Vec::new();
+    let mut number = 0;
+    index.each_vector(document, field, |vector| {
+        if number == 1 {
+            rows = index.documents.read().rows(id, field).to_vec();
+        }
+        each(if number == 0 { id } else { rows[number - 1] }, number, vector);
+        number += 1;
+    });
 }
 
 /// Keys whose table entries are prefetched together.
@@ -178,8 +211,14 @@ fn restore<'k>(
     in_parallel(cores.min(parts.len()), &parts, |part| {
         let (mut placed, mut missing) = (Vec::with_capacity(part.len()), Vec::new());
         for (id, document) in *part {
-            match index.with_vector(document, field, |vector| graph.restore(*id, vector)) {
-                Some(Some(place)) => placed.push((*id, place)),
+            let (mut first, mut is_whole) = (None, true);
+            each_numbered(index, field, (*id, document), |id, number, vector| {
+                let place = graph.restore(id, vector);
+                is_whole &= place.is_some();
+                first = if number == 0 { place } else { first.take() };
+            });
+            match first {
+                Some(place) if is_whole => placed.push((*id, place)),
                 _ => missing.push((*id, *document)),
             }
         }
@@ -213,7 +252,7 @@ fn read_documents<'k>(
     let (mut read, mut gone) = (Vec::new(), Vec::new());
     for (key, document) in known.into_iter().chain(new) {
         if let Some(id) = documents.id(key) {
-            restoring.forget(id);
+            restoring.forget(&documents, id);
         }
         match document.and_then(|document| Some((index.read(key, &document)?, document))) {
             Some((content, document)) => read.push((documents.upsert(key, &content), document)),

@@ -10,8 +10,8 @@
 //! list.
 
 use super::saved::Saved;
-use crate::documents::FieldContent;
 use crate::documents::reading::{self, DocumentValues, pair_of};
+use crate::documents::{Documents, FieldContent};
 use crate::index::Index;
 use crate::index::leftover::Leftover;
 use crate::vectors::{Structure, home_of, parameters};
@@ -35,6 +35,8 @@ pub struct Restoring {
     pub fields: Vec<Option<Returning>>,
     /// Keys are compared while they are read; otherwise all are on the list.
     follows: bool,
+    /// Saved documents have several vectors in a field.
+    has_rows: bool,
     /// Keys to process at the end.
     list: Mutex<HashSet<Vec<u8>>>,
 }
@@ -80,7 +82,11 @@ impl Returning {
 impl Restoring {
     /// `follows` is true if no keys exist yet that the index could have missed.
     pub fn new(index: Arc<Index>, saved: Option<Result<Saved, String>>, follows: bool) -> Restoring {
+        let has_vectors = |field: usize| index.vectors.get(field).is_some_and(Option::is_some);
         let (saved, mut graphs) = match saved {
+            Some(Ok(Saved { keys, .. })) if !keys.fields_with_rows().all(has_vectors) => {
+                (Err("it has vectors of other fields".to_owned()), Vec::new())
+            }
             Some(Ok(Saved { keys, graphs })) => {
                 index.documents.write().reserve(keys);
                 (Ok(()), graphs)
@@ -89,6 +95,7 @@ impl Restoring {
             None => (Err(String::new()), Vec::new()),
         };
         let follows = follows && saved.is_ok();
+        let has_rows = index.documents.read().has_rows();
         let fields = index.vectors.iter().enumerate().map(|(field, vectors)| {
             let vectors = vectors.as_ref()?;
             let structure = vectors.structure();
@@ -102,7 +109,7 @@ impl Restoring {
                 .then(|| Returning::Graph(Box::new(graph), home))
         });
         let fields = fields.collect();
-        Restoring { fields, index, saved, follows, list: Mutex::default() }
+        Restoring { fields, index, saved, follows, has_rows, list: Mutex::default() }
     }
 
     /// Processes keys that were loaded or changed; the index covers all of them.
@@ -177,12 +184,30 @@ impl Restoring {
         let content = reading::read_trusting(&self.index.definition, document).ok()?;
         for (field, _) in self.index.vectors.iter().enumerate().filter(|(_, vectors)| vectors.is_some()) {
             let returning = self.fields[field].as_ref();
-            let restore = |vector: &[u8]| returning?.restore(id, vector);
-            if let Some(place) = self.index.with_vector(document, field, restore) {
-                housed(field, place?);
+            let rows = self.rows(id, field);
+            let (mut number, mut is_whole) = (0, true);
+            self.index.each_vector(document, field, |vector| {
+                let id = if number == 0 { Some(id) } else { rows.get(number - 1).copied() };
+                match returning.zip(id).and_then(|(returning, id)| returning.restore(id, vector)) {
+                    Some(place) if number == 0 => housed(field, place),
+                    Some(_) => {}
+                    None => is_whole = false,
+                }
+                number += 1;
+            });
+            if !is_whole || rows.len() != number.saturating_sub(1) {
+                return None;
             }
         }
         Some(content)
+    }
+
+    /// The rows that the earlier run gave to a document.
+    fn rows(&self, id: u32, field: usize) -> Vec<u32> {
+        match self.has_rows {
+            true => self.index.documents.read().rows(id, field).to_vec(),
+            false => Vec::new(),
+        }
     }
 
     /// Processes a change of a key that the index covers, during replay of the log.
@@ -194,8 +219,11 @@ impl Restoring {
     }
 
     /// Drops the restored vectors of a document, which may have changed or be gone.
-    pub fn forget(&self, id: u32) {
-        self.fields.iter().flatten().for_each(|returning| returning.forget(id));
+    pub fn forget(&self, documents: &Documents, id: u32) {
+        for (field, returning) in self.fields.iter().enumerate() {
+            let Some(returning) = returning else { continue };
+            documents.vector_ids(id, field).for_each(|id| returning.forget(id));
+        }
     }
 
     /// The memory that hashes refer to already, for an index that is dropped before it is restored.

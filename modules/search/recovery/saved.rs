@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! header, 40 bytes
-//!    0  "ENGRINDX"                   8  u32 format version (1)
+//!    0  "ENGRINDX"                   8  u32 format version (1, or 2 with rows)
 //!   12  u32 CRC-32C of the footer   16  u64 id of the index
 //!   24  u64 offset of the footer    32  u64 bytes of the footer
 //! graphs, one after the other, as `engramdb_vector` saves them (with checksums of their own)
@@ -12,6 +12,7 @@
 //!   u32 bound of document ids
 //!   u32 graphs, then for each: u32 field, u64 offset, u64 bytes
 //!   u32 documents, then for each: u32 id, u32 bytes of the key, the key
+//!   version 2: u32 lists of rows, then for each: u32 id of the document, u32 field, u32 rows, the rows (u32)
 //! ```
 //!
 //! The file is a cache. Its graphs need not show the same moment as each other or as the snapshot, because
@@ -23,6 +24,7 @@ use super::parallel::in_parallel;
 use crate::documents::Keys;
 use crate::index::Index;
 use crate::schema::bytes::Reader;
+use crate::schema::create::FIELDS_MAX;
 use crate::vectors::workers::WorkerCaller;
 use engramdb_engine::env::{Access, Disk, DiskFile, Env};
 use engramdb_engine::hashing::HashMap;
@@ -34,7 +36,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 const MAGIC: &[u8; 8] = b"ENGRINDX";
+/// Of files without rows (documents/rows.rs), as programs write them that know of none.
 const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION_ROWS: u32 = 2;
 const HEADER_BYTES: u64 = 40;
 const BUFFER_BYTES: usize = 1 << 20;
 const SUFFIX: &str = ".index";
@@ -108,18 +112,18 @@ fn write(file: &dyn DiskFile, workers: &WorkerCaller, index: &Arc<Index>) -> io:
         graphs.push((field as u32, start, out.position() - start));
     }
     // After the graphs, so that every id in them is below the footer's bound.
-    let footer = footer(index, &graphs);
+    let (footer, version) = footer(index, &graphs);
     let footer_offset = out.position();
     out.write_all(&footer)?;
     out.flush()?;
-    file.write_at(&header(index.definition.id, footer_offset, &footer), 0)?;
+    file.write_at(&header(version, index.definition.id, footer_offset, &footer), 0)?;
     file.sync()?;
     Ok(nodes)
 }
 
-fn header(index: u64, footer_offset: u64, footer: &[u8]) -> Vec<u8> {
+fn header(version: u32, index: u64, footer_offset: u64, footer: &[u8]) -> Vec<u8> {
     let mut header = MAGIC.to_vec();
-    header.extend(FORMAT_VERSION.to_le_bytes());
+    header.extend(version.to_le_bytes());
     header.extend(crc32c::crc32c(footer).to_le_bytes());
     header.extend(index.to_le_bytes());
     header.extend(footer_offset.to_le_bytes());
@@ -127,7 +131,8 @@ fn header(index: u64, footer_offset: u64, footer: &[u8]) -> Vec<u8> {
     header
 }
 
-fn footer(index: &Index, graphs: &[(u32, u64, u64)]) -> Vec<u8> {
+/// The footer, and the version of the format.
+fn footer(index: &Index, graphs: &[(u32, u64, u64)]) -> (Vec<u8>, u32) {
     let documents = index.documents.read();
     let mut footer = documents.id_bound().to_le_bytes().to_vec();
     footer.extend((graphs.len() as u32).to_le_bytes());
@@ -142,7 +147,16 @@ fn footer(index: &Index, graphs: &[(u32, u64, u64)]) -> Vec<u8> {
         footer.extend((key.len() as u32).to_le_bytes());
         footer.extend_from_slice(key);
     }
-    footer
+    let lists: Vec<_> = documents.row_lists().collect();
+    if lists.is_empty() {
+        return (footer, FORMAT_VERSION);
+    }
+    footer.extend((lists.len() as u32).to_le_bytes());
+    for (id, field, rows) in lists {
+        [id, field as u32, rows.len() as u32].iter().for_each(|number| footer.extend(number.to_le_bytes()));
+        rows.iter().for_each(|row| footer.extend(row.to_le_bytes()));
+    }
+    (footer, FORMAT_VERSION_ROWS)
 }
 
 /// Reads all saved indexes of a directory in a thread, while the caller opens the log. The loading of keys
@@ -171,7 +185,7 @@ pub fn read_all(env: &Env, directory: &Path) -> JoinHandle<AllSaved> {
 fn read(env: &Env, path: &Path, index: u64) -> Result<Saved, String> {
     let file = env.disk.open(path, Access::Read);
     let file = file.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    let footer = read_footer(&file, index).map_err(|error| error.to_string())?;
+    let (footer, version) = read_footer(&file, index).map_err(|error| error.to_string())?;
     let damaged = || "its footer is damaged".to_owned();
     let mut rest = Reader(&footer);
     let (id_bound, places) = places(&mut rest).ok_or_else(damaged)?;
@@ -182,15 +196,15 @@ fn read(env: &Env, path: &Path, index: u64) -> Result<Saved, String> {
         Ok((field as usize, graph))
     };
     std::thread::scope(|scope| {
-        let keys = scope.spawn(move || Keys::of_earlier_run(id_bound, keys(&mut rest)?.into_iter()));
+        let keys = scope.spawn(move || keys(&mut rest, id_bound, version));
         let graphs = places.into_iter().map(load).collect::<Result<_, String>>()?;
         let keys = keys.join().expect("the thread returns a result").ok_or_else(damaged)?;
         Ok(Saved { keys, graphs })
     })
 }
 
-/// Checks the header and reads the footer that it names.
-fn read_footer(file: &Arc<dyn DiskFile>, index: u64) -> io::Result<Vec<u8>> {
+/// Checks the header and reads the footer that it names. Returns the version of the format too.
+fn read_footer(file: &Arc<dyn DiskFile>, index: u64) -> io::Result<(Vec<u8>, u32)> {
     let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is not a saved index of this version");
     let mut bytes = [0; HEADER_BYTES as usize];
     if file.read_full_at(&mut bytes, 0)? < bytes.len() || &bytes[..8] != MAGIC {
@@ -201,7 +215,9 @@ fn read_footer(file: &Arc<dyn DiskFile>, index: u64) -> io::Result<Vec<u8>> {
     let (saved_index, offset, length) = (fields.u64(), fields.u64(), fields.u64());
     let (offset, length) = (offset.unwrap_or_default(), length.unwrap_or_default());
     let fits = offset.checked_add(length) == Some(file.size()?);
-    if version != Some(FORMAT_VERSION) || saved_index != Some(index) || !fits {
+    let version = version.filter(|version| [FORMAT_VERSION, FORMAT_VERSION_ROWS].contains(version));
+    let Some(version) = version else { return Err(damaged()) };
+    if saved_index != Some(index) || !fits {
         return Err(damaged());
     }
     let mut footer = vec![0; length as usize];
@@ -209,7 +225,7 @@ fn read_footer(file: &Arc<dyn DiskFile>, index: u64) -> io::Result<Vec<u8>> {
     if crc != Some(crc32c::crc32c(&footer)) {
         return Err(damaged());
     }
-    Ok(footer)
+    Ok((footer, version))
 }
 
 /// Removes the files of indexes that no longer exist.
@@ -235,11 +251,20 @@ fn places(footer: &mut Reader<'_>) -> Option<(u32, Vec<Place>)> {
     Some((id_bound, (0..graphs).map(place).collect::<Option<_>>()?))
 }
 
-/// The keys with their ids; `None` unless they end at the footer's end.
-fn keys<'a>(footer: &mut Reader<'a>) -> Option<Vec<(&'a [u8], u32)>> {
+/// The keys with their ids and rows; `None` unless they end at the footer's end.
+fn keys(footer: &mut Reader<'_>, id_bound: u32, version: u32) -> Option<Keys> {
     let documents = footer.u32()?;
     let document = |_| footer.u32().and_then(|id| Some((footer.bytes()?, id)));
-    let keys = (0..documents).map(document).collect::<Option<_>>()?;
+    let keys: Vec<(&[u8], u32)> = (0..documents).map(document).collect::<Option<_>>()?;
+    let mut keys = Keys::of_earlier_run(id_bound, keys.into_iter())?;
+    let lists = if version == FORMAT_VERSION_ROWS { footer.u32()? } else { 0 };
+    for _ in 0..lists {
+        let (id, field, count) = (footer.u32()?, footer.u32()?, footer.u32()?);
+        let rows: Vec<u32> = (0..count).map(|_| footer.u32()).collect::<Option<_>>()?;
+        if field as usize >= FIELDS_MAX || !keys.give_rows(id, field as usize, &rows) {
+            return None;
+        }
+    }
     footer.0.is_empty().then_some(keys)
 }
 

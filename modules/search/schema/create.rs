@@ -18,7 +18,7 @@ use engramdb_engine::types::parse_double;
 use engramdb_vector::{Element, Metric, Quantization};
 
 /// The most fields of an index: more are taken for a mistake of the client.
-const FIELDS_MAX: usize = 1024;
+pub const FIELDS_MAX: usize = 1024;
 /// The largest dimension: the sum of the products of this many bytes fits the integer that it is summed in.
 const DIMENSION_MAX: u64 = 65_536;
 const M_MAX: u64 = 2048;

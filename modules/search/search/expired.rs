@@ -378,10 +378,10 @@ impl<'a, 'v> DocumentReader<'a, 'v> {
             }
             (Reading::Indexed, None) => looked(is_named, None),
             (Reading::Indexed, Some(matches)) => {
-                let vectors = &self.plan.index.vectors;
+                let index = &self.plan.index;
                 matches.ranges.note(id, |range| {
-                    let vectors = vectors[range.field].as_ref().filter(|_| is_named)?;
-                    vectors.distance(id, &range.vector)
+                    let distance = || index.indexed_distance(self.documents, range.field, id, &range.vector);
+                    is_named.then(distance).flatten()
                 });
                 let filter = &*self.plan.query.filter;
                 let is_match = is_named && means(self.documents, &matches.ranges, filter, id);
@@ -447,6 +447,8 @@ impl<'a, 'v> DocumentReader<'a, 'v> {
             expired.ranges.insert(id, ranges.distances(current, filter, place));
         }
         current.remove(key);
+        // There are no vectors whose rows would have to be removed.
+        drop(current.take_freed());
         is_meant
     }
 }

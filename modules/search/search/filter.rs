@@ -49,8 +49,13 @@ struct Matched {
 }
 
 impl Ranges {
-    /// Searches all vector ranges of the tree.
-    pub fn find(index: &Index, tree: &Node, id_bound: u32, is_late: &dyn Fn() -> bool) -> Ranges {
+    /// Searches all vector ranges of the tree, in documents of this version and below this id.
+    pub fn find(
+        index: &Index,
+        tree: &Node,
+        (version, id_bound): (u64, u32),
+        is_late: &dyn Fn() -> bool,
+    ) -> Ranges {
         let mut found = Ranges::default();
         tree.ranges_by_place(false, &mut |range, exact| {
             let field = index.vectors[range.field].as_ref().expect("the parser checked the field's type");
@@ -58,7 +63,7 @@ impl Ranges {
             let epsilon = range.epsilon.unwrap_or(field.options().epsilon as f32);
             let rows = field.within(&question, range.radius, epsilon, exact);
             found.timed_out |= rows.timed_out;
-            found.matched.push(Matched::new(range, &rows.neighbors));
+            found.matched.push(Matched::new(range, &index.documents_of(version, rows.neighbors)));
         });
         found
     }

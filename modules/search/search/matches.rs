@@ -178,7 +178,7 @@ impl Plan {
             (documents.version(), documents.id_bound())
         };
         let tree = &*self.query.filter;
-        let ranges = Ranges::find(&self.index, tree, id_bound, &is_late);
+        let ranges = Ranges::find(&self.index, tree, (version, id_bound), &is_late);
         // If matches of a negated range are missing, the result would have rows that do not match.
         if ranges.timed_out && tree.negates_range() {
             return Err(Late);

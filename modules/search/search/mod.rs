@@ -40,6 +40,7 @@ mod profile;
 mod ranking;
 mod reply;
 mod rows;
+mod several;
 pub mod shape;
 
 use self::expired::ExpiredDocuments;

@@ -26,10 +26,9 @@ use super::reply;
 use super::rows::ROWS_FEW;
 use crate::audit::{AuditorHandle, Sample};
 use crate::documents::Documents;
-use crate::documents::ids::IdSet;
 use crate::query::Knn;
 use crate::vectors::live::SAMPLE_ROWS_MAX;
-use crate::vectors::{Cost, Effort, Question, Rows, VectorField};
+use crate::vectors::{Cost, Rows, VectorField};
 use engramdb_engine::command::Looks;
 use engramdb_engine::store::view::View;
 use engramdb_vector::Neighbor;
@@ -123,33 +122,43 @@ impl Plan {
             ranking: None,
         };
         let spare = if knn.k > ROWS_FEW { knn.k / SPARE_SHARE } else { 0 };
-        self.ask(knn, &mut nearest, knn.k.saturating_add(spare));
-        if let Some(auditor) = &self.auditor {
-            self.sample(auditor, knn, &nearest);
-        }
+        self.ask(knn, &mut nearest, knn.k.saturating_add(spare), self.auditor.as_ref());
         Ok(nearest)
     }
 
-    /// Searches again, and replaces the candidates by the `k` nearest.
-    fn ask(&self, knn: &Knn, nearest: &mut Nearest, k: usize) {
-        let (now, id_bound, without) = {
+    /// Searches again, and replaces the candidates by the `k` nearest. The auditor gets a sample.
+    fn ask(&self, knn: &Knn, nearest: &mut Nearest, k: usize, auditor: Option<&AuditorHandle>) {
+        let (now, id_bound, has_rows, without) = {
             let documents = self.index.documents.read();
             let without = match &nearest.matches {
                 None if !nearest.without.is_empty() => Some(documents.live() - &nearest.without),
                 _ => None,
             };
-            (documents.version(), documents.id_bound(), without)
+            (documents.version(), documents.id_bound(), documents.has_rows(), without)
         };
-        let rows = match &nearest.matches {
-            None => self.nearest(knn, k, without.as_ref(), id_bound),
-            Some(matches) if nearest.without.is_empty() => {
-                self.nearest(knn, k, Some(&matches.documents), id_bound)
+        let left;
+        let among = match &nearest.matches {
+            None => without.as_ref(),
+            Some(matches) if nearest.without.is_empty() => Some(&matches.documents),
+            Some(matches) => {
+                left = &matches.documents - &nearest.without;
+                Some(&left)
             }
-            Some(matches) => self.nearest(knn, k, Some(&(&matches.documents - &nearest.without)), id_bound),
         };
         nearest.version = nearest.matches.as_ref().map_or(now, |matches| matches.version);
-        let is_all = rows.neighbors.len() < k;
-        nearest.horizon = rows.neighbors.last().filter(|_| !is_all).map(|last| last.distance);
+        let rows = if has_rows {
+            let (reached, (first, asked)) =
+                self.nearest_of_several(knn, k, among, (nearest.version, id_bound));
+            auditor.inspect(|auditor| self.sample(auditor, knn, nearest, &first, asked));
+            nearest.horizon = reached.horizon;
+            reached.rows
+        } else {
+            let rows = self.nearest_vectors(knn, k, among, id_bound);
+            auditor.inspect(|auditor| self.sample(auditor, knn, nearest, &rows, knn.k));
+            let is_all = rows.neighbors.len() < k;
+            nearest.horizon = rows.neighbors.last().filter(|_| !is_all).map(|last| last.distance);
+            rows
+        };
         nearest.asked = k;
         nearest.neighbors = rows.neighbors;
         if !nearest.unindexed.is_empty() {
@@ -161,21 +170,16 @@ impl Plan {
         nearest.cost = rows.cost;
     }
 
-    fn nearest(&self, knn: &Knn, k: usize, among: Option<&RoaringBitmap>, id_bound: u32) -> Rows {
-        let filter = among.map(IdSet::new);
-        let is_late = || self.is_late();
-        let question = Question { query: &knn.vector, filter: filter.as_ref(), id_bound, is_late: &is_late };
-        self.vectors_of(knn).nearest(&question, k, Effort { ef: self.ef(knn), recall: knn.recall })
-    }
-
-    fn vectors_of(&self, knn: &Knn) -> &VectorField {
+    pub fn vectors_of(&self, knn: &Knn) -> &VectorField {
         self.index.vectors[knn.field].as_ref().expect("the parser checked the field's type")
     }
 
-    /// Gives the candidates to the auditor, if they are a complete result of the graph.
-    fn sample(&self, auditor: &AuditorHandle, knn: &Knn, nearest: &Nearest) {
-        let is_whole = !nearest.timed_out && !nearest.cost.exact && !nearest.neighbors.is_empty();
-        if !is_whole || knn.k > SAMPLE_ROWS_MAX {
+    /// Gives the rows of the vector index, of which `k` were wanted, to the auditor, if they are a complete
+    /// result of the graph.
+    fn sample(&self, auditor: &AuditorHandle, knn: &Knn, nearest: &Nearest, rows: &Rows, k: usize) {
+        let is_timed_out = nearest.timed_out || rows.timed_out;
+        let is_whole = !is_timed_out && !rows.cost.exact && !rows.neighbors.is_empty();
+        if !is_whole || k > SAMPLE_ROWS_MAX {
             return self.vectors_of(knn).live.pass_on();
         }
         auditor.offer(Sample {
@@ -183,11 +187,11 @@ impl Plan {
             field: knn.field,
             version: nearest.version,
             query: knn.vector[..].into(),
-            k: knn.k,
+            k,
             ef: self.ef(knn),
             among: nearest.matches.as_ref().map(|matches| matches.documents.clone()),
-            rows: nearest.neighbors.clone(),
-            too_coarse: nearest.cost.too_coarse,
+            rows: rows.neighbors.clone(),
+            too_coarse: rows.cost.too_coarse,
         });
     }
 
@@ -219,13 +223,12 @@ impl Plan {
         changed: &RoaringBitmap,
         found: &mut Vec<Neighbor>,
     ) {
-        let vectors = self.vectors_of(knn);
         for id in changed {
             let looked = reader.look(nearest.matches.as_mut(), expired, id);
             let distance = match looked.document {
                 _ if !looked.is_match => None,
                 Some(document) => self.index.distance(&document, knn.field, &knn.vector),
-                None => vectors.distance(id, &knn.vector),
+                None => self.index.indexed_distance(reader.documents, knn.field, id, &knn.vector),
             };
             nearest.note(id, expired.is_unindexed(id), looked.is_stale, distance);
             if let Some(distance) = distance.filter(|&distance| nearest.knows(distance)) {
@@ -255,7 +258,7 @@ impl Plan {
         // A search for one more than there are ids finds fewer, which shows that there are no others.
         let more = nearest.asked.saturating_mul(2).min(id_bound + 1);
         assert!(more > nearest.asked, "{more} of {id_bound} where {} were not all", nearest.asked);
-        self.ask(knn, nearest, more);
+        self.ask(knn, nearest, more, None);
     }
 
     /// The number of rows of the answer, and the rows of the page: the candidates at this moment, under the

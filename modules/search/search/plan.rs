@@ -148,7 +148,7 @@ impl Plan {
         let documents = self.index.documents.read();
         let work = filter_work(&documents, &self.query.filter);
         work.saturating_add(match &self.query.knn {
-            Some(knn) => self.vector_work(documents.len(), knn),
+            Some(knn) => self.vector_work(&documents, knn),
             None => self.order_work(&documents),
         })
     }
@@ -170,17 +170,16 @@ impl Plan {
         most.min(self.request().limit) * each
     }
 
-    fn vector_work(&self, documents: usize, knn: &Knn) -> usize {
+    fn vector_work(&self, documents: &Documents, knn: &Knn) -> usize {
         let Some(vectors) = &self.index.vectors[knn.field] else { return 0 };
+        let all = documents.len() + documents.row_count(knn.field);
         let options = vectors.options();
         let distances = match options.algorithm {
-            Algorithm::Flat => documents,
-            _ if knn.recall.is_some_and(|recall| !vectors.is_quick(recall, knn.k)) => documents,
-            Algorithm::Hnsw | Algorithm::Svs => {
-                documents.min(self.ef(knn).max(knn.k) * options.m as usize * 2)
-            }
+            Algorithm::Flat => all,
+            _ if knn.recall.is_some_and(|recall| !vectors.is_quick(recall, knn.k)) => all,
+            Algorithm::Hnsw | Algorithm::Svs => all.min(self.ef(knn).max(knn.k) * options.m as usize * 2),
         };
-        let rows = knn.k.min(documents);
+        let rows = knn.k.min(documents.len());
         distances * options.dimension as usize + rows * ORDER_WORK + self.page_work(rows)
     }
 

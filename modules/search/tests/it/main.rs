@@ -13,6 +13,7 @@ mod plans;
 mod records;
 mod saved;
 mod search;
+mod several;
 mod strictness;
 mod timeouts;
 mod vanishing;

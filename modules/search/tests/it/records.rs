@@ -9,7 +9,7 @@ use engramdb_testkit::records::{self, Records};
 use engramdb_testkit::words::split_words;
 use std::path::Path;
 
-const PARTS: Parts = Parts {
+pub const PARTS: Parts = Parts {
     commands: &[records::COMMANDS, engramdb_search::COMMANDS],
     serving: |env, directory| modules(env, Some(directory)),
     offline: |env| modules(env, None),
@@ -33,7 +33,7 @@ fn instance() -> Instance {
     Instance::with_modules(1, Protocol::Resp2, PARTS)
 }
 
-fn run(instance: &mut Instance, line: &str) -> String {
+pub fn run(instance: &mut Instance, line: &str) -> String {
     format!("{:?}", instance.run(&split_words(&line.replace('\'', "\""))).reply)
 }
 
@@ -227,13 +227,13 @@ fn a_long_page_of_records_is_written_from_copies() {
 fn what_a_record_cannot_be_indexed_for_is_told() {
     let mut instance = with_records();
     run(&mut instance, "RECORD.SET r:6 $.prices 1 cheap");
-    run(&mut instance, "RECORD.SET r:7 $.v [1,2] [3,4]");
+    run(&mut instance, "RECORD.SET r:7 $.v [1,2] [3]");
     let info = run(&mut instance, "FT.INFO i");
     for part in [
         r#""key_type", "RECORD""#,
         r#""hash_indexing_failures", 2"#,
         r#""Invalid JSON type: String type can represent only TEXT, TAG, GEO or GEOMETRY field", "last indexing error key", "r:6""#,
-        r#""several vectors in one field are not supported by this server yet""#,
+        r#""Invalid vector length. Expected 2, got 1""#,
     ] {
         assert!(info.contains(part), "{part}: {info}");
     }
