@@ -8,6 +8,8 @@
 //! - `bench memory`, `bench restart`, `bench churn`, `bench ingest` and `bench beside` measure a server that
 //!   they start, which is this program as another process (and `bench churn --engine library` the index
 //!   alone);
+//! - `bench queries` sends searches, aggregations and JSON commands over short documents, to a server of its
+//!   own and to others;
 //! - `bench zoo` checks the index in this process on many kinds of data;
 //! - `engramdb demo` shows the main job on real data;
 //! - `bench dataset` describes, checks and writes data sets.
@@ -37,8 +39,10 @@ mod latency;
 mod machine;
 mod memory;
 mod own_load;
+mod peer;
 mod plot;
 mod progress;
+mod queries;
 mod restart;
 mod server_process;
 mod vectors;
@@ -53,6 +57,7 @@ pub use ingest::IngestArgs;
 pub use inspect::DatasetCommandArgs;
 pub use keys::KeysArgs;
 pub use memory::MemoryArgs;
+pub use queries::QueriesArgs;
 pub use restart::RestartArgs;
 pub use vectors::VectorsArgs;
 pub use zoo::ZooArgs;
@@ -80,6 +85,8 @@ enum BenchCommand {
     Ingest(Box<IngestArgs>),
     /// Latency of GET while other connections send heavy commands: searches, sorts, scans, large replies
     Beside(Box<BesideArgs>),
+    /// Searches, aggregations and JSON over short documents, beside other servers
+    Queries(Box<QueriesArgs>),
     /// What the index finds on many kinds of data: copies, moving means, tight clusters and others
     Zoo(Box<ZooArgs>),
     /// Describes a data set and how hard it is; writes generated ones
@@ -101,6 +108,7 @@ fn dispatch(arguments: BenchArgs) -> Result<(), BenchError> {
         BenchCommand::Churn(arguments) => churn::run(*arguments),
         BenchCommand::Ingest(arguments) => ingest::run(*arguments),
         BenchCommand::Beside(arguments) => beside::run(*arguments),
+        BenchCommand::Queries(arguments) => queries::run(*arguments),
         BenchCommand::Zoo(arguments) => zoo::run(*arguments),
         BenchCommand::Dataset(arguments) => inspect::run(*arguments),
     }

@@ -127,6 +127,32 @@ fn memory_is_measured_loaded_and_restarted() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "resident memory is read from /proc")]
+fn queries_are_measured_beside_a_peer_whose_results_are_compared() {
+    let directory = TempDir::new("bench-peer");
+    let peer = Server::start(directory.path(), &[]);
+    let address = format!("127.0.0.1:{}", peer.port);
+    let arguments = ["--documents", "2000", "--seconds", "0.05", "--dimension", "8", "--peer", &address];
+    let kinds = ["--kinds", "tag,numeric,sorted,word,words,any-word,phrase,prefix,nearest"];
+    let (text, report) = bench("queries", &[&arguments[..], &kinds].concat());
+    let requests = report["requests"].as_array().expect("a list");
+    assert_eq!(requests.len(), 2 * 9, "{text}");
+    for (place, one) in requests.iter().enumerate() {
+        let path = |figure: &str| format!("/requests/{place}/{figure}");
+        positive(&report, &[&path("requests_per_second"), &path("latency/p99_us"), &path("ratio")]);
+        let agreeing = if one["kind"] == "nearest" { None } else { Some(20) };
+        assert_eq!(one["agreeing"].as_u64(), agreeing, "the same server twice: {one}");
+    }
+    for server in 0..2 {
+        let path = |figure: &str| format!("/loadings/{server}/{figure}");
+        positive(&report, &[&path("documents_per_second"), &path("bytes_per_document")]);
+    }
+    let mut client = peer.client();
+    assert_eq!(client.call(&["DBSIZE"]).expect("the peer answers").as_int(), Some(0), "its keys are gone");
+    assert_eq!(client.call(&["FT._LIST"]).expect("the peer answers").as_array().map(<[_]>::len), Some(0));
+}
+
+#[test]
 fn starts_are_measured_beside_building_and_reading() {
     let (text, report) = bench("restart", &["--documents", "500", "--dimensions", "32", "--starts", "2"]);
     positive(
@@ -339,13 +365,14 @@ fn files_that_cannot_be_written_are_refused_before_the_run() {
     let directory = TempDir::new("bench-files");
     let missing = directory.path().join("missing/report");
     let missing = missing.to_str().expect("a path in UTF-8");
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 8] = [
         &["vectors", "--dataset", "synthetic:100:8:1", "--engines", "exact"],
         &["keys"],
         &["memory"],
         &["restart"],
         &["churn"],
         &["ingest"],
+        &["queries"],
         &["zoo"],
     ];
     for command in commands {
