@@ -208,6 +208,30 @@ kinds! {
     BadGeo: "Invalid geo string", "SEARCH_GEO_FORMAT_BAD Invalid geo string";
     GeoOutside: "Invalid geo coordinates: {}, {}", "SEARCH_GEO_FORMAT_BAD Invalid geo coordinates: {}, {}";
 
+    // Expressions.
+    ExpressionSyntax: "Syntax error at offset {} near '{}'", "SEARCH_EXPR Syntax error at offset {} near '{}'";
+    ExpressionSyntaxSymbol: "Syntax error at offset {} near '{}': Unknown symbol '{}'",
+        "SEARCH_EXPR Syntax error at offset {} near '{}': Unknown symbol '{}'";
+    UnknownSymbol: "Unknown symbol '{}'", "SEARCH_EXPR Unknown symbol '{}'";
+    UnknownFunction: "Unknown function name '{}'", "SEARCH_EXPR Unknown function name '{}'";
+    FunctionArguments: "Invalid arguments for function '{}'", "SEARCH_PARSE_ARGS Invalid arguments for function '{}'";
+    FunctionCount: "Invalid number of arguments for {}", "SEARCH_PARSE_ARGS Invalid number of arguments for {}";
+    FunctionType: "Invalid type ({}) for argument {} in function '{}'. VALIDATE_ARG__TYPE(v, {}) was false.",
+        "SEARCH_PARSE_ARGS Invalid type ({}) for argument {} in function '{}'. VALIDATE_ARG__TYPE(v, {}) was false.";
+    FunctionString: "Invalid type ({}) for argument {} in function '{}'. VALIDATE_ARG__STRING(v, 0) was false.",
+        "SEARCH_PARSE_ARGS Invalid type ({}) for argument {} in function '{}'. VALIDATE_ARG__STRING(v, 0) was false.";
+    SubstrString: "Invalid type for substr. Expected string", "SEARCH_PARSE_ARGS Invalid type for substr. Expected string";
+    ToNumber: "to_number: cannot convert string '{}'", "SEARCH_PARSE_ARGS to_number: cannot convert string '{}'";
+    FormatWithoutArguments: "Need at least one argument for format", "SEARCH_PARSE_ARGS Need at least one argument for format";
+    FormatString: "Bad format string!", "SEARCH_PARSE_ARGS Bad format string!";
+    FormatShort: "Not enough arguments for format", "SEARCH_PARSE_ARGS Not enough arguments for format";
+    FormatSpecifier: "Unknown format specifier passed", "SEARCH_PARSE_ARGS Unknown format specifier passed";
+    GeoLong: "Geo string cannot be longer than 128 bytes", "SEARCH_PARSE_ARGS Geo string cannot be longer than 128 bytes";
+    NotNumeric: "Could not convert value to a number", "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value";
+    TextToNumber: "Error converting string '{}' to number", "SEARCH_NUMERIC_VALUE_INVALID Error converting string '{}' to number";
+    NoPropertyValue: "{}: has no value, consider using EXISTS if applicable",
+        "SEARCH_VALUE_NOT_FOUND Could not find the value for a parameter name, consider using EXISTS if applicable: {}";
+
     // FT.CONFIG.
     SettingUnknown: "Invalid option", "SEARCH_OPTION_INVALID No such option";
     SettingFixed: "{} is always {} in this server", "SEARCH_UNSUPPORTED {} is always {} in this server";

@@ -14,6 +14,7 @@
 //! | `documents/` | what is read of a document; ids, versions and values; postings; terms | `Documents` |
 //! | `vectors/` | a vector field: graph or flat index, pending mutations, workers, recall | `VectorField` |
 //! | `query/` | the words of a search: query language, options, their cache; FT.EXPLAIN | `PreparedSearch` |
+//! | `expr/` | expressions over the properties of a row: APPLY, FILTER | `Expression` |
 //! | `index/` | one index: documents and vectors together, backfill, what a dropped index leaves | `Index` |
 //! | `search/` | a search from its plan to its reply; FT.PROFILE | `search::search` |
 //! | `audit/` | the thread that answers samples of searches exactly, to measure recall | `Auditor` |
@@ -55,6 +56,8 @@ mod commands;
 mod debug;
 mod documents;
 mod error;
+#[allow(dead_code, unused_imports, reason = "FT.AGGREGATE and FILTER of FT.CREATE follow")]
+mod expr;
 mod index;
 mod info;
 mod module;
@@ -68,6 +71,7 @@ mod vectors;
 mod words;
 
 pub use commands::COMMANDS;
+pub use expr::fuzz_expression;
 pub use module::{SearchModule, SearchOptions};
 pub use query::fuzz_query;
 #[doc(hidden)]

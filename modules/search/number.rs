@@ -24,9 +24,15 @@ pub fn format_exactly(number: f64) -> NumberText {
 }
 
 fn with_digits(number: f64, digits: i32) -> NumberText {
-    let mut text = NumberText { bytes: [0; BYTES_MAX], length: 0 };
+    let mut text = NumberText::default();
     text.format(number, digits).expect("every number fits");
     text
+}
+
+impl Default for NumberText {
+    fn default() -> NumberText {
+        NumberText { bytes: [0; BYTES_MAX], length: 0 }
+    }
 }
 
 impl NumberText {

@@ -120,3 +120,40 @@ fn every_reply(protocol: Protocol) -> Vec<u8> {
     reply.null();
     output
 }
+
+#[test]
+fn expressions() {
+    let corpus = [
+        &b"upper(@t) == \"A\" && exists(@n) || !contains(@t, 'x')"[..],
+        b"format(\"%s-%s\", split(@t, \",\", \" \"), substr(@t, 1, -2))",
+        b"timefmt(@n, \"%Y-%m-%dT%H:%M:%S %j %U %V %G\")",
+        b"parsetime(\"2018-01-31 16:45 +0100\", \"%Y-%m-%d %R %z\")",
+        b"geodistance(@t, 1.5, -2e-3) ^ 2 % 7 / (1 - -@n)",
+        b"case(@n >= 1, floor(log2(@n)), to_number(\"0x1p-3\")) <= -inf",
+    ];
+    let dictionary: &[&[u8]] = &[
+        b"@n",
+        b"@t",
+        b"NULL",
+        b"(",
+        b")",
+        b",",
+        b"!",
+        b"&&",
+        b"||",
+        b"==",
+        b"\"",
+        b"'",
+        b"\\",
+        b"%",
+        b"1e400",
+        b"case(",
+        b"exists(",
+        b"timefmt(",
+        b"parsetime(",
+        b"day(",
+        b"split(",
+        b"matched_terms()",
+    ];
+    fuzz::run("expressions", &corpus.map(<[u8]>::to_vec), dictionary, engramdb_search::fuzz_expression);
+}
