@@ -69,7 +69,7 @@ pub fn iso_week(date: &Date) -> (i64, u32) {
     if week as u32 > weeks_of(date.year) { (date.year + 1, 1) } else { (date.year, week as u32) }
 }
 
-/// How many ISO weeks a year has: 53 if it begins on a Thursday, or is a leap year that begins on a Wednesday.
+/// How many ISO weeks a year has: 53 if it begins on a Thursday, or on a Wednesday and is a leap year.
 fn weeks_of(year: i64) -> u32 {
     let first = (days_before(year, 0, 1) + 4).rem_euclid(7);
     if first == 4 || (first == 3 && is_leap(year)) { 53 } else { 52 }

@@ -9,9 +9,9 @@
 //! operators, the loosest first: && || and !; == != < <= > >=; + -; * / % ^
 //! ```
 //!
-//! Operators of one line have the same precedence and are left-associative, so `1 || 0 && 0` is 0 and
-//! `2 * 3 ^ 2` is 36. `!a == b` is `!(a == b)`. A sign before digits belongs to the number: `1-2` is an error,
-//! `1 - 2` is not. Other punctuation is skipped.
+//! Operators of one precedence associate to the left, so `1 || 0 && 0` is 0 and `2 * 3 ^ 2` is 36. `!a == b`
+//! is `!(a == b)`. A sign before digits belongs to the number: `1-2` is an error, `1 - 2` is not. Other
+//! punctuation is skipped.
 //!
 //! An expression is compiled to steps of a stack machine. So neither evaluating nor freeing it recurses,
 //! however long it is. Only parsing nested parentheses does, and their depth is bounded.

@@ -371,13 +371,10 @@ impl Parsed {
                 let (seconds, after) = seconds(text)?;
                 (self.whole, rest) = (Some(seconds), after);
             }
-            b'u' => {
-                let (weekday, after) = number(text, (1, 7), 1)?;
+            b'u' | b'w' => {
+                let range = if conversion == b'u' { (1, 7) } else { (0, 6) };
+                let (weekday, after) = number(text, range, 1)?;
                 (self.weekday, rest) = (Some(weekday % 7), after);
-            }
-            b'w' => {
-                let (weekday, after) = number(text, (0, 6), 1)?;
-                (self.weekday, rest) = (Some(weekday), after);
             }
             b'U' | b'W' => {
                 let (week, after) = number(text, (0, 53), 2)?;
