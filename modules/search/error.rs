@@ -204,6 +204,9 @@ kinds! {
     WrongArray: "Invalid JSON type: Array type cannot represent GEOMETRY field",
         "Invalid JSON type: Array type cannot represent GEOMETRY field";
     WrongElement: "TEXT/TAG fields can only contain strings or nulls", "TEXT/TAG fields can only contain strings or nulls";
+    WrongNumericElement: "NUMERIC fields can only contain numeric or nulls",
+        "NUMERIC fields can only contain numeric or nulls";
+    WrongVectorElement: "Invalid vector element at index {}", "Invalid vector element at index {}";
     NotANumber: "Invalid numeric value: '{}'", "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: '{}'";
     BadGeo: "Invalid geo string", "SEARCH_GEO_FORMAT_BAD Invalid geo string";
     GeoOutside: "Invalid geo coordinates: {}, {}", "SEARCH_GEO_FORMAT_BAD Invalid geo coordinates: {}, {}";

@@ -2,7 +2,7 @@
 //! one. All of it is here; an index is over records with `ON RECORD`.
 //!
 //! A value is a word: `null`, `true`, `false`, `{}` (an object, which no index takes), a number, an array of
-//! numbers (`[1,2.5]`), or else a text. A path begins with `$`.
+//! such words (`[1,2.5]`), or else a text. A path begins with `$`.
 
 use engramdb_engine::command::{Args, Command, Outcome, Reply, flag, read, write};
 use engramdb_engine::effect::{Effect, Record as EffectRecord};
@@ -141,18 +141,15 @@ impl DocumentSource for Record {
     fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {
         for word in self.values.get(path).into_iter().flatten() {
             let numbers = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-            let numbers: Option<Vec<f64>> = numbers.and_then(|list| {
-                list.split(',').filter(|part| !part.is_empty()).map(|part| part.parse().ok()).collect()
-            });
-            match (&word[..], numbers) {
-                ("null", _) => each(FieldValue::Null),
-                ("true" | "false", _) => each(FieldValue::Boolean(word == "true")),
-                ("{}", _) => each(FieldValue::Other),
-                (_, Some(numbers)) => each(FieldValue::Numbers(&numbers)),
-                (word, None) => match word.parse() {
-                    Ok(number) => each(FieldValue::Number(number)),
-                    Err(_) => each(FieldValue::Text(word)),
-                },
+            let Some(list) = numbers else {
+                each(field_value(word));
+                continue;
+            };
+            let list = list.split(',').filter(|part| !part.is_empty());
+            let numbers: Option<Vec<f64>> = list.clone().map(|part| part.parse().ok()).collect();
+            match numbers {
+                Some(numbers) => each(FieldValue::Numbers(&numbers)),
+                None => each(FieldValue::Array(&list.map(field_value).collect::<Vec<_>>())),
             }
         }
     }
@@ -162,7 +159,7 @@ impl DocumentSource for Record {
         Some(match several {
             Several::First if values.first()? == "null" => ShownValue::Null,
             Several::First => ShownValue::Text(Cow::Borrowed(values.first()?.as_bytes())),
-            Several::All => ShownValue::Text(Cow::Owned(format!("[{}]", values.join(",")).into_bytes())),
+            Several::All => ShownValue::List(Cow::Owned(format!("[{}]", values.join(",")).into_bytes())),
         })
     }
 
@@ -172,6 +169,16 @@ impl DocumentSource for Record {
         };
         let parts: Vec<String> = self.values.iter().map(part).collect();
         each(b"$", ShownValue::Text(Cow::Owned(parts.join(" ").into_bytes())));
+    }
+}
+
+/// A value that is no array.
+fn field_value(word: &str) -> FieldValue<'_> {
+    match word {
+        "null" => FieldValue::Null,
+        "true" | "false" => FieldValue::Boolean(word == "true"),
+        "{}" => FieldValue::Other,
+        word => word.parse().map_or(FieldValue::Text(word), FieldValue::Number),
     }
 }
 

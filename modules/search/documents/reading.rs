@@ -1,20 +1,22 @@
 //! Reading a document: what an index wants of it, by the fields of its definition.
 //!
 //! A hash has one value in a field, whose bytes are read as the field's type asks. A document of another type
-//! has typed values, and may have several in a field: each counts for the index, as if the field were there
+//! has typed values, and may have several at a path: each counts for the index, as if the field were there
 //! several times. What a type of field does not take makes the document unreadable, whole: it is counted
 //! (FT.INFO) and not indexed.
 //!
-//! | field | a hash's bytes | other documents' values |
-//! |---|---|---|
-//! | TEXT | words | texts, each for itself: no phrase goes from one to the next |
-//! | TAG | tags, cut at SEPARATOR | texts, cut at SEPARATOR if there is one; booleans |
-//! | NUMERIC | one number | numbers, arrays of numbers |
-//! | GEO, GEOSHAPE | checked; not searched yet | texts, the same |
-//! | VECTOR | its elements, little-endian | arrays of numbers, each a vector |
+//! | field | a hash's bytes | one value of other documents | in an array, or of several values |
+//! |---|---|---|---|
+//! | TEXT | words | a text | texts, each for itself: no phrase goes from one to the next |
+//! | TAG | tags, cut at SEPARATOR | a text, cut at SEPARATOR if there is one; a boolean | texts |
+//! | NUMERIC | one number | a number | numbers |
+//! | GEO | checked; not searched yet | a text, the same | texts |
+//! | GEOSHAPE | not searched yet | a text | none |
+//! | VECTOR | its elements, little-endian | an array of numbers | such arrays, each a value |
 //!
-//! A null is a value of any type, of which nothing is indexed: the field is not missing. (Measured on
-//! RediSearch 2.10.5.)
+//! A null is a value of any type, of which nothing is indexed: the field is not missing. Values that are
+//! several are read as an array's elements are, so that arrays among them are refused, except vectors.
+//! (Measured on RediSearch 2.10.5.)
 
 use super::FieldContent;
 use super::text::{self, StopWords};
@@ -84,19 +86,51 @@ fn read_with(
     let stop_words = StopWords(definition.options.stop_words.as_deref());
     let content = |field: &FieldDefinition| {
         let mut content = FieldContent::Missing;
-        let mut result = Ok(());
+        let (mut count, mut result) = (0, Ok(()));
         document.values(&field.identifier, |value| {
-            if result.is_ok() {
-                result = match &field.kind {
-                    FieldKind::Vector(vector) => content.add_vector(vector, value, &is_vector),
-                    _ => content.add(field, stop_words, value),
-                };
+            count += 1;
+            let is_list = matches!(value, FieldValue::Numbers(_) | FieldValue::Array(_));
+            match (&field.kind, &mut result) {
+                (FieldKind::Vector(vector), Ok(())) => result = content.add_vector(vector, value, &is_vector),
+                (FieldKind::Vector(_), Err(_)) => {}
+                (_, Ok(())) if count == 1 && is_list => result = content.add_list(field, stop_words, value),
+                (_, Ok(())) if count == 1 => result = content.add_single(field, stop_words, value),
+                (_, Ok(())) => result = content.add_element(field, stop_words, value),
+                _ => {}
             }
         });
+        match (&field.kind, count) {
+            // The first value may be one that only a single one can be.
+            (FieldKind::Vector(_), _) | (_, ..2) => {}
+            _ => check_elements(field, document)?,
+        }
         result.map(|()| content)
     };
     let of_field = |(field, definition)| content(definition).map_err(|cause| Unreadable { field, cause });
     definition.fields.iter().enumerate().map(of_field).collect()
+}
+
+/// Whether each of several values may be one of several.
+fn check_elements(field: &FieldDefinition, document: &impl DocumentValues) -> Result<(), SearchError> {
+    let mut result = Ok(());
+    document.values(&field.identifier, |value| {
+        if result.is_ok() && !is_element(&field.kind, value) {
+            result = Err(wrong_element(&field.kind));
+        }
+    });
+    result
+}
+
+/// Whether a value can be in an array of a field's values, or one of several.
+fn is_element(kind: &FieldKind, value: FieldValue<'_>) -> bool {
+    match (kind, value) {
+        (FieldKind::GeoShape | FieldKind::Vector(_), _) => false,
+        (_, FieldValue::Null | FieldValue::Stored(_)) => true,
+        (FieldKind::Numeric, value) => matches!(value, FieldValue::Number(_)),
+        (FieldKind::Text { .. } | FieldKind::Tag { .. } | FieldKind::Geo, value) => {
+            matches!(value, FieldValue::Text(_))
+        }
+    }
 }
 
 /// Calls `each` on the vectors of a document that was read, in order, as the index stores them.
@@ -119,8 +153,8 @@ pub fn each_vector(
 }
 
 impl FieldContent {
-    /// Adds a value of a field that is no vector.
-    fn add(
+    /// Adds the only value of a field that is no vector.
+    fn add_single(
         &mut self,
         field: &FieldDefinition,
         stop_words: StopWords<'_>,
@@ -149,12 +183,6 @@ impl FieldContent {
                 self.add_number(number?);
             }
             (FieldKind::Numeric, FieldValue::Number(number)) => self.add_typed_number(number)?,
-            (FieldKind::Numeric, FieldValue::Numbers(numbers)) => {
-                if matches!(self, FieldContent::Missing) {
-                    *self = FieldContent::Numbers(Vec::new());
-                }
-                numbers.iter().try_for_each(|&number| self.add_typed_number(number))?;
-            }
             (FieldKind::Geo, FieldValue::Stored(bytes)) => {
                 bytes.with_bytes(check_position)?;
                 *self = FieldContent::Present;
@@ -166,13 +194,47 @@ impl FieldContent {
             (FieldKind::GeoShape, FieldValue::Stored(_) | FieldValue::Text(_)) => {
                 *self = FieldContent::Present
             }
-            (FieldKind::Text { .. } | FieldKind::Tag { .. } | FieldKind::Geo, FieldValue::Numbers([])) => {
-                self.be_present();
-            }
-            (FieldKind::GeoShape, FieldValue::Numbers(_)) => return Err(Kind::WrongArray.error()),
             (_, value) => return Err(wrong_type(value)),
         }
         Ok(())
+    }
+
+    /// Adds an array, which is the only value of a field that is no vector.
+    fn add_list(
+        &mut self,
+        field: &FieldDefinition,
+        stop_words: StopWords<'_>,
+        list: FieldValue<'_>,
+    ) -> Result<(), SearchError> {
+        if matches!(field.kind, FieldKind::GeoShape) {
+            return Err(wrong_element(&field.kind));
+        }
+        *self = match field.kind {
+            FieldKind::Numeric if !field.no_index => FieldContent::Numbers(Vec::new()),
+            _ => FieldContent::Present,
+        };
+        match list {
+            FieldValue::Numbers(numbers) => numbers
+                .iter()
+                .try_for_each(|&number| self.add_element(field, stop_words, FieldValue::Number(number))),
+            FieldValue::Array(elements) => {
+                elements.iter().try_for_each(|&element| self.add_element(field, stop_words, element))
+            }
+            _ => unreachable!("an array is one of these"),
+        }
+    }
+
+    /// Adds one of several values, or an element of an array.
+    fn add_element(
+        &mut self,
+        field: &FieldDefinition,
+        stop_words: StopWords<'_>,
+        value: FieldValue<'_>,
+    ) -> Result<(), SearchError> {
+        if !is_element(&field.kind, value) {
+            return Err(wrong_element(&field.kind));
+        }
+        self.add_single(field, stop_words, value)
     }
 
     fn add_vector(
@@ -189,6 +251,11 @@ impl FieldContent {
             FieldValue::Stored(blob) => blob.with_bytes(|blob| {
                 if is_vector(options, blob) { Ok(()) } else { Err(no_vector(options, blob.len())) }
             })?,
+            FieldValue::Array(elements) => {
+                let mut elements = elements.iter();
+                let place = elements.position(|element| !matches!(element, FieldValue::Number(_)));
+                return Err(Kind::WrongVectorElement.with([place.unwrap_or_default().to_string().into()]));
+            }
             FieldValue::Numbers(numbers) => {
                 if numbers.is_empty() {
                     return Err(Kind::EmptyVector.error());
@@ -283,11 +350,21 @@ fn no_vector(options: &VectorOptions, length: usize) -> SearchError {
 /// RediSearch's texts about JSON, which has all of these types.
 fn wrong_type(value: FieldValue<'_>) -> SearchError {
     let wrong = match value {
-        FieldValue::Numbers(_) => Kind::WrongElement,
+        FieldValue::Numbers(_) | FieldValue::Array(_) => Kind::WrongElement,
         FieldValue::Stored(_) | FieldValue::Text(_) => Kind::WrongString,
         FieldValue::Number(_) => Kind::WrongNumber,
         FieldValue::Boolean(_) => Kind::WrongBoolean,
         FieldValue::Other | FieldValue::Null => Kind::WrongObject,
+    };
+    wrong.error()
+}
+
+/// What is wrong with a value that is in an array, or one of several, and cannot be.
+fn wrong_element(kind: &FieldKind) -> SearchError {
+    let wrong = match kind {
+        FieldKind::Numeric => Kind::WrongNumericElement,
+        FieldKind::GeoShape => Kind::WrongArray,
+        _ => Kind::WrongElement,
     };
     wrong.error()
 }

@@ -74,17 +74,18 @@ pub enum Timeout {
 impl QueryOptions {
     /// Which values a reply shows of a path at which a document has several.
     pub fn several(&self) -> Several {
-        if self.dialect.is_some_and(|dialect| dialect > 2) { Several::All } else { Several::First }
+        let is_new = self.expands || self.dialect.is_some_and(|dialect| dialect > 2);
+        if is_new { Several::All } else { Several::First }
     }
 
-    /// Refuses FORMAT EXPAND, because it needs JSON documents, which this server does not have. The errors
-    /// come in RediSearch's order.
-    pub fn check_format(&self, is_resp3: bool) -> Result<(), SearchError> {
-        match (is_resp3, self.dialect) {
+    /// Refuses FORMAT EXPAND where it cannot be: hashes have no types. The errors come in RediSearch's order.
+    pub fn check_format(&self, is_resp3: bool, is_hash: bool) -> Result<(), SearchError> {
+        match self.dialect {
             _ if !self.expands => Ok(()),
-            (_, Some(..=2)) | (true, None) => Err(Kind::ExpandNeedsDialect.error()),
-            (false, _) => Err(Kind::ExpandNeedsResp3.error()),
-            (true, _) => Err(Kind::ExpandNeedsJson.error()),
+            Some(..=2) => Err(Kind::ExpandNeedsDialect.error()),
+            _ if !is_resp3 => Err(Kind::ExpandNeedsResp3.error()),
+            _ if is_hash => Err(Kind::ExpandNeedsJson.error()),
+            _ => Ok(()),
         }
     }
 }

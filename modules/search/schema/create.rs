@@ -194,6 +194,8 @@ fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<FieldDe
         words.word()?;
     }
     while field_option(words, &mut field)? {}
+    // Values of other documents are compared unchanged.
+    field.unf |= field.sortable && documents != DocumentType::Hash;
     if field.no_index && field.index_missing {
         return Err(Kind::FieldContradicts.of(&field.identifier));
     }

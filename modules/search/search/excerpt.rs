@@ -1,11 +1,11 @@
 //! Copies of the parts of documents that a reply shows. They are written without the keyspace's lock.
 
 use super::plan::Plan;
-use super::reply::{is_of_index, sorted_field};
+use super::reply::{is_of_index, shown_as, sorted_field};
 use engramdb_engine::keyspace::{DocumentSource, FieldValue, Several, ShownValue};
 use engramdb_engine::store::document::Document;
 use engramdb_engine::store::view::HashView;
-use engramdb_engine::types::{Field, Hash, StringRef};
+use engramdb_engine::types::{Field, Hash};
 use std::borrow::Cow;
 
 /// The parts of a document that a reply shows.
@@ -18,14 +18,21 @@ pub enum Excerpt {
 /// The parts of a document that is not a hash, as text.
 #[derive(Default)]
 pub struct Texts {
-    /// The values at paths, by path.
+    /// The values by the names that the request has for their paths.
     at: Vec<NamedText>,
     /// The fields that the whole document shows, by name.
     whole: Vec<NamedText>,
 }
 
-/// A name or path, and the text; `None` for a null.
-type NamedText = (Box<[u8]>, Option<Box<[u8]>>);
+/// A name, and the value.
+type NamedText = (Box<[u8]>, Kept);
+
+enum Kept {
+    Text(Box<[u8]>),
+    Number(f64),
+    List(Box<[u8]>),
+    Null,
+}
 
 impl Excerpt {
     /// Copies the parts of a document that the reply shows.
@@ -79,18 +86,19 @@ impl Texts {
         let request = plan.request();
         let definition = &plan.index.definition;
         let mut texts = Texts::default();
-        let mut add = |path: &[u8]| {
+        if request.with_payloads {
+            let path = definition.options.payload_field.as_slice();
             let shown = document.shown(path, request.several());
             texts.at.extend(shown.map(|value| named(path, value)));
-        };
-        if request.with_payloads {
-            add(&definition.options.payload_field);
         }
+        let mut add = |name: &[u8]| {
+            texts.at.extend(shown_as(plan, document, name).map(|value| named(name, value)));
+        };
         match &request.fields {
             _ if request.no_content => {}
-            Some(fields) => fields.iter().for_each(|(name, _)| add(definition.identifier_of(name))),
+            Some(fields) => fields.iter().for_each(|(name, _)| add(name)),
             None => {
-                sorted_field(plan).into_iter().for_each(|field| add(&field.identifier));
+                sorted_field(plan).into_iter().for_each(|field| add(&field.name));
                 document.each_shown(request.several(), &mut |name, value| {
                     texts.whole.push(named(name, value));
                 });
@@ -101,33 +109,40 @@ impl Texts {
 
     fn heap_bytes(&self) -> usize {
         let pairs = self.at.iter().chain(&self.whole);
-        let text_bytes = |text: &Option<Box<[u8]>>| text.as_ref().map_or(0, |text| text.len());
+        let text_bytes = |kept: &Kept| match kept {
+            Kept::Text(text) | Kept::List(text) => text.len(),
+            Kept::Number(_) | Kept::Null => 0,
+        };
         pairs.map(|(name, text)| size_of::<NamedText>() + name.len() + text_bytes(text)).sum()
     }
 }
 
 fn named(name: &[u8], value: ShownValue<'_>) -> NamedText {
-    let text = match value {
-        ShownValue::Stored(text) => Some(text.to_bytes().into()),
-        ShownValue::Text(text) => Some(text.into()),
-        ShownValue::Null => None,
+    let kept = match value {
+        ShownValue::Stored(text) => Kept::Text(text.to_bytes().into()),
+        ShownValue::Text(text) => Kept::Text(text.into()),
+        ShownValue::Number(number) => Kept::Number(number),
+        ShownValue::List(text) => Kept::List(text.into()),
+        ShownValue::Null => Kept::Null,
     };
-    (name.into(), text)
+    (name.into(), kept)
 }
 
-fn shown((_, text): &NamedText) -> ShownValue<'_> {
-    text.as_ref().map_or(ShownValue::Null, |text| ShownValue::Text(Cow::Borrowed(text)))
+fn shown((_, kept): &NamedText) -> ShownValue<'_> {
+    match kept {
+        Kept::Text(text) => ShownValue::Text(Cow::Borrowed(text)),
+        Kept::Number(number) => ShownValue::Number(*number),
+        Kept::List(text) => ShownValue::List(Cow::Borrowed(text)),
+        Kept::Null => ShownValue::Null,
+    }
 }
 
 impl DocumentSource for Texts {
-    fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {
-        if let Some((_, Some(text))) = self.at.iter().find(|(at, _)| **at == *path) {
-            each(FieldValue::Stored(StringRef::Bytes(text)));
-        }
-    }
+    /// Nothing: sort keys and vectors are read from the documents themselves.
+    fn values(&self, _: &[u8], _: &mut dyn FnMut(FieldValue<'_>)) {}
 
-    fn shown(&self, path: &[u8], _: Several) -> Option<ShownValue<'_>> {
-        self.at.iter().find(|(at, _)| **at == *path).map(shown)
+    fn shown(&self, name: &[u8], _: Several) -> Option<ShownValue<'_>> {
+        self.at.iter().find(|(of, _)| **of == *name).map(shown)
     }
 
     fn each_shown<'s>(&'s self, _: Several, each: &mut dyn FnMut(&'s [u8], ShownValue<'s>)) {

@@ -27,6 +27,7 @@
 
 mod edited;
 mod excerpt;
+mod expand;
 mod expired;
 mod filter;
 mod follow;
@@ -61,6 +62,7 @@ use crate::schema::Algorithm;
 use engramdb_engine::command::{
     Args, CommandError, Finish, Job, Looks, Outcome, Reply, Rest, Stage, WaitingJob,
 };
+use engramdb_engine::keyspace::DocumentType;
 use engramdb_engine::store::view::View;
 use std::sync::Arc;
 use std::sync::atomic;
@@ -154,7 +156,8 @@ fn begin(
     view.wait_for(index.changed_by());
     index.uses.fetch_add(1, atomic::Ordering::Relaxed);
     let prepared = index.prepared.get(&index.definition, args)?;
-    prepared.request.check_format(is_resp3)?;
+    let is_hash = index.definition.documents == DocumentType::Hash;
+    prepared.request.check_format(is_resp3, is_hash)?;
     let query = prepared.bind(&index.definition, args)?;
     let env = module.options.env.clone();
     let is_backfilling = index.is_backfilling();

@@ -1,6 +1,7 @@
 //! FT.SEARCH's reply: sorts the rows and writes the fields of the page; flat in RESP2, a map in RESP3.
 
 use super::excerpt::Excerpt;
+use super::expand;
 use super::measure::Measure;
 use super::plan::{Plan, Row, SortKey};
 use super::rows::Kept;
@@ -9,10 +10,11 @@ use crate::number::{format_exactly, format_number};
 use crate::query::request::{Returned, SortBy};
 use crate::schema::{self, FieldKind};
 use engramdb_engine::command::Reply;
-use engramdb_engine::keyspace::{FieldValue, ShownValue};
+use engramdb_engine::keyspace::{DocumentSource, FieldValue, Several, ShownValue};
 use engramdb_engine::store::document::Document;
 use engramdb_engine::store::view::View;
 use engramdb_engine::types::parse_double;
+use std::borrow::Cow;
 
 /// A field in the reply: its name there, and its value.
 type Shown<'r> = (&'r [u8], Content<'r>);
@@ -136,7 +138,7 @@ impl<'a> Writer<'a> {
         reply.bulk(b"attributes");
         reply.array(0);
         reply.bulk(b"format");
-        reply.bulk(b"STRING");
+        reply.bulk(if request.expands { b"EXPAND" } else { b"STRING" });
         reply.bulk(b"total_results");
         reply.integer(total as i64);
         reply.bulk(b"warning");
@@ -183,7 +185,7 @@ impl<'a> Writer<'a> {
     fn write_payload(&self, reply: &mut dyn Reply, document: Option<Document<'a>>) {
         let several = self.plan.request().several();
         match document.and_then(|document| document.shown(self.payload_field(), several)) {
-            Some(value) if !self.payload_field().is_empty() => write_shown(reply, &value),
+            Some(value) if !self.payload_field().is_empty() => write_shown(reply, &value, false),
             _ => reply.null(),
         }
     }
@@ -204,7 +206,7 @@ impl<'a> Writer<'a> {
         if !request.no_content {
             self.gather(row, document, fields);
             reply.array(fields.len() * 2);
-            fields.iter().for_each(|field| write_field(reply, field));
+            fields.iter().for_each(|field| write_field(reply, field, request.expands));
         }
     }
 
@@ -232,7 +234,7 @@ impl<'a> Writer<'a> {
             self.gather(row, document, fields);
             reply.bulk(b"extra_attributes");
             reply.map(fields.len());
-            fields.iter().for_each(|field| write_field(reply, field));
+            fields.iter().for_each(|field| write_field(reply, field, request.expands));
         }
         reply.bulk(b"values");
         reply.array(0);
@@ -270,9 +272,10 @@ impl<'a> Writer<'a> {
         document: Option<Document<'a>>,
         field: &'a schema::FieldDefinition,
     ) -> Option<Shown<'a>> {
-        let value = document?.shown(&field.identifier, self.plan.request().several())?;
+        let value = self.shown(document?, &field.name)?;
         let content = match &row.sort_key {
             _ if matches!(value, ShownValue::Null) => return None,
+            _ if self.shows_all(document) => Content::Shown(value),
             _ if field.name == field.identifier => Content::Shown(value),
             SortKey::Number(number) => Content::Number(*number),
             SortKey::Text(text) => Content::Bytes(text),
@@ -292,7 +295,7 @@ impl<'a> Writer<'a> {
         match (&row.sort_key, stored) {
             (SortKey::Absent, _) => reply.null(),
             (_, Some(stored)) => {
-                stored.with_bytes(|bytes| reply.bulk(&[b"$", bytes].concat()));
+                reply.bulk(&[b"$", &*text_of(&stored)].concat());
             }
             (SortKey::Number(number), None) => {
                 reply.bulk(format!("#{}", &*format_exactly(*number)).as_bytes())
@@ -313,8 +316,54 @@ impl<'a> Writer<'a> {
         if name == b"__key" {
             return Some(Content::Bytes(row.key));
         }
-        let path = self.plan.index.definition.identifier_of(name);
-        document?.shown(path, self.plan.request().several()).map(Content::Shown)
+        self.shown(document?, name).map(Content::Shown)
+    }
+
+    /// What the reply shows under a name: of a copy, what was copied for it.
+    fn shown(&self, document: Document<'a>, name: &[u8]) -> Option<ShownValue<'a>> {
+        match document {
+            Document::Object(object) if self.view.is_some() => shown_as(self.plan, object, name),
+            Document::Object(copy) => copy.shown(name, self.plan.request().several()),
+            Document::Hash(_) => {
+                let definition = &self.plan.index.definition;
+                document.shown(definition.identifier_of(name), Several::First)
+            }
+        }
+    }
+
+    /// Whether the reply shows all values of a path of this document.
+    fn shows_all(&self, document: Option<Document<'a>>) -> bool {
+        matches!(document, Some(Document::Object(_))) && self.plan.request().several() == Several::All
+    }
+}
+
+/// What a reply shows of a document under a name of the request: a field of the schema, or a path. Where all
+/// values are shown, as a list, the only value of a SORTABLE field is shown alone, and a null not at all: as
+/// RediSearch does it, which keeps such values apart.
+pub fn shown_as<'d>(plan: &Plan, document: &'d dyn DocumentSource, name: &[u8]) -> Option<ShownValue<'d>> {
+    let (definition, several) = (&plan.index.definition, plan.request().several());
+    let path = definition.identifier_of(name);
+    let is_sortable = definition.field(name).is_some_and(|field| definition.fields[field].sortable);
+    if several == Several::First || !is_sortable {
+        return document.shown(path, several);
+    }
+    let (mut count, mut single) = (0, None);
+    document.values(path, &mut |value| {
+        count += 1;
+        single = match value {
+            FieldValue::Text(text) => Some(ShownValue::Text(text.as_bytes().to_vec().into())),
+            FieldValue::Number(number) => Some(ShownValue::Number(number)),
+            FieldValue::Boolean(boolean) => {
+                Some(ShownValue::Text((if boolean { &b"true"[..] } else { b"false" }).into()))
+            }
+            FieldValue::Null => Some(ShownValue::Null),
+            _ => None,
+        };
+    });
+    match single {
+        Some(ShownValue::Null) if count == 1 => None,
+        Some(single) if count == 1 => Some(single),
+        _ => document.shown(path, several),
     }
 }
 
@@ -334,22 +383,36 @@ pub fn is_of_index(plan: &Plan, name: &[u8]) -> bool {
             .any(|field| field.as_slice() == name)
 }
 
-fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>) {
+fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>, expands: bool) {
     reply.bulk(name);
     match content {
-        Content::Number(distance) => reply.bulk(format_number(*distance).as_bytes()),
+        Content::Number(number) if expands => expand::write_number(reply, *number),
+        Content::Number(number) => reply.bulk(format_number(*number).as_bytes()),
         Content::Bytes(key) => reply.bulk(key),
-        Content::Shown(value) => write_shown(reply, value),
+        Content::Shown(value) => write_shown(reply, value, expands),
     }
 }
 
-fn write_shown(reply: &mut dyn Reply, value: &ShownValue<'_>) {
+fn write_shown(reply: &mut dyn Reply, value: &ShownValue<'_>, expands: bool) {
     match value {
         ShownValue::Stored(value) => {
             reply.string(*value);
         }
-        ShownValue::Text(text) => reply.bulk(text),
+        ShownValue::Number(number) if expands => expand::write_number(reply, *number),
+        ShownValue::List(text) if expands => expand::write_values(reply, text),
+        ShownValue::Number(number) => reply.bulk(format_number(*number).as_bytes()),
+        ShownValue::Text(text) | ShownValue::List(text) => reply.bulk(text),
         ShownValue::Null => reply.null(),
+    }
+}
+
+/// The text of a value; that of a null is empty.
+fn text_of<'v>(value: &'v ShownValue<'_>) -> Cow<'v, [u8]> {
+    match value {
+        ShownValue::Stored(value) => value.to_bytes(),
+        ShownValue::Text(text) | ShownValue::List(text) => Cow::Borrowed(text),
+        ShownValue::Number(number) => format_number(*number).as_bytes().to_vec().into(),
+        ShownValue::Null => Cow::Borrowed(b""),
     }
 }
 
@@ -378,19 +441,37 @@ pub fn sort_key(
     let text = |bytes: &[u8]| {
         SortKey::Text(if is_kept_small { crate::documents::text::lower(bytes) } else { bytes.to_vec() })
     };
-    let document = row.document.or_else(|| plan.document(view, row.key));
-    let key = document.and_then(|document| {
-        document.first(&definition.identifier, |value| match value {
-            FieldValue::Stored(bytes) if is_numeric => {
-                bytes.with_bytes(parse_double).map_or(SortKey::Absent, SortKey::Number)
-            }
-            FieldValue::Stored(bytes) => bytes.with_bytes(text),
-            FieldValue::Text(bytes) if !is_numeric => text(bytes.as_bytes()),
-            FieldValue::Boolean(boolean) if !is_numeric => text(if boolean { b"true" } else { b"false" }),
-            FieldValue::Number(number) => SortKey::Number(number),
-            FieldValue::Numbers(numbers) => numbers.first().map_or(SortKey::Absent, |&n| SortKey::Number(n)),
-            _ => SortKey::Absent,
-        })
+    let key_of = |value: FieldValue<'_>| match value {
+        FieldValue::Stored(bytes) if is_numeric => {
+            bytes.with_bytes(parse_double).map_or(SortKey::Absent, SortKey::Number)
+        }
+        FieldValue::Stored(bytes) => bytes.with_bytes(text),
+        FieldValue::Text(bytes) if !is_numeric => text(bytes.as_bytes()),
+        FieldValue::Boolean(boolean) if !is_numeric => text(if boolean { b"true" } else { b"false" }),
+        FieldValue::Number(number) => SortKey::Number(number),
+        FieldValue::Numbers(numbers) => numbers.first().map_or(SortKey::Absent, |&n| SortKey::Number(n)),
+        _ => SortKey::Absent,
+    };
+    let Some(document) = row.document.or_else(|| plan.document(view, row.key)) else {
+        return SortKey::Absent;
+    };
+    // RediSearch compares the text of an array that it does not keep for sorting, in older dialects.
+    let is_read = definition.sortable || is_numeric || plan.request().several() == Several::All;
+    let is_array = |value: &FieldValue<'_>| matches!(value, FieldValue::Numbers(_) | FieldValue::Array(_));
+    let first = document.first(&definition.identifier, |value| match value {
+        value if !is_read && is_array(&value) => None,
+        FieldValue::Array(elements) => Some({
+            let first = elements.iter().find(|element| !matches!(element, FieldValue::Null));
+            first.map_or(SortKey::Absent, |&first| key_of(first))
+        }),
+        value => Some(key_of(value)),
     });
-    key.unwrap_or_default()
+    match first {
+        Some(Some(key)) => key,
+        Some(None) => {
+            let shown = document.shown(&definition.identifier, Several::First);
+            shown.map_or(SortKey::Absent, |value| text(&text_of(&value)))
+        }
+        None => SortKey::Absent,
+    }
 }

@@ -20,8 +20,10 @@ pub enum FieldValue<'v> {
     Text(&'v str),
     Number(f64),
     Boolean(bool),
-    /// An array of numbers alone: a vector, or several numbers.
+    /// An array of numbers alone, or of nothing: a vector, or several numbers.
     Numbers(&'v [f64]),
+    /// Any other array: its elements, of which arrays and objects are `Other`.
+    Array(&'v [FieldValue<'v>]),
     /// Is there, and nothing is indexed of it.
     Null,
     /// What no field can index: an object.
@@ -33,6 +35,9 @@ pub enum FieldValue<'v> {
 pub enum ShownValue<'a> {
     Stored(StringRef<'a>),
     Text(Cow<'a, [u8]>),
+    Number(f64),
+    /// The text of a list: of all values at a path.
+    List(Cow<'a, [u8]>),
     Null,
 }
 
@@ -49,8 +54,8 @@ pub enum Several {
 /// ([`DataType::is_document_path`]), and others that clients name in a query. There is nothing at a malformed
 /// one.
 pub trait DocumentSource: Send + Sync {
-    /// Calls `each` with the values at a path, in order; not at all where there is nothing. An array of
-    /// numbers is one value, any other array counts as its elements.
+    /// Calls `each` with the values at a path, in order; not at all where there is nothing. An array is one
+    /// value.
     fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>));
 
     /// What a reply shows of the values at a path; `None` where there is nothing.
@@ -58,17 +63,6 @@ pub trait DocumentSource: Send + Sync {
 
     /// Calls `each` with the names and values of a reply that shows the whole document.
     fn each_shown<'s>(&'s self, several: Several, each: &mut dyn FnMut(&'s [u8], ShownValue<'s>));
-}
-
-impl ShownValue<'_> {
-    /// Calls `with` on the text; that of a null is empty.
-    pub fn with_bytes<R>(&self, with: impl FnOnce(&[u8]) -> R) -> R {
-        match self {
-            ShownValue::Stored(value) => value.with_bytes(with),
-            ShownValue::Text(text) => with(text),
-            ShownValue::Null => with(b""),
-        }
-    }
 }
 
 /// The type of the documents of an index.

@@ -38,12 +38,18 @@ const VECTOR: &str = "VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
 #[test]
 fn a_field_takes_all_values_of_its_type() {
     assert_eq!(content("NUMERIC", &[FieldValue::Number(1.5)]), Ok(FieldContent::Number(1.5)));
-    let numbers = [FieldValue::Number(3.0), FieldValue::Numbers(&[1.0, 2.0]), FieldValue::Number(3.0)];
-    assert_eq!(content("NUMERIC", &numbers), Ok(FieldContent::Numbers(vec![3.0, 1.0, 2.0, 3.0])));
+    let numbers =
+        [FieldValue::Number(3.0), FieldValue::Null, FieldValue::Number(1.0), FieldValue::Number(3.0)];
+    let wanted = Ok(FieldContent::Numbers(vec![3.0, 1.0, 3.0]));
+    assert_eq!(content("NUMERIC", &numbers), wanted);
+    assert_eq!(content("NUMERIC", &[FieldValue::Array(&numbers)]), wanted);
+    assert_eq!(content("NUMERIC", &[FieldValue::Numbers(&[3.0, 1.0, 3.0])]), wanted);
     assert_eq!(content("NUMERIC", &[FieldValue::Numbers(&[])]), Ok(FieldContent::Numbers(vec![])));
-    let tags = [TEXT, FieldValue::Boolean(true), FieldValue::Text("")];
+    let tags = [TEXT, FieldValue::Null, FieldValue::Text("true"), FieldValue::Text("")];
     assert_eq!(content("TAG", &tags), terms(&[Some("red, blue"), Some("true")]));
-    assert_eq!(content("TAG INDEXEMPTY", &tags[2..]), terms(&[Some("")]));
+    assert_eq!(content("TAG", &[FieldValue::Array(&tags)]), terms(&[Some("red, blue"), Some("true")]));
+    assert_eq!(content("TAG", &[FieldValue::Boolean(true)]), terms(&[Some("true")]));
+    assert_eq!(content("TAG INDEXEMPTY", &tags[3..]), terms(&[Some("")]));
     assert_eq!(content("TAG CASESENSITIVE", &tags[..1]), terms(&[Some("Red, blue")]));
     assert_eq!(content("TAG SEPARATOR ,", &tags), terms(&[Some("red"), Some("blue"), Some("true")]));
     let texts = [TEXT, FieldValue::Text("the"), FieldValue::Text("green")];
@@ -61,11 +67,9 @@ fn a_field_takes_all_values_of_its_type() {
     assert_eq!(content(VECTOR, &two), Ok(FieldContent::Vectors(2)));
     for field in ["TEXT", "TAG", "NUMERIC", "GEO", "GEOSHAPE", VECTOR] {
         assert_eq!(content(field, &[]), Ok(FieldContent::Missing), "{field}");
-        assert_eq!(
-            content(field, &[FieldValue::Null, FieldValue::Null]),
-            Ok(FieldContent::Present),
-            "{field}"
-        );
+        assert_eq!(content(field, &[FieldValue::Null]), Ok(FieldContent::Present), "{field}");
+        let two = content(field, &[FieldValue::Null, FieldValue::Null]);
+        assert_eq!(two.is_ok(), field != "GEOSHAPE", "{field}");
     }
     assert_eq!(
         content("NUMERIC", &[FieldValue::Null, FieldValue::Number(1.0)]),
@@ -84,23 +88,33 @@ fn a_value_of_another_type_or_content_makes_the_document_unreadable() {
     const NUMBER: &str = "Invalid JSON type: Numeric type can represent only NUMERIC field";
     const BOOLEAN: &str = "Invalid JSON type: Boolean type can be represent only TAG field";
     const OBJECT: &str = "Invalid JSON type: Object type can represent only GEOMETRY fields";
+    const ARRAY: &str = "Invalid JSON type: Array type cannot represent GEOMETRY field";
+    const ELEMENT: &str = "TEXT/TAG fields can only contain strings or nulls";
+    const NUMERIC_ELEMENT: &str = "NUMERIC fields can only contain numeric or nulls";
     let other = FieldValue::Other;
     for (field, value, cause) in [
         ("NUMERIC", TEXT, STRING),
         ("NUMERIC", FieldValue::Boolean(true), BOOLEAN),
         ("NUMERIC", FieldValue::Number(f64::NAN), "Invalid numeric value: 'NaN'"),
         ("TEXT", FieldValue::Boolean(true), BOOLEAN),
-        ("TEXT", FieldValue::Numbers(&[1.0]), "TEXT/TAG fields can only contain strings or nulls"),
+        ("TEXT", FieldValue::Numbers(&[1.0]), ELEMENT),
+        ("GEO", FieldValue::Array(&[FieldValue::Text("1,2"), FieldValue::Boolean(true)]), ELEMENT),
+        ("TAG", FieldValue::Array(&[FieldValue::Boolean(true)]), ELEMENT),
+        ("TAG", FieldValue::Array(&[other]), ELEMENT),
+        ("NUMERIC", FieldValue::Array(&[FieldValue::Number(1.0), TEXT]), NUMERIC_ELEMENT),
+        ("NUMERIC", FieldValue::Array(&[FieldValue::Boolean(true)]), NUMERIC_ELEMENT),
+        (
+            VECTOR,
+            FieldValue::Array(&[FieldValue::Number(1.0), FieldValue::Null]),
+            "Invalid vector element at index 1",
+        ),
+        (VECTOR, FieldValue::Array(&[other, other]), "Invalid vector element at index 0"),
         ("TEXT NOINDEX", other, OBJECT),
         ("TAG", FieldValue::Number(1.0), NUMBER),
         ("GEO", FieldValue::Number(1.0), NUMBER),
         ("GEO", TEXT, "Invalid geo string"),
         ("GEOSHAPE", FieldValue::Boolean(false), BOOLEAN),
-        (
-            "GEOSHAPE",
-            FieldValue::Numbers(&[]),
-            "Invalid JSON type: Array type cannot represent GEOMETRY field",
-        ),
+        ("GEOSHAPE", FieldValue::Numbers(&[]), ARRAY),
         (VECTOR, TEXT, STRING),
         (VECTOR, other, OBJECT),
         (VECTOR, FieldValue::Numbers(&[1.0]), "Invalid vector length. Expected 2, got 1"),
@@ -112,9 +126,27 @@ fn a_value_of_another_type_or_content_makes_the_document_unreadable() {
         ),
     ] {
         assert_eq!(content(field, &[value]), Err(cause.to_owned()), "{field} {value:?}");
-        // Wherever it is among others.
-        let all = [FieldValue::Null, value, FieldValue::Null];
-        assert_eq!(content(field, &all), Err(cause.to_owned()), "{field} {value:?}");
+        // Wherever it is among others: these are read as an array's elements are.
+        let among = match field {
+            _ if field == VECTOR || cause.starts_with("Invalid geo") || cause.ends_with("'NaN'") => cause,
+            "NUMERIC" => NUMERIC_ELEMENT,
+            "GEOSHAPE" => ARRAY,
+            _ => ELEMENT,
+        };
+        for all in [[FieldValue::Null, value, FieldValue::Null], [value, FieldValue::Null, FieldValue::Null]]
+        {
+            assert_eq!(content(field, &all), Err(among.to_owned()), "{field} {value:?}");
+        }
+    }
+    // What a single value can be, and one of several cannot.
+    for (field, value, cause) in [
+        ("TAG", FieldValue::Boolean(true), ELEMENT),
+        ("TEXT", FieldValue::Array(&[TEXT]), ELEMENT),
+        ("NUMERIC", FieldValue::Numbers(&[1.0]), NUMERIC_ELEMENT),
+        ("GEOSHAPE", TEXT, ARRAY),
+    ] {
+        assert!(content(field, &[value]).is_ok(), "{field}");
+        assert_eq!(content(field, &[value, value]), Err(cause.to_owned()), "{field}");
     }
 }
 

@@ -66,7 +66,7 @@ fn the_expanded_format_is_of_other_documents() {
     let mut server = index();
     server.resp3 = true;
     for (options, error) in [
-        ("", "EXPAND format requires dialect 3 or greater"),
+        ("", "EXPAND format is only supported with JSON"),
         ("DIALECT 2", "EXPAND format requires dialect 3 or greater"),
         ("DIALECT 3", "EXPAND format is only supported with JSON"),
     ] {

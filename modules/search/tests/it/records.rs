@@ -42,7 +42,7 @@ fn with_records() -> Instance {
     let mut instance = instance();
     assert!(!instance.run(&split_words(CREATE)).reply.is_error());
     for line in [
-        "RECORD.SET r:1 $.tags red 'Light Blue' true",
+        "RECORD.SET r:1 $.tags red 'Light Blue' True",
         "RECORD.SET r:1 $.prices 30 10.5",
         "RECORD.SET r:1 $.texts 'a quick fox' 'jumps over'",
         "RECORD.SET r:1 $.name Ann",
@@ -154,7 +154,7 @@ fn a_reply_shows_records_by_path_and_whole() {
         ),
         ("'@prices:[7 7]' RETURN 1 name", r#"[1, "r:3", ["name", null]]"#),
         ("'@prices:[7 7]' SORTBY name", r#"[1, "r:3", ["$", "$.name=null $.prices=7"]]"#),
-        ("@tags:{true} RETURN 3 tags AS t DIALECT 3", r#"[1, "r:1", ["t", "[red,Light Blue,true]"]]"#),
+        ("@tags:{true} RETURN 3 tags AS t DIALECT 3", r#"[1, "r:1", ["t", "[red,Light Blue,True]"]]"#),
         (
             "'@prices:[20 20]'",
             r#"[1, "r:2", ["$", "$.name=bob $.prices=[20,5] $.tags=red $.texts=fox jumps $.v=[0.5,2]"]]"#,
@@ -232,7 +232,7 @@ fn what_a_record_cannot_be_indexed_for_is_told() {
     for part in [
         r#""key_type", "RECORD""#,
         r#""hash_indexing_failures", 2"#,
-        r#""Invalid JSON type: String type can represent only TEXT, TAG, GEO or GEOMETRY field", "last indexing error key", "r:6""#,
+        r#""NUMERIC fields can only contain numeric or nulls", "last indexing error key", "r:6""#,
         r#""Invalid vector length. Expected 2, got 1""#,
     ] {
         assert!(info.contains(part), "{part}: {info}");
@@ -250,4 +250,56 @@ fn what_a_record_cannot_be_indexed_for_is_told() {
     assert!(!instance.run(&split_words("FT.CREATE h PREFIX 1 r: SCHEMA $.tags TAG")).reply.is_error());
     while instance.engine().run_background() {}
     assert_eq!(run(&mut instance, "FT.SEARCH h * NOCONTENT"), r#"[1, "r:4"]"#);
+}
+
+/// In dialects 3 and 4 all values at a path are shown, and the only value of a SORTABLE field alone; FORMAT
+/// EXPAND shows them with their types.
+#[test]
+fn all_values_are_shown_as_text_or_with_their_types() {
+    let mut instance = Instance::with_modules(1, Protocol::Resp3, PARTS);
+    let create = "FT.CREATE i ON RECORD PREFIX 1 r: SCHEMA $.n AS n NUMERIC SORTABLE $.m AS m NUMERIC $.t AS t TAG SORTABLE";
+    assert!(!instance.run(&split_words(create)).reply.is_error());
+    for line in [
+        "RECORD.SET r:1 $.n 2.5",
+        "RECORD.SET r:1 $.m 3 4",
+        "RECORD.SET r:1 $.t red",
+        "RECORD.SET r:2 $.n 7 1",
+        "RECORD.SET r:2 $.m null",
+        "RECORD.SET r:2 $.t null",
+    ] {
+        run(&mut instance, line);
+    }
+    let mut results = |options: &str| {
+        let reply = run(&mut instance, &format!("FT.SEARCH i * RETURN 4 n m t $.n {options}"));
+        let attributes = reply.split("\"extra_attributes\": ").skip(1);
+        let attributes: Vec<String> =
+            attributes.map(|rest| rest.split(", \"values\"").next().expect("a row").to_owned()).collect();
+        (reply.contains("\"format\": \"EXPAND\""), attributes)
+    };
+    let first = [
+        r#"{"n": "2.5", "m": "3", "t": "red", "$.n": "2.5"}"#,
+        r#"{"n": "7", "m": null, "t": null, "$.n": "7"}"#,
+    ];
+    assert_eq!(results("SORTBY n"), (false, first.map(str::to_owned).to_vec()));
+    let all = [
+        r#"{"n": "2.5", "m": "[3,4]", "t": "red", "$.n": "[2.5]"}"#,
+        r#"{"n": "[7,1]", "m": "[null]", "$.n": "[7,1]"}"#,
+    ];
+    assert_eq!(results("SORTBY n DIALECT 3"), (false, all.map(str::to_owned).to_vec()));
+    let expanded = [
+        r#"{"n": 2.5, "m": [3, 4], "t": "red", "$.n": [2.5]}"#,
+        r#"{"n": [7, 1], "m": [null], "$.n": [7, 1]}"#,
+    ];
+    for options in ["FORMAT EXPAND DIALECT 3", "FORMAT EXPAND"] {
+        assert_eq!(results(options), (true, expanded.map(str::to_owned).to_vec()));
+    }
+    // The same from copies, which long pages are written from.
+    for number in 3..300 {
+        for line in ["$.n 2.5", "$.m 3 4", "$.t red"] {
+            run(&mut instance, &format!("RECORD.SET r:{number} {line}"));
+        }
+    }
+    let reply =
+        run(&mut instance, "FT.SEARCH i @t:{red} RETURN 4 n m t $.n FORMAT EXPAND LIMIT 0 1000 DIALECT 3");
+    assert_eq!(reply.matches(expanded[0]).count(), 298, "{reply}");
 }
