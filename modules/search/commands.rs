@@ -1,12 +1,13 @@
 //! The family's rows, and the short handlers.
 
 use crate::error::{self, Kind};
-use crate::module::{KIND_CREATE, KIND_DROP, NUMBER, SearchModule, find};
+use crate::manage::{aliases, alter};
+use crate::module::{KIND_CREATE, KIND_DROP, SearchModule, effect_of, find};
 use crate::schema::create;
 use crate::schema::{Definition, FieldKind};
 use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;
-use crate::{debug, info, schema, search, settings};
+use crate::{debug, info, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::store::tx::Tx;
@@ -16,6 +17,44 @@ pub const COMMANDS: &[Command] = &[
     row(write("FT.CREATE", "index [option+] SCHEMA field type+", create))
         .flags(flag::MODULE | flag::DENY_OOM)
         .docs("1.0.0", "O(1), and O(N) in the background for N keys", "Creates an index over hashes."),
+    row(write("FT._CREATEIFNX", "index [option+] SCHEMA field type+", create_if_new))
+        .flags(flag::MODULE | flag::DENY_OOM)
+        .docs("2.0.0", "as FT.CREATE", "Creates an index, unless there is one of this name."),
+    row(write("FT.ALTER", "index [SKIPINITIALSCAN] SCHEMA ADD field type+", alter::alter))
+        .flags(flag::MODULE | flag::DENY_OOM)
+        .docs("1.0.0", "O(1), and O(N) in the background for N keys", "Adds fields to an index."),
+    row(write("FT._ALTERIFNX", "index [SKIPINITIALSCAN] SCHEMA ADD field type+", alter::alter_if_new))
+        .flags(flag::MODULE | flag::DENY_OOM)
+        .docs("2.0.0", "as FT.ALTER", "Adds fields to an index, unless it has the first of them."),
+    row(write("FT.ALIASADD", "alias index", aliases::add)).flags(flag::MODULE | flag::DENY_OOM).docs(
+        "1.0.0",
+        "O(log N)",
+        "Gives another name to an index.",
+    ),
+    row(write("FT._ALIASADDIFNX", "alias index", aliases::add_if_new))
+        .flags(flag::MODULE | flag::DENY_OOM)
+        .docs("2.0.0", "O(log N)", "Gives another name to an index, unless the name is taken."),
+    row(write("FT.ALIASUPDATE", "alias index", aliases::update)).flags(flag::MODULE | flag::DENY_OOM).docs(
+        "1.0.0",
+        "O(log N)",
+        "Gives an alias to another index.",
+    ),
+    row(write("FT.ALIASDEL", "alias", aliases::delete)).docs("1.0.0", "O(log N)", "Removes an alias."),
+    row(write("FT._ALIASDELIFX", "alias", aliases::delete_if_there)).docs(
+        "2.0.0",
+        "O(log N)",
+        "Removes an alias, if there is one.",
+    ),
+    row(read("FT.ALIASLIST", "index", aliases::list)).docs(
+        "8.0.0",
+        "O(N) for N aliases",
+        "Returns the aliases of an index.",
+    ),
+    row(read("FT._ALIASLIST", "index", aliases::list)).docs(
+        "8.0.0",
+        "O(N) for N aliases",
+        "Returns the aliases of an index.",
+    ),
     row(staged("FT.SEARCH", "index [query [option+]]", search::search)).docs(
         "1.0.0",
         "O(log N) for nearest neighbours, O(N) for N matches of a filter",
@@ -55,6 +94,10 @@ pub const COMMANDS: &[Command] = &[
             "O(1), or O(N) for N documents with DD",
             "Deletes an index, and its documents with DD.",
         ),
+    row(write("FT._DROPINDEXIFX", "index [DD|KEEPDOCS]", drop_if_there))
+        .flags(flag::MODULE | flag::FREES)
+        .room(room_to_drop)
+        .docs("2.0.0", "as FT.DROPINDEX", "Deletes an index, if there is one."),
     row(staged("FT.DEBUG", "action [argument+]", debug::debug)).docs(
         "1.0.0",
         "O(N) for a graph of N nodes",
@@ -72,25 +115,30 @@ const fn row(command: Command) -> Command {
 }
 
 fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let exists = tx.read(|view| {
-        let index = view.module::<SearchModule>().index(view.database(), args[1]);
-        index.inspect(|index| view.wait_for(index.changed_by())).is_some()
-    });
-    if exists {
+    if has_index(tx, args[1]) {
         return tx.read(|view| styled(view, Err(Kind::IndexExists.error())));
     }
     let parsed = tx.read(|view| create::parse(args, view.data_types()));
     let id = tx.read(|view| view.random()).max(1);
     let payload = Definition { id, ..tx.read(|view| styled(view, parsed))? }.encode();
-    tx.apply(Effect::Module {
-        module: NUMBER,
-        version: schema::VERSION,
-        kind: KIND_CREATE,
-        key: None,
-        payload: &payload,
-    });
+    tx.apply(effect_of(KIND_CREATE, &payload));
     reply.ok();
     Ok(())
+}
+
+fn create_if_new(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    if !has_index(tx, args[1]) {
+        return create(tx, args, reply);
+    }
+    reply.ok();
+    Ok(())
+}
+
+fn has_index(tx: &mut Tx<'_>, name: &[u8]) -> bool {
+    tx.read(|view| {
+        let index = view.module::<SearchModule>().registry.named(view.database(), name);
+        index.inspect(|index| view.wait_for(index.changed_by())).is_some()
+    })
 }
 
 fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -122,8 +170,8 @@ fn tag_values(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
 fn list(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     view.whole_keyspace();
     let module = view.module::<SearchModule>();
-    let here = module.indexes().filter(|(database, _)| *database == view.database());
-    let names: Vec<&[u8]> = here.map(|(_, index)| &index.definition.name[..]).collect();
+    let here = module.registry.here(view.database());
+    let names: Vec<&[u8]> = here.map(|index| &index.definition.name[..]).collect();
     shaped(is_flat(view, reply), reply, |reply| {
         reply.set(names.len());
         names.iter().for_each(|name| reply.bulk(name));
@@ -166,8 +214,15 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             tx.apply(Effect::Delete { key: &key, cause: Cause::Command });
         }
     }
-    let (version, payload) = (schema::VERSION, args[1]);
-    tx.apply(Effect::Module { module: NUMBER, version, kind: KIND_DROP, key: None, payload });
+    tx.apply(effect_of(KIND_DROP, &index.definition.name));
+    reply.ok();
+    Ok(())
+}
+
+fn drop_if_there(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    if tx.read(|view| find(view, args[1], Kind::NoIndexToChange).is_ok()) {
+        return drop(tx, args, reply);
+    }
     reply.ok();
     Ok(())
 }

@@ -48,6 +48,17 @@ kinds! {
     NoIndexToTell: "Unknown index name", "SEARCH_INDEX_NOT_FOUND Index not found: {}";
     NoIndexToChange: "Unknown Index name", "SEARCH_INDEX_NOT_FOUND Index not found: {}";
     IndexExists: "Index already exists", "SEARCH_INDEX_EXISTS Index already exists";
+    NoIndexForAlias: "Unknown index name (or name is an alias itself)",
+        "SEARCH_INDEX_NOT_FOUND Unknown index name (or name is an alias itself)";
+    AliasExists: "Alias already exists", "SEARCH_INDEX_EXISTS Alias already exists";
+    AliasIsIndex: "Alias conflicts with an existing index name",
+        "SEARCH_ALIAS_CONFLICT Alias conflicts with an existing index name";
+    NoAlias: "Alias does not exist", "Alias does not exist";
+    AliasOfOther: "Alias does not belong to provided spec",
+        "SEARCH_INDEX_NOT_FOUND Alias does not belong to provided spec";
+    AlterWithoutSchema: "ALTER must be followed by SCHEMA", "ALTER must be followed by SCHEMA";
+    AlterAction: "Unknown action passed to ALTER SCHEMA", "Unknown action passed to ALTER SCHEMA";
+    AlterNothing: "No fields provided", "SEARCH_PARSE_ARGS No fields provided";
     NoField: "No such field", "SEARCH_ATTR_BAD No such field";
     NoTagField: "Not a tag field", "SEARCH_ATTR_BAD Not a tag field";
 

@@ -10,6 +10,8 @@
 //! |---|---|---|
 //! | `commands.rs` | one row per FT command, and the short handlers | `COMMANDS` |
 //! | `module.rs` | what the engine calls: effects, changes of keys, background work, INFO | `impl Module` |
+//! | `registry/` | all indexes: by name, alias, id, and by the prefixes of keys | `Registry` |
+//! | `manage/` | the commands that change an index after it was made: aliases, FT.ALTER | `manage/alter.rs` |
 //! | `schema/` | what FT.CREATE defines, its parser and its format | `Definition` |
 //! | `documents/` | what is read of a document; ids, versions and values; postings; terms | `Documents` |
 //! | `vectors/` | a vector field: graph or flat index, pending mutations, workers, recall | `VectorField` |
@@ -60,10 +62,12 @@ mod error;
 mod expr;
 mod index;
 mod info;
+mod manage;
 mod module;
 mod number;
 mod query;
 mod recovery;
+mod registry;
 mod schema;
 mod search;
 mod settings;

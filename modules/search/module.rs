@@ -8,8 +8,11 @@ use crate::info;
 use crate::recovery;
 use crate::recovery::restoring::{Followers, Restoring};
 use crate::recovery::saved::{self, AllSaved};
+use crate::registry::Registry;
+use crate::schema::change::{AliasChange, Alteration};
 use crate::schema::{self, Definition};
 use crate::settings::{self, Settings};
+use crate::vectors::load::Load;
 use crate::vectors::workers::Workers;
 use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
@@ -28,6 +31,10 @@ pub const NUMBER: u8 = 1;
 /// Kinds of effects. Part of the format.
 pub const KIND_CREATE: u8 = 1;
 pub const KIND_DROP: u8 = 2;
+/// Gives an alias to an index, whatever had it before; without an index, removes the alias.
+pub const KIND_ALIAS: u8 = 3;
+/// Adds fields to an index.
+pub const KIND_ALTER: u8 = 4;
 
 #[derive(Clone)]
 pub struct SearchOptions {
@@ -45,10 +52,11 @@ pub struct SearchModule {
     pub(crate) options: SearchOptions,
     pub(crate) settings: Arc<Settings>,
     pub(crate) auditor: Auditor,
-    /// All indexes, by database and name.
-    indexes: BTreeMap<u32, BTreeMap<Vec<u8>, Arc<Index>>>,
-    /// The ids of `indexes`.
-    ids: BTreeSet<u64>,
+    pub(crate) registry: Registry,
+    /// The ids of indexes that are being filled, or whose backfill has just ended.
+    filling: BTreeSet<u64>,
+    /// What writers wait for.
+    load: Arc<Load>,
     pub(crate) workers: Workers,
     /// Vectors of dropped indexes to which hashes still hold handles.
     leftovers: VecDeque<Leftover>,
@@ -77,8 +85,9 @@ impl SearchModule {
             settings,
             workers: Workers::start(threads, options.env.clock.clone()),
             options,
-            indexes: BTreeMap::new(),
-            ids: BTreeSet::new(),
+            registry: Registry::default(),
+            filling: BTreeSet::new(),
+            load: Arc::default(),
             leftovers: VecDeque::new(),
             ungiven: Vec::new(),
             live: false,
@@ -93,11 +102,11 @@ impl SearchModule {
     }
 
     pub(crate) fn index(&self, database: u32, name: &[u8]) -> Option<&Arc<Index>> {
-        self.indexes.get(&database)?.get(name)
+        self.registry.index(database, name)
     }
 
     pub(crate) fn indexes(&self) -> impl Iterator<Item = (u32, &Arc<Index>)> {
-        self.indexes.iter().flat_map(|(&database, here)| here.values().map(move |index| (database, index)))
+        self.registry.all()
     }
 
     fn create(
@@ -106,29 +115,64 @@ impl SearchModule {
         effect: &ModuleEffect<'_>,
         batch: &mut OpenBatch<'_>,
     ) -> Result<(), String> {
-        if effect.version > schema::VERSION {
-            return Err(format!(
-                "index definitions of version {} are newer than this program",
-                effect.version
-            ));
-        }
         let mut definition = Definition::decode(effect.version, effect.payload, keyspace.types())?;
+        if self.registry.named(effect.database, &definition.name).is_some() {
+            return Err("an index that exists is created".to_owned());
+        }
         // An id that is in use is replaced by the next free one. Execution, replay and loading of a snapshot
         // all do the same. Random ids are hardly ever in use.
-        let ids = &mut self.ids;
-        let free = (definition.id.max(1)..=u64::MAX).chain(1..).find(|&id| ids.insert(id));
-        definition.id = free.expect("there are more ids than indexes");
+        definition.id = self.registry.free_id(definition.id);
         let is_complete = !self.live || definition.options.skip_initial_scan;
-        let name = definition.name.clone();
-        let index = Arc::new(Index::new(definition, is_complete));
+        let index = Arc::new(Index::with_load(definition, is_complete, &self.load));
         index.change(batch);
         if self.live {
-            // The first slice runs at once, so that the index of a small database is complete with the reply.
-            index.backfill_slice(&self.workers, keyspace, effect.database, &*self.options.env.clock);
+            self.begin_filling(keyspace, effect.database, &index);
         } else if !self.options.offline {
             self.restore(keyspace, effect.database, index.clone());
         }
-        self.indexes.entry(effect.database).or_default().insert(name, index);
+        self.registry.insert(effect.database, index);
+        Ok(())
+    }
+
+    /// The first slice of a backfill runs at once, so that the index of a small database is complete with the
+    /// reply.
+    fn begin_filling(&mut self, keyspace: &mut Housing<'_>, database: u32, index: &Arc<Index>) {
+        index.backfill_slice(&self.workers, keyspace, database, &*self.options.env.clock);
+        self.filling.insert(index.definition.id);
+    }
+
+    fn alter(
+        &mut self,
+        keyspace: &mut Housing<'_>,
+        effect: &ModuleEffect<'_>,
+        batch: &mut OpenBatch<'_>,
+    ) -> Result<(), String> {
+        let Alteration { name, fields, skips_scan } = Alteration::decode(effect.version, effect.payload)?;
+        let before =
+            self.registry.named(effect.database, &name).ok_or("an index that does not exist is altered")?;
+        let index = Arc::new(before.altered(fields, self.live && !skips_scan, &self.load));
+        index.change(batch);
+        self.registry.replace(index.clone());
+        if self.live {
+            self.begin_filling(keyspace, effect.database, &index);
+        } else if let Some(restoring) = self.restoring.get_mut(&index.definition.id) {
+            let restoring = Arc::get_mut(restoring).expect("no key of a snapshot is read any more");
+            restoring.alter(index);
+        }
+        Ok(())
+    }
+
+    fn change_alias(&mut self, effect: &ModuleEffect<'_>, batch: &mut OpenBatch<'_>) -> Result<(), String> {
+        let AliasChange { alias, index } = AliasChange::decode(effect.payload)?;
+        let (now, before) = match index {
+            Some(name) => {
+                let changed = self.registry.set_alias(effect.database, &alias, &name);
+                let (index, before) = changed.ok_or("an index that does not exist gets an alias")?;
+                (Some(index), before)
+            }
+            None => (None, self.registry.remove_alias(effect.database, &alias)),
+        };
+        now.iter().chain(&before).for_each(|index| index.change(batch));
         Ok(())
     }
 
@@ -145,17 +189,16 @@ impl SearchModule {
 
     /// Drops the indexes of the databases for which `which` is true.
     fn drop_all(&mut self, which: impl Fn(u32) -> bool) {
-        let databases: Vec<u32> = self.indexes.keys().copied().filter(|&database| which(database)).collect();
-        for database in databases {
-            let dropped = self.indexes.remove(&database).into_iter().flat_map(BTreeMap::into_values);
-            dropped.for_each(|index| self.drop_index(&index));
+        for database in self.registry.databases().into_iter().filter(|&database| which(database)) {
+            let dropped = self.registry.remove_database(database);
+            dropped.iter().for_each(|index| self.drop_index(index));
         }
     }
 
-    /// Drops an index that was removed from `indexes`.
+    /// Drops an index that was removed from the registry.
     fn drop_index(&mut self, index: &Index) {
         self.ungiven.extend(index.drop_it());
-        self.ids.remove(&index.definition.id);
+        self.filling.remove(&index.definition.id);
         match self.restoring.remove(&index.definition.id) {
             Some(restoring) => self.leftovers.extend(restoring.leftovers()),
             None => self.leftovers.extend(Leftover::of(index)),
@@ -163,17 +206,29 @@ impl SearchModule {
     }
 
     fn swap(&mut self, first: u32, second: u32, batch: &mut OpenBatch<'_>) {
-        if first == second {
-            return;
-        }
-        let [of_first, of_second] = [first, second].map(|database| self.indexes.remove(&database));
-        for (database, moved) in [(first, of_second), (second, of_first)] {
-            let Some(moved) = moved else { continue };
+        if first != second {
             // A crash can lose the swap, so replies that show these indexes wait for the batch.
-            moved.values().for_each(|index| index.change(batch));
-            self.indexes.insert(database, moved);
+            self.registry.swap(first, second).for_each(|index| index.change(batch));
         }
     }
+
+    /// The next slice of a backfill; `None` if no index is being filled.
+    fn fill_slice(&mut self, keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
+        let id = *self.filling.first()?;
+        let (database, index) = self.registry.by_id(id).expect("a dropped index is not filled");
+        index.backfill_slice(&self.workers, keyspace, database, &*self.options.env.clock);
+        let index = index.clone();
+        if !index.is_backfilling() {
+            self.filling.remove(&id);
+        }
+        let workers = self.workers.handle();
+        Some(Box::new(move || index.help_backfill(&workers)))
+    }
+}
+
+/// An effect of the module on its own state.
+pub fn effect_of(kind: u8, payload: &[u8]) -> Effect<'_> {
+    Effect::Module { module: NUMBER, version: schema::VERSION, kind, key: None, payload }
 }
 
 /// The index of this name, or the error `absent`, whose reply waits until the change that may have dropped
@@ -204,15 +259,22 @@ impl Module for SearchModule {
         effect: &ModuleEffect<'_>,
         batch: &mut OpenBatch<'_>,
     ) -> Result<(), String> {
+        if effect.version > schema::VERSION {
+            return Err(format!(
+                "index definitions of version {} are newer than this program",
+                effect.version
+            ));
+        }
         match effect.kind {
             KIND_CREATE => self.create(keyspace, effect, batch),
             KIND_DROP => {
-                let here = self.indexes.get_mut(&effect.database);
-                let index = here.and_then(|here| here.remove(effect.payload));
+                let index = self.registry.remove(effect.database, effect.payload);
                 let index = index.ok_or("an index that does not exist is dropped")?;
                 self.drop_index(&index);
                 Ok(())
             }
+            KIND_ALIAS => self.change_alias(effect, batch),
+            KIND_ALTER => self.alter(keyspace, effect, batch),
             kind => Err(format!("an effect of kind {kind} is newer than this program")),
         }
     }
@@ -221,12 +283,12 @@ impl Module for SearchModule {
         let of = |(database, index): (u32, &Arc<Index>)| {
             Some((database, self.restoring.get(&index.definition.id)?.clone()))
         };
-        let followers: Vec<_> = self.indexes().filter_map(of).collect();
-        (!followers.is_empty()).then(|| Arc::new(Followers(followers)) as Arc<dyn Follower>)
+        let followers = Followers::new(self.indexes().filter_map(of));
+        (!followers.is_empty()).then(|| Arc::new(followers) as Arc<dyn Follower>)
     }
 
     fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>, batch: &mut OpenBatch<'_>) {
-        if self.indexes.is_empty() {
+        if self.registry.is_empty() {
             return;
         }
         let Record { database, effect } = *applied.record;
@@ -236,13 +298,12 @@ impl Module for SearchModule {
             Effect::SwapDatabases { first, second } => self.swap(first, second, batch),
             _ if self.options.offline => {}
             _ => effect.changed_keys(database, &mut |database, key| {
-                let here = self.indexes.get(&database).into_iter().flat_map(BTreeMap::values);
-                for index in here.filter(|index| index.definition.covers(key)) {
+                self.registry.covering(database, key, |index| {
                     match self.restoring.get(&index.definition.id) {
                         Some(restoring) => restoring.observe(keyspace, (database, key), &effect),
                         None => index.observe(&self.workers, keyspace, (database, key), &effect, batch),
                     }
-                }
+                });
             }),
         }
     }
@@ -250,14 +311,11 @@ impl Module for SearchModule {
     fn save(&self, each: &mut dyn FnMut(&Record<'_>)) {
         for (database, index) in self.indexes() {
             let payload = index.definition.encode();
-            let effect = Effect::Module {
-                module: NUMBER,
-                version: schema::VERSION,
-                kind: KIND_CREATE,
-                key: None,
-                payload: &payload,
-            };
-            each(&Record { database, effect });
+            each(&Record { database, effect: effect_of(KIND_CREATE, &payload) });
+            for alias in self.registry.aliases_of(index.definition.id) {
+                let payload = AliasChange::encode(alias, Some(&index.definition.name));
+                each(&Record { database, effect: effect_of(KIND_ALIAS, &payload) });
+            }
         }
     }
 
@@ -269,12 +327,11 @@ impl Module for SearchModule {
         // What is left was saved of indexes that no longer exist.
         (self.reading, self.saved) = (None, AllSaved::default());
         let mut restoring = std::mem::take(&mut self.restoring);
-        let recover = |(database, index): (u32, &Arc<Index>)| {
+        let taken = self.indexes().map(|(database, index)| {
             let restoring = restoring.remove(&index.definition.id).and_then(Arc::into_inner);
-            let restoring = restoring.expect("each index began to come back, and no key is read any more");
-            recovery::finish(&self.options.env, &self.workers, keyspace, database, restoring)
-        };
-        self.indexes().map(recover).collect()
+            (database, restoring.expect("each index began to come back, and no key is read any more"))
+        });
+        recovery::finish_all(&self.options.env, &self.workers, keyspace, taken.collect())
     }
 
     fn stopping(&self) {
@@ -284,7 +341,7 @@ impl Module for SearchModule {
     }
 
     fn is_overloaded(&self) -> bool {
-        self.indexes().any(|(_, index)| index.is_overloaded())
+        self.load.is_full()
     }
 
     fn settings(&self) -> Vec<(&'static str, String)> {
@@ -296,14 +353,11 @@ impl Module for SearchModule {
     }
 
     fn memory_bytes(&self) -> usize {
-        let of_indexes: usize = self.indexes().map(|(_, index)| index.memory_bytes()).sum();
-        of_indexes + self.leftovers.iter().map(Leftover::memory_bytes).sum::<usize>()
+        self.registry.memory_bytes() + self.leftovers.iter().map(Leftover::memory_bytes).sum::<usize>()
     }
 
     fn has_background(&self) -> bool {
-        !self.leftovers.is_empty()
-            || !self.ungiven.is_empty()
-            || self.indexes().any(|(_, index)| index.is_backfilling())
+        !self.leftovers.is_empty() || !self.ungiven.is_empty() || !self.filling.is_empty()
     }
 
     fn background(&mut self, keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
@@ -311,18 +365,14 @@ impl Module for SearchModule {
             let signals = std::mem::take(&mut self.ungiven);
             return Some(Box::new(move || signals.iter().for_each(|signal| signal.give())));
         }
-        let clock = &*self.options.env.clock;
-        let Some((database, index)) = self.indexes().find(|(_, index)| index.is_backfilling()) else {
-            let mut leftover = self.leftovers.pop_front()?;
-            if leftover.clear_slice(keyspace, clock) {
-                self.leftovers.push_back(leftover);
-            }
-            return Some(Box::new(|| {}));
-        };
-        index.backfill_slice(&self.workers, keyspace, database, clock);
-        let index = index.clone();
-        let workers = self.workers.handle();
-        Some(Box::new(move || index.help_backfill(&workers)))
+        if let Some(work) = self.fill_slice(keyspace) {
+            return Some(work);
+        }
+        let mut leftover = self.leftovers.pop_front()?;
+        if leftover.clear_slice(keyspace, &*self.options.env.clock) {
+            self.leftovers.push_back(leftover);
+        }
+        Some(Box::new(|| {}))
     }
 
     fn info(&self) -> Vec<(&'static str, Vec<(String, String)>)> {

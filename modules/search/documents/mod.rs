@@ -20,7 +20,7 @@ use self::blocks::Blocks;
 use self::ids::Counted;
 use self::postings::{NumberPostings, TermPostings};
 use self::rows::{Owners, RowLists};
-use crate::schema::{Definition, FieldKind};
+use crate::schema::{Definition, FieldDefinition, FieldKind};
 use engramdb_engine::table::{Table, hash_bytes};
 use engramdb_engine::types::ShortBytes;
 use roaring::RoaringBitmap;
@@ -176,6 +176,17 @@ pub enum Postings {
     Numbers(NumberPostings),
 }
 
+impl Postings {
+    /// The empty postings of a field.
+    fn of(field: &FieldDefinition) -> Postings {
+        match field.kind {
+            FieldKind::Text { .. } | FieldKind::Tag { .. } => Postings::Terms(TermPostings::default()),
+            FieldKind::Numeric => Postings::Numbers(NumberPostings::default()),
+            FieldKind::Geo | FieldKind::GeoShape | FieldKind::Vector(_) => Postings::None,
+        }
+    }
+}
+
 /// What a document says about a field, before it is indexed.
 #[derive(Debug, PartialEq)]
 pub enum FieldContent {
@@ -192,12 +203,7 @@ pub enum FieldContent {
 
 impl Documents {
     pub fn new(definition: &Definition) -> Documents {
-        let postings = |kind: &FieldKind| match kind {
-            FieldKind::Text { .. } | FieldKind::Tag { .. } => Postings::Terms(TermPostings::default()),
-            FieldKind::Numeric => Postings::Numbers(NumberPostings::default()),
-            FieldKind::Geo | FieldKind::GeoShape | FieldKind::Vector(_) => Postings::None,
-        };
-        let fields: Vec<Postings> = definition.fields.iter().map(|field| postings(&field.kind)).collect();
+        let fields: Vec<Postings> = definition.fields.iter().map(Postings::of).collect();
         Documents {
             keys: Keys::default(),
             vacant: Blocks::default(),
@@ -210,6 +216,13 @@ impl Documents {
             value_bytes: 0,
             freed: Vec::new(),
         }
+    }
+
+    /// Adds fields at the end. Every document lacks them until it is indexed again.
+    pub fn add_fields(&mut self, fields: &[FieldDefinition]) {
+        self.fields.extend(fields.iter().map(Postings::of));
+        self.missing.extend(fields.iter().map(|_| Counted::from(self.live.clone())));
+        self.has_values = self.fields.iter().any(|postings| !matches!(postings, Postings::None));
     }
 
     /// Gives keys the ids that they had in an earlier run. Only for an empty index; the caller must call

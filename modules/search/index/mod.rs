@@ -1,19 +1,26 @@
 //! One index: its definition, its documents, its vectors, and the progress of its backfill.
 //!
+//! FT.ALTER makes a new `Index` with more fields, which shares documents, vectors of old fields, backfill and
+//! hazard with the one before. Searches that are under way go on with the old one.
+//!
 //! Lock order: the engine's keyspace, then `backfill`, then `documents`, then a vector field's own locks. A
 //! mutation changes the document and its vectors under one lock of `documents`, so that a reader that sees a
 //! version of the document sees its vectors too.
 
+mod backfill;
 pub mod leftover;
 mod several;
+
+use self::backfill::Backfill;
 
 use crate::documents::reading::{self, DocumentValues, Unreadable};
 use crate::documents::{Documents, FieldContent};
 use crate::error::SearchError;
 use crate::query::prepared::PreparedCache;
-use crate::schema::{Definition, FieldKind};
+use crate::schema::{Definition, FieldDefinition, FieldKind};
+use crate::vectors::load::Load;
 use crate::vectors::workers::{WorkerCaller, Workers};
-use crate::vectors::{BACKFILL_TAIL_MAX, Source, TAIL_MAX, VectorField};
+use crate::vectors::{BACKFILL_TAIL_MAX, Source, VectorField};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Clock;
 use engramdb_engine::gate::{Hazard, OpenBatch, ReplyGate};
@@ -29,8 +36,6 @@ use std::time::Duration;
 /// The time at which documents are read. At 0 no field has expired: whether one has is for readers to check.
 const WHOLE: u64 = 0;
 
-/// Keys that a backfill scans at a time.
-const SCANNED_KEYS: usize = 16;
 /// How long a slice of steps holds the keyspace's lock. The last step may exceed it.
 const SLICE: Duration = Duration::from_micros(300);
 
@@ -48,7 +53,7 @@ pub fn slice(clock: &dyn Clock, mut step: impl FnMut() -> bool) -> bool {
 
 pub struct Index {
     pub definition: Definition,
-    pub documents: RwLock<Documents>,
+    pub documents: Arc<RwLock<Documents>>,
     /// By field; `None` if it is not a vector field.
     pub vectors: Vec<Option<Arc<VectorField>>>,
     pub failures: Mutex<Failures>,
@@ -59,11 +64,8 @@ pub struct Index {
     /// Parsed searches. They are valid for as long as the definition.
     pub prepared: PreparedCache,
     changed: Arc<Hazard>,
-    backfill: Mutex<Option<Backfill>>,
-    /// Given when the backfill has ended, or will not be continued. A waiting search then checks the index
-    /// again.
-    backfilled: Arc<Signal>,
-    dropped: AtomicBool,
+    backfill: Arc<Mutex<Backfill>>,
+    dropped: Arc<AtomicBool>,
 }
 
 /// Documents that could not be indexed: in total, and by the field that was the cause.
@@ -92,27 +94,22 @@ impl Failures {
     }
 }
 
-/// A walk over the keys that are older than the index.
-#[derive(Debug)]
-struct Backfill {
-    /// `None` when the walk is at its end.
-    cursor: Option<u64>,
-    /// Keys that were found and are still to be indexed.
-    found: Vec<Vec<u8>>,
-    scanned: usize,
-    total: usize,
-}
-
 impl Index {
     /// An empty index. `is_complete` if no backfill is needed.
+    #[cfg(test)]
     pub fn new(definition: Definition, is_complete: bool) -> Index {
-        let vectors = definition.fields.iter().map(|field| match &field.kind {
-            FieldKind::Vector(options) => Some(Arc::new(VectorField::new(options.clone()))),
-            _ => None,
-        });
+        Index::with_load(definition, is_complete, &Arc::default())
+    }
+
+    /// The same, with the load that its vector fields add to.
+    pub fn with_load(definition: Definition, is_complete: bool, load: &Arc<Load>) -> Index {
+        let mut backfill = Backfill::default();
+        if !is_complete {
+            backfill.begin(0, 0);
+        }
         Index {
-            documents: RwLock::new(Documents::new(&definition)),
-            vectors: vectors.collect(),
+            documents: Arc::new(RwLock::new(Documents::new(&definition))),
+            vectors: definition.fields.iter().map(|field| vectors_of(field, load)).collect(),
             failures: Mutex::new(Failures {
                 all: FailureCount::default(),
                 by_field: vec![FailureCount::default(); definition.fields.len()],
@@ -121,10 +118,40 @@ impl Index {
             indexing_ns: AtomicU64::new(0),
             prepared: PreparedCache::default(),
             changed: Arc::default(),
-            backfill: Mutex::new((!is_complete).then(Backfill::new)),
-            backfilled: Arc::default(),
-            dropped: AtomicBool::new(false),
+            backfill: Arc::new(Mutex::new(backfill)),
+            dropped: Arc::default(),
             definition,
+        }
+    }
+
+    /// The index with more fields at the end. If `scans`, the older keys are then indexed again; otherwise
+    /// they lack the new fields until they change.
+    pub fn altered(&self, added: Vec<FieldDefinition>, scans: bool, load: &Arc<Load>) -> Index {
+        let first_added = self.definition.fields.len();
+        let new_vectors = added.iter().map(|field| vectors_of(field, load));
+        let vectors = self.vectors.iter().cloned().chain(new_vectors).collect();
+        let mut failures = self.failures.lock().clone();
+        failures.by_field.resize(first_added + added.len(), FailureCount::default());
+        let mut backfill = self.backfill.lock();
+        let mut documents = self.documents.write();
+        documents.add_fields(&added);
+        if scans {
+            backfill.begin(first_added, documents.version());
+        }
+        let mut definition = self.definition.clone();
+        definition.fields.extend(added);
+        let same = |count: &AtomicU64| AtomicU64::new(count.load(Ordering::Relaxed));
+        Index {
+            definition,
+            documents: self.documents.clone(),
+            vectors,
+            failures: Mutex::new(failures),
+            uses: same(&self.uses),
+            indexing_ns: same(&self.indexing_ns),
+            prepared: PreparedCache::default(),
+            changed: self.changed.clone(),
+            backfill: self.backfill.clone(),
+            dropped: self.dropped.clone(),
         }
     }
 
@@ -138,14 +165,15 @@ impl Index {
         batch.mark(&self.changed);
     }
 
-    /// Marks the index as dropped; no command finds it any more. Returns the signal that searches wait for
-    /// until the backfill is complete, unless it was given. The caller gives it after the keyspace's lock is
-    /// released; these searches then find the index dropped.
-    pub fn drop_it(&self) -> Option<Arc<Signal>> {
+    /// Marks the index as dropped; no command finds it any more. Returns the signals that searches wait for
+    /// until the backfill is complete, unless they were given. The caller gives them after the keyspace's
+    /// lock is released; these searches then find the index dropped.
+    pub fn drop_it(&self) -> Vec<Arc<Signal>> {
         self.dropped.store(true, Ordering::Relaxed);
         self.vectors.iter().flatten().for_each(|vectors| vectors.close());
-        *self.backfill.lock() = None;
-        Some(self.backfilled.clone()).filter(|signal| !signal.is_given())
+        let mut backfill = self.backfill.lock();
+        backfill.end();
+        backfill.take_due()
     }
 
     pub fn is_dropped(&self) -> bool {
@@ -154,11 +182,6 @@ impl Index {
 
     pub fn pending(&self) -> usize {
         self.vectors.iter().flatten().map(|vectors| vectors.pending()).sum()
-    }
-
-    /// True while writers must wait for the graphs.
-    pub fn is_overloaded(&self) -> bool {
-        self.vectors.iter().flatten().any(|vectors| vectors.pending_of(Source::Live) >= TAIL_MAX)
     }
 
     /// Follows a change of a key that the definition covers.
@@ -335,26 +358,28 @@ impl Index {
     // Backfill.
 
     pub fn is_backfilling(&self) -> bool {
-        self.backfill.lock().is_some()
+        self.first_backfilled().is_some()
+    }
+
+    /// While there is a backfill: the first field that is incomplete, or 0 if documents are missing.
+    pub fn first_backfilled(&self) -> Option<usize> {
+        self.backfill.lock().walk().map(|walk| walk.first_field)
     }
 
     /// The share of the older keys that the backfill has scanned, from 0 to 1.
     pub fn progress(&self) -> f64 {
-        match &*self.backfill.lock() {
-            None => 1.0,
-            Some(Backfill { scanned, total, .. }) => (*scanned as f64 / (*total).max(1) as f64).min(1.0),
-        }
+        self.backfill.lock().walk().map_or(1.0, |walk| walk.share())
     }
 
     /// Ends the wait for a backfill that is not continued because the server stops. Searches that wait for it
     /// continue, and find the index incomplete.
     pub fn give_up(&self) {
-        self.backfilled.give();
+        self.backfilled().give();
     }
 
     /// Given when the backfill has ended, or will not be continued.
-    pub fn backfilled(&self) -> &Arc<Signal> {
-        &self.backfilled
+    pub fn backfilled(&self) -> Arc<Signal> {
+        self.backfill.lock().ended().clone()
     }
 
     /// Scans some more of the older keys. The caller holds the keyspace's lock, so no key changes meanwhile.
@@ -373,22 +398,23 @@ impl Index {
     /// slice reads the clock after each document, however large. False when there is nothing left to do.
     fn backfill_step(&self, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) -> bool {
         let mut state = self.backfill.lock();
-        let Some(backfill) = &mut *state else { return false };
-        if backfill.found.is_empty() {
-            backfill.look_for_more(&self.definition, keyspace, database);
-        }
-        let key = backfill.found.pop();
-        let is_last = backfill.found.is_empty() && backfill.cursor.is_none();
+        let Some(walk) = state.walk_mut() else { return false };
+        let (key, is_last) = walk.next(&self.definition, keyspace, database);
+        let since = walk.since;
+        let is_old = |key: &[u8]| {
+            let documents = self.documents.read();
+            documents.id(key).is_none_or(|id| documents.version_of(id) <= since)
+        };
         if let Some(key) = key
             && let Some(document) = self.document(keyspace, database, &key)
-            && self.documents.read().id(&key).is_none()
+            && is_old(&key)
         {
             let housed = self.refresh(workers, Source::Backfill, &key, Some(document));
             self.house(keyspace, (database, &key), housed);
         }
         if is_last {
             // Waiting searches are woken afterwards, without the keyspace's lock: see `help_backfill`.
-            *state = None;
+            state.end();
         }
         !is_last
     }
@@ -400,10 +426,9 @@ impl Index {
         if self.is_dropped() {
             return;
         }
+        let due = self.backfill.lock().take_due();
+        due.iter().for_each(|signal| signal.give());
         let is_backfilling = self.is_backfilling();
-        if !is_backfilling {
-            self.backfilled.give();
-        }
         let most = if is_backfilling { BACKFILL_TAIL_MAX } else { 0 };
         for vectors in self.vectors.iter().flatten() {
             let began = workers.clock().monotonic();
@@ -417,8 +442,12 @@ impl Index {
 
     /// Declares the index complete.
     pub fn finish_backfill(&self) {
-        *self.backfill.lock() = None;
-        self.backfilled.give();
+        let due = {
+            let mut backfill = self.backfill.lock();
+            backfill.end();
+            backfill.take_due()
+        };
+        due.iter().for_each(|signal| signal.give());
     }
 
     /// An estimate of the bytes of everything but the definition.
@@ -431,25 +460,11 @@ impl Index {
     }
 }
 
-impl Backfill {
-    fn new() -> Backfill {
-        Backfill { cursor: Some(0), found: Vec::new(), scanned: 0, total: 0 }
-    }
-
-    fn look_for_more(&mut self, definition: &Definition, keyspace: &Keyspace, database: u32) {
-        let Some(keys) = keyspace.database(database) else {
-            self.cursor = None;
-            return;
-        };
-        let Some(cursor) = self.cursor else { return };
-        self.total = keys.len();
-        let next = keys.scan(cursor, SCANNED_KEYS, &mut |entry| {
-            self.scanned += 1;
-            if document_of(definition, entry).is_some() {
-                self.found.push(entry.key().to_vec());
-            }
-        });
-        self.cursor = (next != 0).then_some(next);
+/// The vectors of a field; `None` if it has none.
+fn vectors_of(field: &FieldDefinition, load: &Arc<Load>) -> Option<Arc<VectorField>> {
+    match &field.kind {
+        FieldKind::Vector(options) => Some(Arc::new(VectorField::new(options.clone(), load.clone()))),
+        _ => None,
     }
 }
 
@@ -473,6 +488,7 @@ mod tests {
     use super::*;
     use crate::schema::IndexOptions;
     use crate::schema::create::definition_of;
+    use crate::vectors::TAIL_MAX;
     use engramdb_engine::env::Env;
     use engramdb_engine::keyspace::DocumentType;
 
@@ -493,16 +509,21 @@ mod tests {
     fn writers_wait_for_what_writers_did_and_never_for_a_backfill() {
         let definition =
             definition_of("FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2");
-        let index = Index::new(definition, false);
+        let load = Arc::default();
+        let index = Index::with_load(definition, false, &load);
         let vectors = index.vectors[0].as_ref().expect("a vector field");
         let set = |source, id: u32| _ = vectors.set(source, id, &(id as f32).to_le_bytes(), 0);
         (0..2 * TAIL_MAX as u32).for_each(|id| set(Source::Backfill, id));
-        assert!(!index.is_overloaded());
+        assert!(!load.is_full());
         assert_eq!(index.pending(), 2 * TAIL_MAX, "searches look at them all the same");
         (10_000..9_999 + TAIL_MAX as u32).for_each(|id| set(Source::Live, id));
-        assert!(!index.is_overloaded());
+        assert!(!load.is_full());
         set(Source::Live, 20_000);
-        assert!(index.is_overloaded());
+        assert!(load.is_full());
+        index.drop_it();
+        assert!(!load.is_full(), "nobody waits for an index that is gone");
+        set(Source::Live, 20_001);
+        assert!(!load.is_full());
     }
 
     #[test]
@@ -513,10 +534,10 @@ mod tests {
             end(&index);
             assert!(index.backfilled().is_given());
             assert_eq!(!index.is_backfilling(), is_complete);
-            assert!(index.drop_it().is_none());
+            assert!(index.drop_it().is_empty());
         }
         let index = waiting();
-        let signal = index.drop_it().expect("it was not given");
+        let [signal] = &index.drop_it()[..] else { panic!("it was not given") };
         assert!(!index.is_backfilling() && !index.backfilled().is_given());
         signal.give();
         assert!(index.backfilled().is_given());

@@ -13,9 +13,11 @@ pub mod saved;
 use self::parallel::in_parallel;
 use self::restoring::{Restoring, Returning};
 use crate::index::Index;
+use crate::registry::prefixes::{PrefixTree, shortest};
 use crate::vectors::workers::Workers;
 use crate::vectors::{Source, Structure, TAIL_MAX};
 use engramdb_engine::env::Env;
+use engramdb_engine::hashing::HashMap;
 use engramdb_engine::keyspace::{Housing, Keyspace};
 use engramdb_engine::store::document::Document;
 use engramdb_engine::types::Housed;
@@ -36,8 +38,55 @@ struct Work {
     removed: usize,
 }
 
+/// With more indexes whose keys were not listed while they were read, one walk lists the keys of many.
+const WALKING_MAX: usize = 8;
+/// Indexes whose keys one walk over the keyspace collects, which bounds the memory for them.
+const COLLECTED_AT_ONCE: usize = 256;
+
+/// Completes the indexes, each with its database; returns reports for the log.
+pub fn finish_all(
+    env: &Env,
+    workers: &Workers,
+    keyspace: &mut Housing<'_>,
+    mut all: Vec<(u32, Restoring)>,
+) -> Vec<String> {
+    let unlisted: Vec<&mut (u32, Restoring)> =
+        all.iter_mut().filter(|(_, restoring)| restoring.is_unlisted()).collect();
+    // A few indexes walk over the keyspace each for itself, which copies no keys.
+    if unlisted.len() > WALKING_MAX {
+        let mut rest = &mut { unlisted }[..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at_mut(COLLECTED_AT_ONCE.min(rest.len()));
+            collect(keyspace, now);
+            rest = later;
+        }
+    }
+    let finish = |(database, restoring)| finish(env, workers, keyspace, database, restoring);
+    all.into_iter().map(finish).collect()
+}
+
+/// Lists the keys of these indexes, in one walk over the keyspace.
+fn collect(keyspace: &Keyspace, indexes: &mut [&mut (u32, Restoring)]) {
+    let mut trees: HashMap<u32, PrefixTree<usize>> = HashMap::default();
+    for (number, (database, restoring)) in indexes.iter().enumerate() {
+        for prefix in shortest(&restoring.index.definition.prefixes) {
+            trees.entry(*database).or_default().insert(prefix, number);
+        }
+    }
+    let mut keys: Vec<Vec<Vec<u8>>> = vec![Vec::new(); indexes.len()];
+    for (database, tree) in trees {
+        let entries = keyspace.database(database).into_iter().flat_map(|keys| keys.iter());
+        for entry in entries {
+            tree.covering(entry.key(), |&number| keys[number].push(entry.key().to_vec()));
+        }
+    }
+    for ((_, restoring), keys) in indexes.iter_mut().zip(keys) {
+        restoring.list(keys);
+    }
+}
+
 /// Completes one index; returns a report for the log.
-pub fn finish(
+fn finish(
     env: &Env,
     workers: &Workers,
     keyspace: &mut Housing<'_>,

@@ -14,9 +14,10 @@ use crate::documents::reading::{self, DocumentValues, pair_of};
 use crate::documents::{Documents, FieldContent};
 use crate::index::Index;
 use crate::index::leftover::Leftover;
+use crate::registry::prefixes::{PrefixTree, shortest};
 use crate::vectors::{Structure, home_of, parameters};
 use engramdb_engine::effect::Effect;
-use engramdb_engine::hashing::HashSet;
+use engramdb_engine::hashing::{HashMap, HashSet};
 use engramdb_engine::keyspace::{DocumentType, Housing};
 use engramdb_engine::module::{Follower, HousedContent, ReadHash};
 use engramdb_engine::store::document::Document;
@@ -33,6 +34,8 @@ pub struct Restoring {
     pub saved: Result<(), String>,
     /// By field; `None` for fields without vectors to restore.
     pub fields: Vec<Option<Returning>>,
+    /// Saved graphs of fields that the index does not have yet: the log may have an FT.ALTER that adds them.
+    later: Vec<(usize, Loading)>,
     /// Keys are compared while they are read; otherwise all are on the list.
     follows: bool,
     /// Saved documents have several vectors in a field.
@@ -50,6 +53,24 @@ pub enum Returning {
 }
 
 impl Returning {
+    /// The target for a field's vectors. A saved graph is taken from `graphs`.
+    fn of(
+        index: &Index,
+        field: usize,
+        graphs: &mut Vec<(usize, Loading)>,
+        follows: bool,
+    ) -> Option<Returning> {
+        let vectors = index.vectors[field].as_ref()?;
+        let structure = vectors.structure();
+        if structure.graph().is_none() {
+            return follows.then_some(Returning::Flat(structure));
+        }
+        let (_, graph) = graphs.swap_remove(graphs.iter().position(|(of, _)| *of == field)?);
+        let home = home_of(graph.vectors());
+        // A graph with other parameters cannot be used.
+        (graph.parameters() == parameters(vectors.options())).then(|| Returning::Graph(Box::new(graph), home))
+    }
+
     /// A handle to the restored vector; `None` if the graph had another one, or it is no valid vector.
     fn restore(&self, id: u32, vector: &[u8]) -> Option<Housed> {
         let housed = |house: &Arc<dyn House>, placed: Placed| Housed::new(house.clone(), placed.into_slot());
@@ -96,20 +117,34 @@ impl Restoring {
         };
         let follows = follows && saved.is_ok();
         let has_rows = index.documents.read().has_rows();
-        let fields = index.vectors.iter().enumerate().map(|(field, vectors)| {
-            let vectors = vectors.as_ref()?;
-            let structure = vectors.structure();
-            if structure.graph().is_none() {
-                return follows.then_some(Returning::Flat(structure));
-            }
-            let (_, graph) = graphs.swap_remove(graphs.iter().position(|(of, _)| *of == field)?);
-            let home = home_of(graph.vectors());
-            // A graph with other parameters cannot be used.
-            (graph.parameters() == parameters(vectors.options()))
-                .then(|| Returning::Graph(Box::new(graph), home))
-        });
-        let fields = fields.collect();
-        Restoring { fields, index, saved, follows, has_rows, list: Mutex::default() }
+        let of_field = |field| Returning::of(&index, field, &mut graphs, follows);
+        let fields = (0..index.vectors.len()).map(of_field).collect();
+        Restoring { fields, later: graphs, index, saved, follows, has_rows, list: Mutex::default() }
+    }
+
+    /// The log has added fields to the index: keys that were read before are processed again at the end.
+    pub fn alter(&mut self, index: Arc<Index>) {
+        self.index = index;
+        for field in self.fields.len()..self.index.vectors.len() {
+            self.fields.push(Returning::of(&self.index, field, &mut self.later, self.follows));
+        }
+        if self.follows {
+            let documents = self.index.documents.read();
+            let read = documents.keys().filter(|&(_, id)| documents.version_of(id) > 0);
+            self.list.get_mut().extend(read.map(|(key, _)| key.to_vec()));
+        }
+    }
+
+    /// True if all keys of the index are to be processed at the end.
+    pub fn is_unlisted(&self) -> bool {
+        !self.follows
+    }
+
+    /// Gives the keys to process, of an index for which they were not listed.
+    pub fn list(&mut self, keys: Vec<Vec<u8>>) {
+        assert!(!self.follows, "the keys were listed while they were read");
+        self.follows = true;
+        *self.list.get_mut() = keys.into_iter().collect();
     }
 
     /// Processes keys that were loaded or changed; the index covers all of them.
@@ -259,35 +294,75 @@ impl Known {
     }
 }
 
-/// The indexes that follow the keys of a snapshot, with their databases.
-pub struct Followers(pub Vec<(u32, Arc<Restoring>)>);
+/// The indexes that follow the keys of a snapshot, by their databases and the prefixes of keys.
+#[derive(Default)]
+pub struct Followers {
+    all: Vec<Arc<Restoring>>,
+    /// Numbers in `all`.
+    covering: HashMap<u32, PrefixTree<usize>>,
+}
+
+impl Followers {
+    pub fn new(restoring: impl Iterator<Item = (u32, Arc<Restoring>)>) -> Followers {
+        let mut followers = Followers::default();
+        for (number, (database, restoring)) in restoring.enumerate() {
+            let tree = followers.covering.entry(database).or_default();
+            for prefix in shortest(&restoring.index.definition.prefixes) {
+                tree.insert(prefix, number);
+            }
+            followers.all.push(restoring);
+        }
+        followers
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Calls `each` with each index that covers some of these keys, and with their places in the list.
+    fn by_index<'k>(
+        &self,
+        database: u32,
+        keys: impl Iterator<Item = &'k [u8]>,
+        mut each: impl FnMut(&Restoring, &[usize]),
+    ) {
+        let Some(tree) = self.covering.get(&database) else { return };
+        let mut pairs: Vec<(usize, usize)> = Vec::new();
+        for (place, key) in keys.enumerate() {
+            tree.covering(key, |&number| pairs.push((number, place)));
+        }
+        pairs.sort_unstable();
+        for of_one in pairs.chunk_by(|one, other| one.0 == other.0) {
+            let places: Vec<usize> = of_one.iter().map(|&(_, place)| place).collect();
+            each(&self.all[of_one[0].0], &places);
+        }
+    }
+}
 
 impl Follower for Followers {
     fn hashes(&self, database: u32, hashes: &[ReadHash<'_>]) -> Vec<HousedContent> {
         let mut all_housed = Vec::new();
-        for (_, restoring) in self.0.iter().filter(|(of, _)| *of == database) {
+        self.by_index(database, hashes.iter().map(|hash| hash.key), |restoring, numbers| {
             let definition = &restoring.index.definition;
             if definition.documents != DocumentType::Hash {
-                continue;
+                return;
             }
-            let covered = (0..).zip(hashes).filter(|(_, hash)| definition.covers(hash.key));
-            let (numbers, hashes): (Vec<usize>, Vec<Option<ReadHash<'_>>>) =
-                covered.map(|(number, hash)| (number, Some(*hash))).unzip();
-            let keys: Vec<&[u8]> = hashes.iter().flatten().map(|hash| hash.key).collect();
-            for (at, field, housed) in restoring.restore_all(&keys, &hashes) {
-                let pair = hashes[at].and_then(|hash| pair_of(&hash, &definition.fields[field].identifier));
+            let covered: Vec<Option<ReadHash<'_>>> =
+                numbers.iter().map(|&number| Some(hashes[number])).collect();
+            let keys: Vec<&[u8]> = covered.iter().flatten().map(|hash| hash.key).collect();
+            for (at, field, housed) in restoring.restore_all(&keys, &covered) {
+                let pair = covered[at].and_then(|hash| pair_of(&hash, &definition.fields[field].identifier));
                 let (pair, _) = pair.expect("the vector was read from this field");
                 all_housed.push(HousedContent { hash: numbers[at], pair, housed });
             }
-        }
+        });
         all_housed
     }
 
     fn loaded(&self, keyspace: &mut Housing<'_>, database: u32, keys: &[&[u8]]) {
-        for (_, restoring) in self.0.iter().filter(|(of, _)| *of == database) {
-            let is_covered = |key: &&&[u8]| restoring.index.definition.covers(key);
-            let covered: Vec<&[u8]> = keys.iter().filter(is_covered).copied().collect();
+        self.by_index(database, keys.iter().copied(), |restoring, places| {
+            let covered: Vec<&[u8]> = places.iter().map(|&place| keys[place]).collect();
             restoring.meet(keyspace, database, &covered);
-        }
+        });
     }
 }

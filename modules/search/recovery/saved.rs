@@ -27,7 +27,7 @@ use crate::schema::bytes::Reader;
 use crate::schema::create::FIELDS_MAX;
 use crate::vectors::workers::WorkerCaller;
 use engramdb_engine::env::{Access, Disk, DiskFile, Env};
-use engramdb_engine::hashing::HashMap;
+use engramdb_engine::hashing::{HashMap, HashSet};
 use engramdb_vector::{Hnsw, Input, Loading};
 use parking_lot::Mutex;
 use std::io::{self, Write};
@@ -230,7 +230,7 @@ fn read_footer(file: &Arc<dyn DiskFile>, index: u64) -> io::Result<(Vec<u8>, u32
 
 /// Removes the files of indexes that no longer exist.
 fn remove_others(disk: &dyn Disk, directory: &Path, indexes: &[u64]) -> io::Result<()> {
-    let keep: Vec<PathBuf> = indexes.iter().map(|&index| path_of(directory, index)).collect();
+    let keep: HashSet<PathBuf> = indexes.iter().map(|&index| path_of(directory, index)).collect();
     for name in disk.list(directory)? {
         let path = directory.join(name);
         if !keep.contains(&path) {

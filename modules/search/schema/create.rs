@@ -13,6 +13,7 @@ use super::{
 use crate::error::{self, Kind, SearchError};
 use crate::words::{list, value, whole_number};
 use engramdb_engine::command::{Args, OptionWords};
+use engramdb_engine::hashing::HashSet;
 use engramdb_engine::keyspace::{DataTypes, DocumentType};
 use engramdb_engine::types::parse_double;
 use engramdb_vector::{Element, Metric, Quantization};
@@ -42,24 +43,7 @@ pub fn parse(args: Args<'_>, types: &DataTypes) -> Parsed<Definition> {
         prefixes.push(Vec::new());
     }
     let mut fields: Vec<FieldDefinition> = Vec::new();
-    while !words.is_done() {
-        let field = field(&mut words, documents)?;
-        if !documents.is_path(&field.identifier) {
-            let parts =
-                [&field.identifier, &field.name, &args[1].to_vec()].map(|part| error::text(part).into());
-            return Err(Kind::BadPath.with(parts));
-        }
-        if field.name.is_empty() {
-            return Err(Kind::FieldUnnamed.error());
-        }
-        if fields.iter().any(|other| other.name == field.name) {
-            return Err(Kind::FieldTwice.of(&field.name));
-        }
-        if fields.len() == FIELDS_MAX {
-            return Err(Kind::TooManyFields.with([FIELDS_MAX.to_string().into()]));
-        }
-        fields.push(field);
-    }
+    add_fields(&mut words, args[1], documents, &mut fields)?;
     if fields.is_empty() {
         return Err(Kind::NoFields.error());
     }
@@ -67,6 +51,34 @@ pub fn parse(args: Args<'_>, types: &DataTypes) -> Parsed<Definition> {
         return Err(error::unsupported("MAXTEXTFIELDS together with NOFIELDS is"));
     }
     Ok(Definition { id: 0, name: args[1].to_vec(), documents, prefixes, options, fields })
+}
+
+/// Parses the words after SCHEMA, to the end, and adds the fields to those that the index has.
+pub fn add_fields(
+    words: &mut OptionWords<'_>,
+    index: &[u8],
+    documents: DocumentType,
+    fields: &mut Vec<FieldDefinition>,
+) -> Parsed<()> {
+    let mut names: HashSet<Vec<u8>> = fields.iter().map(|field| field.name.clone()).collect();
+    while !words.is_done() {
+        let field = field(words, documents)?;
+        if !documents.is_path(&field.identifier) {
+            let parts = [&field.identifier[..], &field.name, index].map(|part| error::text(part).into());
+            return Err(Kind::BadPath.with(parts));
+        }
+        if field.name.is_empty() {
+            return Err(Kind::FieldUnnamed.error());
+        }
+        if !names.insert(field.name.clone()) {
+            return Err(Kind::FieldTwice.of(&field.name));
+        }
+        if fields.len() == FIELDS_MAX {
+            return Err(Kind::TooManyFields.with([FIELDS_MAX.to_string().into()]));
+        }
+        fields.push(field);
+    }
+    Ok(())
 }
 
 /// The definition of an index over hashes, from its command; for tests and fuzzing. Panics if it is invalid.

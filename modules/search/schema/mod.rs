@@ -20,6 +20,7 @@
 //! bytes. FT.CREATE chooses the id at random. An id of 0, in older logs, means the first free one.
 
 pub mod bytes;
+pub mod change;
 pub mod create;
 pub mod language;
 

@@ -31,6 +31,7 @@ mod expand;
 mod expired;
 mod filter;
 mod follow;
+mod lacking;
 mod matches;
 mod measure;
 mod nearest;
@@ -46,6 +47,7 @@ pub mod shape;
 
 use self::expired::ExpiredDocuments;
 use self::filter::Late;
+use self::lacking::is_lacking;
 use self::matches::{Lack, Matches};
 use self::nearest::Nearest;
 use self::plan::{Plan, Profile};
@@ -64,7 +66,6 @@ use engramdb_engine::command::{
 };
 use engramdb_engine::keyspace::DocumentType;
 use engramdb_engine::store::view::View;
-use std::sync::Arc;
 use std::sync::atomic;
 use std::time::Duration;
 
@@ -160,7 +161,7 @@ fn begin(
     prepared.request.check_format(is_resp3, is_hash)?;
     let query = prepared.bind(&index.definition, args)?;
     let env = module.options.env.clone();
-    let is_backfilling = index.is_backfilling();
+    let is_backfilling = is_lacking(index, &query, &prepared.request);
     let is_incomplete = is_backfilling && module.settings.partial_results();
     // The backfill needs the lock that a transaction holds, so a search in it must not wait for the backfill.
     let must_not_wait = view.is_exclusive() && is_backfilling && !is_incomplete;
@@ -192,7 +193,7 @@ fn begin(
     plan.note(|profile, now| profile.parsed = now);
     plan.check()?;
     if is_backfilling && !is_incomplete {
-        let signal = index.backfilled().clone();
+        let signal = index.backfilled();
         return Ok(Stage::Wait(WaitingJob { signal, at_most: timeout, job: plan.job(true) }));
     }
     let is_long = plan.work() > INLINE_WORK_MAX;
@@ -212,7 +213,8 @@ impl Plan {
         Box::new(move |looks| {
             self.note(|profile, now| profile.started = now);
             // A dropped index is not searched: the last look replies that it does not exist.
-            let is_searched = !(self.index.is_dropped() || waits && self.index.is_backfilling());
+            let is_lacking = waits && is_lacking(&self.index, &self.query, &self.prepared.request);
+            let is_searched = !(self.index.is_dropped() || is_lacking);
             let mut expired = ExpiredDocuments::default();
             let found = match is_searched {
                 true => self.find(looks, &mut expired).unwrap_or(Found::Late),
@@ -351,8 +353,8 @@ impl Search {
         let plan = &self.plan;
         debug_assert_eq!(view.database(), plan.database);
         let name = &plan.index.definition.name;
-        let here = view.module::<SearchModule>().index(plan.database, name);
-        if !here.is_some_and(|index| Arc::ptr_eq(index, &plan.index)) {
+        let here = view.module::<SearchModule>().registry.by_id(plan.index.definition.id);
+        if here.is_none_or(|(database, _)| database != plan.database) {
             // The index was dropped or moved to another database during the search.
             view.whole_keyspace();
             return Err(Kind::NoIndex.of(name));

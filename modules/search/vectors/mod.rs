@@ -21,9 +21,11 @@
 //! - workers take only the locks of tail, queue and graph, each for a short time.
 
 pub mod live;
+pub mod load;
 pub mod workers;
 
 use self::live::LiveRecall;
+use self::load::Load;
 use crate::documents::ids::IdSet;
 use crate::schema::{Algorithm, VectorOptions};
 use engramdb_engine::hashing::{HashMap, HashSet};
@@ -57,8 +59,10 @@ pub struct VectorField {
     index: RwLock<Arc<Structure>>,
     tail: RwLock<HashMap<u32, Pending>>,
     queue: Mutex<Queue>,
-    /// Number of entries of the tail, by source.
+    /// Number of entries of the tail, by source. Changes under the queue's lock.
     pending: [AtomicUsize; 2],
+    /// Counts this field while its tail is full of live mutations and the index is not dropped.
+    load: Arc<Load>,
     /// The index was dropped: pending mutations need not be applied.
     is_closed: AtomicBool,
     pub live: LiveRecall,
@@ -245,13 +249,14 @@ pub struct Question<'a> {
 }
 
 impl VectorField {
-    pub fn new(options: VectorOptions) -> VectorField {
+    pub fn new(options: VectorOptions, load: Arc<Load>) -> VectorField {
         VectorField {
             index: RwLock::new(Arc::new(Structure::new(&options))),
             options,
             tail: RwLock::default(),
             queue: Mutex::default(),
             pending: Default::default(),
+            load,
             is_closed: AtomicBool::new(false),
             live: LiveRecall::default(),
             indexing_ns: AtomicU64::new(0),
@@ -363,8 +368,8 @@ impl VectorField {
         tail.insert(id, Pending { sequence: queue.sequence, source, vector });
         drop(tail);
         if before != Some(source) {
-            before.inspect(|before| _ = self.pending[*before as usize].fetch_sub(1, Ordering::Relaxed));
-            self.pending[source as usize].fetch_add(1, Ordering::Relaxed);
+            before.inspect(|before| self.take_pending(*before));
+            self.add_pending(source);
             queue.waiting[source as usize].push_back(id);
         }
         let wanted = queue.workers < workers_max && queue.workers < queue.waiting();
@@ -372,9 +377,30 @@ impl VectorField {
         wanted
     }
 
-    /// Tells workers to leave pending mutations unapplied, because the index is dropped.
+    /// Counts one more entry of the tail. The caller holds the queue's lock.
+    fn add_pending(&self, source: Source) {
+        let before = self.pending[source as usize].fetch_add(1, Ordering::Relaxed);
+        if source == Source::Live && before + 1 == TAIL_MAX && !self.is_closed.load(Ordering::Relaxed) {
+            self.load.begin();
+        }
+    }
+
+    /// Counts one entry of the tail less. The caller holds the queue's lock.
+    fn take_pending(&self, source: Source) {
+        let before = self.pending[source as usize].fetch_sub(1, Ordering::Relaxed);
+        if source == Source::Live && before == TAIL_MAX && !self.is_closed.load(Ordering::Relaxed) {
+            self.load.end();
+        }
+    }
+
+    /// Tells workers to leave pending mutations unapplied, because the index is dropped. Writers no longer
+    /// wait for them.
     pub fn close(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
+        let _queue = self.queue.lock();
+        let was_closed = self.is_closed.swap(true, Ordering::Relaxed);
+        if !was_closed && self.pending_of(Source::Live) >= TAIL_MAX {
+            self.load.end();
+        }
     }
 
     /// A worker's turn: applies the mutations of up to `limit` documents to the graph. False if nothing is
@@ -452,12 +478,12 @@ impl VectorField {
         queue.busy.remove(&id);
         let mut tail = self.tail.write();
         let now = tail.get(&id).expect("only the thread that took a document removes it from the tail");
-        let source = now.source as usize;
+        let source = now.source;
         if now.sequence == pending.sequence {
             tail.remove(&id);
-            self.pending[source].fetch_sub(1, Ordering::Relaxed);
+            self.take_pending(source);
         } else {
-            queue.waiting[source].push_back(id);
+            queue.waiting[source as usize].push_back(id);
         }
     }
 

@@ -39,7 +39,7 @@ fn nearest(field: &VectorField, query: f32) -> (u32, f64) {
 
 #[test]
 fn live_mutations_reach_the_graph_before_those_of_a_backfill() {
-    let field = VectorField::new(GRAPH);
+    let field = VectorField::new(GRAPH, Arc::default());
     set(&field, Source::Backfill, 0..100);
     set(&field, Source::Live, 100..103);
     assert!(field.drain(4));
@@ -52,7 +52,7 @@ fn live_mutations_reach_the_graph_before_those_of_a_backfill() {
 
 #[test]
 fn a_backfill_goes_on_while_live_mutations_never_end() {
-    let field = VectorField::new(GRAPH);
+    let field = VectorField::new(GRAPH, Arc::default());
     set(&field, Source::Backfill, 0..10);
     for turn in 0..10 {
         set(&field, Source::Live, 100 + 20 * turn..120 + 20 * turn);
@@ -63,7 +63,7 @@ fn a_backfill_goes_on_while_live_mutations_never_end() {
 
 #[test]
 fn a_backfill_brings_its_own_and_leaves_some() {
-    let field = VectorField::new(GRAPH);
+    let field = VectorField::new(GRAPH, Arc::default());
     set(&field, Source::Live, 0..50);
     set(&field, Source::Backfill, 50..200);
     field.help(BACKFILL_TAIL_MAX);
@@ -75,7 +75,7 @@ fn a_backfill_brings_its_own_and_leaves_some() {
 
 #[test]
 fn what_a_command_changes_overtakes_the_backfill_with_its_latest_vector() {
-    let field = VectorField::new(GRAPH);
+    let field = VectorField::new(GRAPH, Arc::default());
     set(&field, Source::Backfill, 0..10);
     let moved = |id: u32| (1_000.0 + id as f32).to_le_bytes();
     field.set(Source::Live, 7, &moved(7), 1);
@@ -96,7 +96,7 @@ fn what_a_command_changes_overtakes_the_backfill_with_its_latest_vector() {
 
 #[test]
 fn a_busy_document_is_given_to_no_other_thread_and_comes_back_as_live() {
-    let field = VectorField::new(GRAPH);
+    let field = VectorField::new(GRAPH, Arc::default());
     set(&field, Source::Backfill, 0..1);
     let structure = field.structure();
     let (id, taken) = field.take(&LIVE_FIRST, false).expect("it waits");

@@ -141,7 +141,7 @@ mod tests {
         let definition =
             definition_of("FT.CREATE i SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2");
         let FieldKind::Vector(options) = &definition.fields[0].kind else { panic!("a vector field") };
-        let field = Arc::new(VectorField::new(options.clone()));
+        let field = Arc::new(VectorField::new(options.clone(), Arc::default()));
         field.set(source, 0, &[0; 4], 1);
         field
     }

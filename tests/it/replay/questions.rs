@@ -27,12 +27,28 @@ pub struct Answers {
     nearest: Vec<Vec<(Bytes, f64)>>,
     /// For each query, the first few.
     few: Vec<Vec<(Bytes, f64)>>,
+    /// The keys that queries of fields find that FT.ALTER adds, as far as the index has them.
+    altered: Vec<BTreeSet<Bytes>>,
+    aliases: Vec<Bytes>,
 }
+
+/// Queries of fields that FT.ALTER adds, with the fields' names.
+const ALTERED: [(&str, &str); 3] =
+    [("other", "@other:{red|blue}"), ("other", "-@other:{red}"), ("w", "*=>[KNN 1000 @w $q AS d]")];
 
 impl Answers {
     /// Documents that a query found.
     pub fn found(&self) -> usize {
         self.nearest.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// Documents that were found by fields that were added.
+    pub fn altered_found(&self) -> usize {
+        self.altered.iter().map(BTreeSet::len).max().unwrap_or(0)
+    }
+
+    pub fn aliases(&self) -> usize {
+        self.aliases.len()
     }
 
     pub fn is_graph(&self) -> bool {
@@ -72,7 +88,15 @@ fn ask(instance: &mut Instance, name: &[u8]) -> Answers {
         matches: Vec::new(),
         nearest: Vec::new(),
         few: Vec::new(),
+        altered: Vec::new(),
+        aliases: aliases(instance, name),
     };
+    for (field, query) in ALTERED {
+        if field_of(&info, field).is_some() {
+            let keys = nearest(instance, name, query, &QUERIES[0]);
+            answers.altered.push(keys.into_iter().map(|(key, _)| key).collect());
+        }
+    }
     for filter in FILTERS {
         let keys = nearest(instance, name, filter.query, &QUERIES[0]);
         answers.matches.push(keys.into_iter().map(|(key, _)| key).collect());
@@ -88,12 +112,24 @@ fn ask(instance: &mut Instance, name: &[u8]) -> Answers {
     answers
 }
 
+/// A field in FT.INFO.
+fn field_of<'v>(info: &'v Value, name: &str) -> Option<&'v Value> {
+    let attributes = info.get("attributes").and_then(Value::as_array).expect("a list");
+    attributes.iter().find(|field| field.get("attribute").and_then(Value::as_str) == Some(name))
+}
+
+fn aliases(instance: &mut Instance, name: &[u8]) -> Vec<Bytes> {
+    let Value::Set(aliases) = instance.run(&[b"FT.ALIASLIST".as_slice(), name]).reply else {
+        panic!("FT.ALIASLIST returns a set")
+    };
+    aliases.iter().map(|alias| alias.as_bytes().expect("a name").to_vec()).collect()
+}
+
 fn definition(info: &Value) -> Definition {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let prefixes = info.get("index_definition").and_then(|rule| rule.get("prefixes"));
     let prefixes = prefixes.and_then(Value::as_array).expect("a list");
-    let attributes = info.get("attributes").and_then(Value::as_array).expect("a list");
-    let vector = attributes.last().expect("the vector comes last");
+    let vector = field_of(info, "v").expect("each index has it");
     Definition {
         prefixes: prefixes.iter().map(|prefix| prefix.as_bytes().expect("text").to_vec()).collect(),
         algorithm: text(vector.get("algorithm").expect("a vector")),
@@ -141,6 +177,8 @@ pub fn assert_same(live: &Indexes, now: &Indexes, what: &str) {
         assert_eq!(live.definition, now.definition, "{what}");
         assert_eq!(live.documents, now.documents, "{what}");
         assert_eq!(live.matches, now.matches, "{what}");
+        assert_eq!(live.altered, now.altered, "{what}");
+        assert_eq!(live.aliases, now.aliases, "{what}");
         if live.is_graph() {
             // A graph gives the same documents; their distances may come from the graph's kernel or from the
             // tail's.

@@ -13,7 +13,7 @@ const DATABASES: [u32; 2] = [0, 1];
 const FILLED: usize = 150;
 
 /// Commands and steps with placeholders, and their frequency: K a key, C tags, N a number, X a vector, T
-/// milliseconds, D a database, I an index, P a prefix, A an algorithm, M a metric, R what a restart may use.
+/// milliseconds, D a database, I an index, L an alias, P a prefix, A an algorithm, M a metric, R what a restart may use.
 const TEMPLATES: &[(usize, &str)] = &[
     (24, "HSET K c C n N v X"),
     (6, "HSET K v X"),
@@ -39,6 +39,12 @@ const TEMPLATES: &[(usize, &str)] = &[
     (1, "SWAPDB 0 1"),
     (1, "FLUSHDB"),
     (5, "FT.CREATE I PREFIX 1 P SCHEMA c TAG n NUMERIC v VECTOR A 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC M"),
+    (2, "FT.ALTER I SCHEMA ADD other TAG"),
+    (1, "FT.ALTER I SCHEMA ADD v AS w VECTOR A 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2"),
+    (2, "FT.ALIASUPDATE L I"),
+    (1, "FT.ALIASADD L I"),
+    (1, "FT.ALIASDEL L"),
+    (1, "FT.DROPINDEX L"),
     (1, "FT.DROPINDEX I"),
     (1, "FT.DROPINDEX I DD"),
     (4, "!clock T"),
@@ -71,6 +77,7 @@ fn fill(template: &str, choices: [u8; 8]) -> Words {
             "T" => &["1", "999", "1500", "60000"],
             "D" => &["0", "1"],
             "I" => &["i", "j", "k"],
+            "L" => &["l", "m"],
             "P" => &["a:", "b:", ""],
             "A" => &["FLAT", "HNSW"],
             "M" => &["L2", "IP", "COSINE"],
@@ -106,6 +113,8 @@ struct Seen {
     /// Starts from a snapshot, with a later part of the log.
     tails: usize,
     graphs_loaded: usize,
+    altered: usize,
+    aliases: usize,
 }
 
 fn step(instance: &mut Instance, words: &[Vec<u8>], seen: &mut Seen) {
@@ -141,6 +150,8 @@ fn check_restarts(instance: &mut Instance, restarts: &[Kept], seen: &mut Seen) {
     for answers in live.values() {
         *(if answers.is_graph() { &mut seen.graphs } else { &mut seen.flat }) +=
             usize::from(answers.found() > 1);
+        seen.altered += usize::from(answers.altered_found() > 1);
+        seen.aliases += answers.aliases();
         seen.documents_max = seen.documents_max.max(answers.found());
     }
     for &kept in restarts {
@@ -195,7 +206,8 @@ fn any_sequence_gives_the_same_live_replayed_and_from_a_snapshot() {
     let seen = seen.into_inner();
     // Fewer cases may reach less; these numbers are a small part of the usual ones.
     if cases >= CASES {
-        let usual = [seen.graphs, seen.flat, seen.tails, 2 * seen.graphs_loaded];
+        let usual =
+            [seen.graphs, seen.flat, seen.tails, 2 * seen.graphs_loaded, 4 * seen.altered, seen.aliases];
         assert!(usual.iter().all(|&count| count >= cases as usize / 4), "too little was compared: {seen:?}");
         assert!(seen.documents_max > 20, "no filled index was compared: {seen:?}");
     }

@@ -1,5 +1,6 @@
 //! FT.* on an engine over a log in memory, in this process.
 
+mod altering;
 mod backfill;
 mod debug;
 mod harness;
