@@ -20,10 +20,10 @@ pub const COMMANDS: &[Command] = &[
     row(write("FT._CREATEIFNX", "index [option+] SCHEMA field type+", create_if_new))
         .flags(flag::MODULE | flag::DENY_OOM)
         .docs("2.0.0", "as FT.CREATE", "Creates an index, unless there is one of this name."),
-    row(write("FT.ALTER", "index [SKIPINITIALSCAN] SCHEMA ADD field type+", alter::alter))
+    row(write("FT.ALTER", "index [SKIPINITIALSCAN] SCHEMA ADD field [type+]", alter::alter))
         .flags(flag::MODULE | flag::DENY_OOM)
         .docs("1.0.0", "O(1), and O(N) in the background for N keys", "Adds fields to an index."),
-    row(write("FT._ALTERIFNX", "index [SKIPINITIALSCAN] SCHEMA ADD field type+", alter::alter_if_new))
+    row(write("FT._ALTERIFNX", "index [SKIPINITIALSCAN] SCHEMA ADD field [type+]", alter::alter_if_new))
         .flags(flag::MODULE | flag::DENY_OOM)
         .docs("2.0.0", "as FT.ALTER", "Adds fields to an index, unless it has the first of them."),
     row(write("FT.ALIASADD", "alias index", aliases::add)).flags(flag::MODULE | flag::DENY_OOM).docs(
@@ -192,12 +192,7 @@ fn room_to_drop(view: &View<'_>, args: Args<'_>) -> usize {
 }
 
 fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    if args.len() > 3 {
-        return Err(CommandError::new(format!(
-            "ERR wrong number of arguments for '{}' command",
-            error::text(args[0])
-        )));
-    }
+    check_drop(args)?;
     let with_documents = args.is(2, "DD");
     // The empty word is what a client sends that would send DD otherwise.
     let known = with_documents || args.is(2, "KEEPDOCS") || args.get(2).is_none_or(|word| word.is_empty());
@@ -219,7 +214,17 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
+/// Refuses words after the option.
+fn check_drop(args: Args<'_>) -> Result<(), CommandError> {
+    if args.len() <= 3 {
+        return Ok(());
+    }
+    let name = error::text(args[0]);
+    Err(CommandError::new(format!("ERR wrong number of arguments for '{name}' command")))
+}
+
 fn drop_if_there(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    check_drop(args)?;
     if tx.read(|view| find(view, args[1], Kind::NoIndexToChange).is_ok()) {
         return drop(tx, args, reply);
     }

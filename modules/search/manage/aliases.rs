@@ -13,11 +13,11 @@ use engramdb_engine::command::{Args, Outcome, Reply};
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 
-/// What FT.ALIASADD does when the alias exists.
+/// What a command does with an alias that exists.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Existing {
     Refused,
-    /// It stays as it is.
+    /// If it is the index's own, it stays.
     Kept,
     Moved,
 }
@@ -46,10 +46,11 @@ fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply, existing: Existin
             }
             if let Some(index) = registry.aliased(view.database(), alias) {
                 view.wait_for(index.changed_by());
+                let is_same = index.definition.name == name;
                 return match existing {
-                    Existing::Refused => Err(Kind::AliasExists.error()),
-                    Existing::Kept => Ok(false),
-                    Existing::Moved => Ok(index.definition.name != name),
+                    Existing::Kept if is_same => Ok(false),
+                    Existing::Refused | Existing::Kept => Err(Kind::AliasExists.error()),
+                    Existing::Moved => Ok(!is_same),
                 };
             }
             if let Some(index) = registry.named(view.database(), alias) {
