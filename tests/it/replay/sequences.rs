@@ -13,8 +13,8 @@ const DATABASES: [u32; 2] = [0, 1];
 const FILLED: usize = 150;
 
 /// Commands and steps with placeholders, and their frequency: K a key, C tags, N a number, X a vector, T
-/// milliseconds, D a database, I an index, L an alias, P a prefix, A an algorithm, M a metric, R what a restart
-/// may use.
+/// milliseconds, D a database, I an index, L an alias, P a prefix, A an algorithm, M a metric, R what a
+/// restart may use.
 const TEMPLATES: &[(usize, &str)] = &[
     (24, "HSET K c C n N v X"),
     (6, "HSET K v X"),
