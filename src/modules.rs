@@ -3,13 +3,14 @@
 use engramdb_engine::command::Command;
 use engramdb_engine::env::Env;
 use engramdb_engine::module::Module;
+use engramdb_json::JsonModule;
 use engramdb_search::{SearchModule, SearchOptions};
 use std::path::Path;
 
 /// The folder of a data directory that holds saved graphs.
 pub const INDEX_DIRECTORY: &str = "shards/0/indexes";
 
-pub const COMMANDS: &[&[Command]] = &[engramdb_search::COMMANDS];
+pub const COMMANDS: &[&[Command]] = &[engramdb_json::COMMANDS, engramdb_search::COMMANDS];
 
 /// Settings of the modules for the configuration: what `--help` says of them, and whether one could have a
 /// value.
@@ -21,14 +22,14 @@ pub mod settings {
 /// For serving: with derived state, and threads that keep it up to date.
 pub fn serving(env: &Env, directory: &Path, threads: usize) -> Vec<Box<dyn Module>> {
     let directory = Some(directory.join(INDEX_DIRECTORY));
-    search(SearchOptions { directory, env: env.clone(), offline: false, threads })
+    all(SearchOptions { directory, env: env.clone(), offline: false, threads })
 }
 
 /// For the snapshot process and the tools: definitions only.
 pub fn offline(env: &Env) -> Vec<Box<dyn Module>> {
-    search(SearchOptions { directory: None, env: env.clone(), offline: true, threads: 0 })
+    all(SearchOptions { directory: None, env: env.clone(), offline: true, threads: 0 })
 }
 
-fn search(options: SearchOptions) -> Vec<Box<dyn Module>> {
-    vec![Box::new(SearchModule::new(options))]
+fn all(options: SearchOptions) -> Vec<Box<dyn Module>> {
+    vec![Box::new(JsonModule), Box::new(SearchModule::new(options))]
 }

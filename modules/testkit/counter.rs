@@ -32,7 +32,7 @@ const KIND_REMOVE: u8 = 2;
 
 const OVERFLOW: CommandError = CommandError::of("ERR increment or decrement would overflow");
 
-const COMMANDS: &[Command] = &[
+pub const COMMANDS: &[Command] = &[
     write("COUNT.ADD", "key (part amount)+", add).flags(flag::DENY_OOM).docs(
         "1.0.0",
         "O(N) for N parts",

@@ -1,11 +1,12 @@
-//! A real RediSearch for comparison: `redis-server` 8.2.3 with the module RediSearch 2.10.5.
+//! A real RediSearch for comparison: `redis-server` 8.2.3 with the modules RediSearch 2.10.5 and RedisJSON
+//! 2.8.3.
 
 use crate::packages;
 use crate::process::{TempDir, free_port};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A running `redis-server` with RediSearch; dropping this value ends it.
+/// A running `redis-server` with the modules; dropping this value ends it.
 pub struct Oracle {
     child: Child,
     pub port: u16,
@@ -17,7 +18,7 @@ impl Oracle {
     /// If this machine cannot run it, or PyPI cannot be reached: a check that did not take place must not
     /// succeed.
     pub fn start() -> Oracle {
-        let [server, module] = packages::redisearch();
+        let [server, search, json] = packages::redisearch();
         let (directory, port) = (TempDir::new("redisearch"), free_port());
         let log_path = directory.path().join("server.log");
         let log = std::fs::File::create(&log_path).expect("the directory is writable");
@@ -33,7 +34,8 @@ impl Oracle {
             "no",
             "--dir",
         ]);
-        command.arg(directory.path()).arg("--loadmodule").arg(module);
+        command.arg(directory.path()).arg("--loadmodule").arg(search);
+        command.arg("--loadmodule").arg(json);
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log).spawn();
         let child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let mut oracle = Oracle { child, port, _directory: directory };

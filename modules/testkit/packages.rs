@@ -38,16 +38,16 @@ const REDIS_PY: &str = "redis==8.1.0";
 const UNPACK: &str =
     "import sys, glob, zipfile; zipfile.ZipFile(glob.glob(sys.argv[1])[0]).extractall(sys.argv[2])";
 
-/// `redis-server` 8.2.3, and the module RediSearch 2.10.5.
+/// `redis-server` 8.2.3, and the modules RediSearch 2.10.5 and RedisJSON 2.8.3.
 ///
 /// # Panics
 /// If this machine cannot run them, or PyPI cannot be reached.
-pub fn redisearch() -> [PathBuf; 2] {
+pub fn redisearch() -> [PathBuf; 3] {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         Need::Packages.fail("RediSearch is to be had for Linux on x86-64 only.");
     }
     let _one_at_a_time = lock();
-    [(&SERVER, "redis-server"), (&MODULE, "redisearch.so")].map(|(wheel, name)| {
+    [(&SERVER, "redis-server"), (&MODULE, "redisearch.so"), (&MODULE, "rejson.so")].map(|(wheel, name)| {
         let directory = wheel.unpacked();
         let file = find_file(&directory, name).unwrap_or_else(|| panic!("{} has no {name}", wheel.name));
         std::fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("our own file");

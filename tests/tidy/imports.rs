@@ -15,6 +15,7 @@ pub const CRATES: &[(&str, &str)] = &[
     ("server", "src/server/"),
     ("vector", "modules/vector/"),
     ("search", "modules/search/"),
+    ("json", "modules/json/"),
     ("bench", "modules/bench/"),
     ("datasets", "datasets/"),
 ];

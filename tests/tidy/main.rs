@@ -24,7 +24,10 @@ const INLINE_TEST_LINES_MAX: usize = 200;
 /// The workspace crates on which each crate may depend. Dev-dependencies count too, because a cycle of them
 /// would compile the engine twice.
 const CRATE_EDGES: &[(&str, &[&str])] = &[
-    ("engramdb", &["console", "resp", "engine", "server", "vector", "search", "bench", "sim", "testkit"]),
+    (
+        "engramdb",
+        &["console", "resp", "engine", "server", "vector", "search", "json", "bench", "sim", "testkit"],
+    ),
     ("console", &[]),
     ("testkit", &["engine", "resp", "sim"]),
     ("resp", &[]),
@@ -33,6 +36,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("datasets", &[]),
     ("vector", &["datasets"]),
     ("search", &["engine", "vector", "testkit"]),
+    ("json", &["engine", "testkit"]),
     ("bench", &["console", "resp", "vector", "datasets", "testkit"]),
     ("sim", &["engine"]),
     ("benches", &["engine", "resp", "search", "vector"]),
@@ -120,7 +124,7 @@ fn no_banned_call() {
 
 /// The folders whose hash tables must take their seed from `engramdb_engine::hashing`, and the file that
 /// draws the seed.
-const SEEDED: &[&str] = &["src/engine/", "src/server/", "modules/search/"];
+const SEEDED: &[&str] = &["src/engine/", "src/server/", "modules/search/", "modules/json/"];
 const SEED: &str = "src/engine/hashing.rs";
 
 #[test]

@@ -28,15 +28,23 @@
     reason = "reads and blesses scripts; waits for a reference server's clock"
 )]
 
+use engramdb_json::JsonModule;
 use engramdb_resp::{Protocol, Value};
-use engramdb_testkit::counter;
-use engramdb_testkit::instance::{Instance, Kept};
+use engramdb_testkit::counter::{self, Counters};
+use engramdb_testkit::instance::{Instance, Kept, Parts};
 use engramdb_testkit::machine::Need;
 use engramdb_testkit::oracle::Oracle;
 use engramdb_testkit::tcp::Client;
 use engramdb_testkit::words::split_words;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+
+/// Counters and JSON documents.
+const PARTS: Parts = Parts {
+    commands: &[counter::COMMANDS, engramdb_json::COMMANDS],
+    serving: |_, _| vec![Box::new(Counters), Box::new(JsonModule)],
+    offline: |_| vec![Box::new(Counters), Box::new(JsonModule)],
+};
 
 /// A line that does something.
 enum Step {
@@ -128,8 +136,8 @@ fn sort(reply: &mut Value) {
 
 /// Runs a script in this process; returns it with the actual output.
 fn run_here(script: &str) -> String {
-    let mut third = Instance::with_modules(1, Protocol::Resp3, counter::PARTS);
-    let mut second = Instance::with_modules(1, Protocol::Resp2, counter::PARTS);
+    let mut third = Instance::with_modules(1, Protocol::Resp3, PARTS);
+    let mut second = Instance::with_modules(1, Protocol::Resp2, PARTS);
     let mut output = String::new();
     for line in script.lines() {
         let step = Step::parse(line);

@@ -1,0 +1,277 @@
+//! Commands that reply values at paths.
+
+use super::{document, utf8};
+use crate::document::JsonDocument;
+use crate::error;
+use crate::path::{ClientPath, select};
+use crate::text::{self, Layout};
+use crate::value::{JsonNode, NodeContent};
+use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Rest, Stage};
+use engramdb_engine::store::view::View;
+use std::sync::Arc;
+
+/// A larger document is written without the lock, from a reference to it.
+const AT_ONCE_BYTES: usize = 256 << 10;
+
+/// How JSON.GET replies values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyFormat {
+    /// One text for all.
+    Text,
+    /// An array for each path; containers in it are texts.
+    Expand1,
+    /// An array for each path; containers in it are arrays and maps.
+    Expand,
+}
+
+struct Request<'a> {
+    paths: Vec<ClientPath<'a>>,
+    format: ReplyFormat,
+    layout: Layout<'a>,
+}
+
+impl<'a> Request<'a> {
+    fn parse(args: Args<'a>, is_resp3: bool) -> Result<Request<'a>, CommandError> {
+        let mut request = Request { paths: Vec::new(), format: ReplyFormat::Text, layout: Layout::default() };
+        let mut options = args.options(2);
+        let missing = |_| CommandError::wrong_arity("json.get");
+        while !options.is_done() {
+            if options.take("FORMAT") {
+                if !is_resp3 && request.paths.is_empty() {
+                    return Err(error::FORMAT_ON_RESP2);
+                }
+                request.format = match utf8(options.word().map_err(missing)?)? {
+                    "STRING" => ReplyFormat::Text,
+                    "EXPAND1" => ReplyFormat::Expand1,
+                    "EXPAND" => ReplyFormat::Expand,
+                    _ => return Err(error::WRONG_REPLY_FORMAT),
+                };
+            } else if options.take("INDENT") {
+                request.layout.indent = utf8(options.word().map_err(missing)?)?.as_bytes();
+            } else if options.take("NEWLINE") {
+                request.layout.newline = utf8(options.word().map_err(missing)?)?.as_bytes();
+            } else if options.take("SPACE") {
+                request.layout.space = utf8(options.word().map_err(missing)?)?.as_bytes();
+            } else if !options.take("NOESCAPE") {
+                // NOESCAPE asks for what is always done.
+                request.paths.push(ClientPath::new(options.word()?)?);
+            }
+        }
+        if request.paths.is_empty() {
+            request.paths.push(ClientPath::legacy_root());
+        }
+        if !is_resp3 {
+            request.format = ReplyFormat::Text;
+        }
+        Ok(request)
+    }
+
+    /// The reply as one text.
+    fn text(&self, document: &JsonDocument, out: &mut Vec<u8>) -> Outcome {
+        let is_legacy = self.paths.iter().all(ClientPath::is_legacy);
+        if let [path] = &self.paths[..] {
+            return match is_legacy {
+                true => write_first(document, path, path.text(), (self.layout, 0), out),
+                false => write_all(document, path, (self.layout, 0), out),
+            };
+        }
+        out.push(b'{');
+        let mut paths: Vec<&ClientPath<'_>> = Vec::with_capacity(self.paths.len());
+        for path in &self.paths {
+            if !paths.iter().any(|earlier| earlier.original() == path.original()) {
+                paths.push(path);
+            }
+        }
+        for (number, path) in paths.into_iter().enumerate() {
+            self.layout.begin_item(number, 0, out);
+            text::write_string(path.original().as_bytes(), out);
+            out.push(b':');
+            out.extend_from_slice(self.layout.space);
+            match is_legacy {
+                true => write_first(document, path, path.original(), (self.layout, 1), out)?,
+                false => write_all(document, path, (self.layout, 1), out)?,
+            }
+        }
+        self.layout.end_items(false, 0, out);
+        out.push(b'}');
+        Ok(())
+    }
+}
+
+/// Writes the first value at a path. An error names the path as `shown`.
+pub fn write_first(
+    document: &JsonDocument,
+    path: &ClientPath<'_>,
+    shown: &str,
+    (layout, level): (Layout<'_>, usize),
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let query = path.query()?;
+    let mut first = None;
+    select(&query, document.value(), &mut document.budget(), &mut |node| first = first.or(Some(node)))?;
+    text::write(first.ok_or_else(|| error::no_path(shown))?, layout, level, out);
+    Ok(())
+}
+
+/// Writes all values at a path as an array.
+pub fn write_all(
+    document: &JsonDocument,
+    path: &ClientPath<'_>,
+    (layout, level): (Layout<'_>, usize),
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let query = path.query()?;
+    out.push(b'[');
+    let mut count = 0;
+    select(&query, document.value(), &mut document.budget(), &mut |node| {
+        layout.begin_item(count, level, out);
+        text::write(node, layout, level + 1, out);
+        count += 1;
+    })?;
+    layout.end_items(count == 0, level, out);
+    out.push(b']');
+    Ok(())
+}
+
+pub fn get(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    let request = Request::parse(args, reply.is_resp3())?;
+    let Some(document) = document(view, args.word(1))? else {
+        reply.null();
+        return Ok(Stage::Done);
+    };
+    if request.format != ReplyFormat::Text {
+        return expanded(document, &request, reply).map(|()| Stage::Done);
+    }
+    use engramdb_engine::keyspace::TypedValue;
+    if document.heap_bytes() > AT_ONCE_BYTES {
+        return Ok(Stage::Copy(get_without_lock(document.clone(), args)));
+    }
+    super::set::with_payload(|text| {
+        request.text(document, text)?;
+        reply.bulk(text);
+        Ok(Stage::Done)
+    })
+}
+
+/// Writes the reply of a large document, which a reference keeps as it is.
+fn get_without_lock(document: JsonDocument, args: Args<'_>) -> Job {
+    let words: Vec<Vec<u8>> = args.iter().map(|word| word.to_vec()).collect();
+    Box::new(move |_| {
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let mut text = Vec::new();
+        let made =
+            Request::parse(Args::new(&words), false).and_then(|request| request.text(&document, &mut text));
+        drop(document);
+        let finish: Finish = Box::new(move |_, reply| {
+            made?;
+            let text = Arc::new(text);
+            reply.bulk_shared(&text, 0..text.len());
+            Ok(Rest::Nothing)
+        });
+        finish
+    })
+}
+
+/// The reply in RESP3's types: an array for each path.
+fn expanded(document: &JsonDocument, request: &Request<'_>, reply: &mut dyn Reply) -> Outcome {
+    let queries = request.paths.iter().map(ClientPath::query);
+    let queries = queries.collect::<Result<Vec<_>, _>>()?;
+    let mut found = Vec::with_capacity(queries.len());
+    for query in &queries {
+        let mut nodes = Vec::new();
+        select(query, document.value(), &mut document.budget(), &mut |node| nodes.push(node))?;
+        found.push(nodes);
+    }
+    reply.array(found.len());
+    for nodes in found {
+        reply.array(nodes.len());
+        nodes.into_iter().for_each(|node| reply_node(node, request.format, request.layout, reply));
+    }
+    Ok(())
+}
+
+/// One value in RESP3's types.
+pub fn reply_node(node: JsonNode<'_>, format: ReplyFormat, layout: Layout<'_>, reply: &mut dyn Reply) {
+    match node.content() {
+        NodeContent::Null => reply.null(),
+        NodeContent::Boolean(boolean) => reply.boolean(boolean),
+        NodeContent::Number(number) => reply_number(number, reply),
+        NodeContent::Text(text) if format == ReplyFormat::Expand => reply.bulk(text),
+        NodeContent::Array(items) if format == ReplyFormat::Expand => {
+            reply.array(items.len());
+            items.for_each(|(_, item)| reply_node(item, format, layout, reply));
+        }
+        NodeContent::Object(items) if format == ReplyFormat::Expand => {
+            reply.map(items.len());
+            for (name, item) in items {
+                reply.bulk(name);
+                reply_node(item, format, layout, reply);
+            }
+        }
+        _ => {
+            let mut out = Vec::new();
+            text::write(node, layout, 0, &mut out);
+            reply.bulk(&out);
+        }
+    }
+}
+
+pub fn reply_number(number: crate::packed::JsonNumber, reply: &mut dyn Reply) {
+    match number {
+        crate::packed::JsonNumber::Integer(number) => reply.integer(number),
+        number => reply.double(number.as_f64()),
+    }
+}
+
+/// An error of one key is a null.
+pub fn get_many(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let (path, keys) = args.from(1).split_last().ok_or(CommandError::SYNTAX)?;
+    let path = ClientPath::new(path)?;
+    view.prefetch(keys.iter().copied());
+    reply.array(keys.len());
+    let mut text = Vec::new();
+    for key in keys {
+        text.clear();
+        let written = match document(view, key) {
+            Ok(Some(document)) if path.is_legacy() => {
+                write_first(document, &path, path.text(), (Layout::default(), 0), &mut text)
+            }
+            Ok(Some(document)) => write_all(document, &path, (Layout::default(), 0), &mut text),
+            Ok(None) => Err(CommandError::NO_SUCH_KEY),
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => reply.bulk(&text),
+            Err(_) => reply.null(),
+        }
+    }
+    Ok(())
+}
+
+pub fn types(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let path = args.get(2).map_or_else(|| Ok(ClientPath::legacy_root()), |path| ClientPath::new(path))?;
+    let document = document(view, args.word(1))?;
+    let mut names = Vec::new();
+    if let Some(document) = document {
+        // A malformed legacy path is one at which there is nothing.
+        match path.query() {
+            Ok(query) => select(&query, document.value(), &mut document.budget(), &mut |node| {
+                names.push(node.type_name());
+            })?,
+            Err(_) if path.is_legacy() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if reply.is_resp3() {
+        reply.array(1);
+    }
+    if path.is_legacy() {
+        reply.optional_bulk(names.first().map(|name| name.as_bytes()));
+    } else if document.is_none() {
+        reply.null();
+    } else {
+        reply.array(names.len());
+        names.into_iter().for_each(|name| reply.bulk(name.as_bytes()));
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! The family's rows.
+
+mod arrays;
+mod containers;
+mod get;
+mod matches;
+mod scalars;
+mod set;
+
+use crate::document::JsonDocument;
+use crate::error;
+use crate::path::{ClientPath, select};
+use crate::value::JsonNode;
+use engramdb_engine::command::{
+    Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, flag, read, sliced, write,
+};
+use engramdb_engine::store::view::View;
+
+pub const COMMANDS: &[Command] = &[
+    grows("JSON.ARRAPPEND", "key path value+", arrays::append).docs(
+        "1.0.0",
+        WALK,
+        "Adds values at the end of arrays, and replies their lengths.",
+    ),
+    reads("JSON.ARRINDEX", "key path value [start [stop]]", arrays::index_of).docs(
+        "1.0.0",
+        WALK,
+        "Replies the index of the first element that is equal to a value.",
+    ),
+    grows("JSON.ARRINSERT", "key path index value+", arrays::insert).docs(
+        "1.0.0",
+        WALK,
+        "Puts values into arrays, in front of an element, and replies the arrays' lengths.",
+    ),
+    reads("JSON.ARRLEN", "key [path]", arrays::length).docs("1.0.0", WALK, "Replies the lengths of arrays."),
+    frees("JSON.ARRPOP", "key [FORMAT format] [path [index]]", arrays::pop).room(pop_room).docs(
+        "1.0.0",
+        WALK,
+        "Removes an element from arrays, and replies it.",
+    ),
+    frees("JSON.ARRTRIM", "key path start stop", arrays::trim).docs(
+        "1.0.0",
+        WALK,
+        "Keeps a part of arrays, and replies their lengths.",
+    ),
+    frees("JSON.CLEAR", "key [path]", containers::clear).docs(
+        "2.0.0",
+        WALK,
+        "Empties containers and sets numbers to 0.",
+    ),
+    reads("JSON.DEBUG", "subcommand [key [path]]", containers::debug).keys(key_of_debug).docs(
+        "1.0.0",
+        WALK,
+        "Replies how much memory values take.",
+    ),
+    frees("JSON.DEL", "key [path]", set::delete).docs("1.0.0", WALK, REMOVES),
+    frees("JSON.FORGET", "key [path]", set::delete).docs("1.0.0", WALK, REMOVES),
+    row(sliced("JSON.GET", "key [option+] [path+]", get::get)).docs(
+        "1.0.0",
+        WALK,
+        "Replies the values at paths of a document as JSON text.",
+    ),
+    grows("JSON.MERGE", "key path value [FORMAT format]", set::merge).docs(
+        "2.6.0",
+        WALK,
+        "Merges a value into those at a path: members are set, and removed by null.",
+    ),
+    reads("JSON.MGET", "key+ path", get::get_many).keys(keys_in_front_of_path).docs(
+        "1.0.0",
+        "O(N) for N values that the path walks over in all documents",
+        "Replies the values at a path of several documents.",
+    ),
+    grows("JSON.MSET", "(key path value)+", set::set_many).room(set::room_to_set_many).docs(
+        "2.6.0",
+        "O(N) for N values in the texts",
+        "Sets values at paths of several documents.",
+    ),
+    writes("JSON.NUMINCRBY", "key path value", scalars::increment).docs("1.0.0", WALK, "Adds to numbers."),
+    writes("JSON.NUMMULTBY", "key path value", scalars::multiply).docs("1.0.0", WALK, "Multiplies numbers."),
+    writes("JSON.NUMPOWBY", "key path value", scalars::power).docs(
+        "1.0.0",
+        WALK,
+        "Raises numbers to a power.",
+    ),
+    reads("JSON.OBJKEYS", "key [path]", containers::names).docs(
+        "1.0.0",
+        WALK,
+        "Replies the names in objects.",
+    ),
+    reads("JSON.OBJLEN", "key [path]", containers::length).docs(
+        "1.0.0",
+        WALK,
+        "Replies the numbers of members of objects.",
+    ),
+    reads("JSON.RESP", "key [path]", containers::as_resp).docs("1.0.0", WALK, "Replies values as RESP."),
+    grows("JSON.SET", "key path value [NX|XX] [FORMAT format]", set::set).docs(
+        "1.0.0",
+        "O(N) for N values in the text",
+        "Sets the values at a path of a document.",
+    ),
+    grows("JSON.STRAPPEND", "key [path] value", scalars::append).docs(
+        "1.0.0",
+        WALK,
+        "Extends texts, and replies their lengths.",
+    ),
+    reads("JSON.STRLEN", "key [path]", scalars::text_length).docs(
+        "1.0.0",
+        WALK,
+        "Replies the lengths of texts.",
+    ),
+    grows("JSON.TOGGLE", "key path", scalars::toggle).docs("2.0.0", WALK, "Inverts booleans."),
+    reads("JSON.TYPE", "key [path]", get::types).docs(
+        "1.0.0",
+        WALK,
+        "Replies the types of the values at a path.",
+    ),
+];
+
+const WALK: &str = "O(N) for N values that the path walks over";
+const REMOVES: &str = "Removes values from a document, or the document.";
+
+const fn row(command: Command) -> Command {
+    command.group("json").flags(flag::MODULE)
+}
+
+const fn reads(name: &'static str, usage: &'static str, handler: ReadHandler) -> Command {
+    row(read(name, usage, handler))
+}
+
+/// The path is the second argument of all but JSON.ARRPOP and JSON.MSET.
+const fn writes(name: &'static str, usage: &'static str, handler: WriteHandler) -> Command {
+    row(write(name, usage, handler)).room(matches::room)
+}
+
+/// A command that can take memory.
+const fn grows(name: &'static str, usage: &'static str, handler: WriteHandler) -> Command {
+    writes(name, usage, handler).flags(flag::MODULE | flag::DENY_OOM)
+}
+
+/// A command that frees memory.
+const fn frees(name: &'static str, usage: &'static str, handler: WriteHandler) -> Command {
+    writes(name, usage, handler).flags(flag::MODULE | flag::FREES)
+}
+
+/// The path is behind a format, or first.
+fn pop_room(view: &View<'_>, args: Args<'_>) -> usize {
+    let path = if args.is(2, "FORMAT") && args.len() > 4 { 4 } else { 2 };
+    args.get(path).map_or(0, |path| matches::room_of(view, args.word(1), path))
+}
+
+fn key_of_debug(args: Args<'_>) -> Result<Vec<usize>, CommandError> {
+    Ok((2..args.len().min(3)).collect())
+}
+
+fn keys_in_front_of_path(args: Args<'_>) -> Result<Vec<usize>, CommandError> {
+    Ok((1..args.len() - 1).collect())
+}
+
+/// The document at a key.
+fn document<'a>(view: &View<'a>, key: &[u8]) -> Result<Option<&'a JsonDocument>, CommandError> {
+    view.object(key).map_err(|_| error::WRONG_KEY_TYPE)
+}
+
+/// A word that must be UTF-8.
+fn utf8(word: &[u8]) -> Result<&str, CommandError> {
+    std::str::from_utf8(word).map_err(|_| error::NOT_UTF8)
+}
+
+/// The document at a key, for commands that need one.
+fn existing<'a>(view: &View<'a>, key: &[u8]) -> Result<&'a JsonDocument, CommandError> {
+    document(view, key)?.ok_or(error::NO_KEY)
+}
+
+/// The path at this place of the request, or that of the whole document.
+fn default_path(args: Args<'_>, index: usize) -> Result<ClientPath<'_>, CommandError> {
+    args.get(index).map_or_else(|| Ok(ClientPath::legacy_root()), |path| ClientPath::new(path))
+}
+
+/// Replies a number of each value at a JSONPath, null where it has none.
+fn reply_of_each(
+    view: &View<'_>,
+    args: Args<'_>,
+    path: &ClientPath<'_>,
+    number: fn(JsonNode<'_>) -> Option<usize>,
+    reply: &mut dyn Reply,
+) -> Outcome {
+    let document = existing(view, args.word(1))?;
+    let query = path.query()?;
+    let mut numbers = Vec::new();
+    select(&query, document.value(), &mut document.budget(), &mut |node| numbers.push(number(node)))?;
+    scalars::reply_integers(numbers.into_iter(), reply);
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! Commands on numbers, texts and booleans.
+
+use super::get::reply_number;
+use super::matches::{Match, matches};
+use super::set::with_payload;
+use super::{default_path, document, existing, utf8};
+use crate::effect;
+use crate::error;
+use crate::location;
+use crate::packed::{self, JsonNumber};
+use crate::path::ClientPath;
+use crate::text;
+use crate::value::{JsonNode, NodeContent};
+use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
+use engramdb_engine::store::tx::Tx;
+use engramdb_engine::store::view::View;
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Add,
+    Multiply,
+    Power,
+}
+
+pub fn increment(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    change_numbers(tx, args, reply, Operation::Add)
+}
+
+pub fn multiply(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    change_numbers(tx, args, reply, Operation::Multiply)
+}
+
+pub fn power(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    change_numbers(tx, args, reply, Operation::Power)
+}
+
+/// The effect has the results: a replay calculates nothing.
+fn change_numbers(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply, operation: Operation) -> Outcome {
+    let path = ClientPath::new(args.word(2))?;
+    let operand = utf8(args.word(3))?;
+    let results = with_payload(|payload| {
+        let results = tx.read(|view| {
+            let query = path.query()?;
+            let mut results = Vec::new();
+            for found in matches(&query, existing(view, args.word(1))?)? {
+                let result = match found.node.number() {
+                    Some(number) => Some(calculate(number, parse_number(operand)?, operation)?),
+                    None => None,
+                };
+                if let Some(result) = result {
+                    location::put(payload, &found.steps);
+                    result.put(payload);
+                }
+                results.push(result);
+            }
+            Ok::<_, CommandError>(results)
+        })?;
+        if path.is_legacy() && !reply.is_resp3() && results.iter().flatten().next().is_none() {
+            return Err(error::no_path_or(path.text(), "does not contains a number"));
+        }
+        if !payload.is_empty() {
+            tx.apply(effect::of(args.word(1), effect::REPLACE, payload));
+        }
+        Ok(results)
+    })?;
+    reply_numbers(&results, path.is_legacy(), reply);
+    Ok(())
+}
+
+fn reply_numbers(results: &[Option<JsonNumber>], is_legacy: bool, reply: &mut dyn Reply) {
+    if reply.is_resp3() {
+        reply.array(results.len());
+        for result in results {
+            match result {
+                Some(number) => reply_number(*number, reply),
+                None => reply.null(),
+            }
+        }
+        return;
+    }
+    let mut text = Vec::new();
+    if is_legacy {
+        results.iter().flatten().last().into_iter().for_each(|number| text::write_number(*number, &mut text));
+        return reply.bulk(&text);
+    }
+    text.push(b'[');
+    for (at, result) in results.iter().enumerate() {
+        text.extend_from_slice(if at > 0 { b"," } else { b"" });
+        match result {
+            Some(number) => text::write_number(*number, &mut text),
+            None => text.extend_from_slice(b"null"),
+        }
+    }
+    text.push(b']');
+    reply.bulk(&text);
+}
+
+fn parse_number(text: &str) -> Result<JsonNumber, CommandError> {
+    let mut value = Vec::new();
+    text::parse(text, &mut value).map_err(error::with_code)?;
+    packed::number(&value).ok_or(error::NO_NUMBER)
+}
+
+/// Integers stay integers while they fit; beyond that the result is a float.
+fn calculate(left: JsonNumber, right: JsonNumber, operation: Operation) -> Result<JsonNumber, CommandError> {
+    if let (JsonNumber::Integer(left), JsonNumber::Integer(right)) = (left, right) {
+        let result = match operation {
+            Operation::Add => left.checked_add(right),
+            Operation::Multiply => left.checked_mul(right),
+            Operation::Power => u32::try_from(right).ok().and_then(|right| left.checked_pow(right)),
+        };
+        if let Some(result) = result {
+            return Ok(JsonNumber::Integer(result));
+        }
+    }
+    let (left, right) = (left.as_f64(), right.as_f64());
+    let result = match operation {
+        Operation::Add => left + right,
+        Operation::Multiply => left * right,
+        Operation::Power => left.powf(right),
+    };
+    if result.is_finite() { Ok(JsonNumber::Float(result)) } else { Err(error::NOT_A_NUMBER) }
+}
+
+pub fn toggle(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let path = ClientPath::new(args.word(2))?;
+    let mut payload = Vec::new();
+    let results = tx.read(|view| {
+        let query = path.query()?;
+        let toggled = |found: Match<'_>| match found.node.content() {
+            NodeContent::Boolean(boolean) => {
+                location::put(&mut payload, &found.steps);
+                packed::put_boolean(&mut payload, !boolean);
+                Some(!boolean)
+            }
+            _ => None,
+        };
+        let found = matches(&query, existing(view, args.word(1))?)?;
+        Ok::<Vec<Option<bool>>, CommandError>(found.into_iter().map(toggled).collect())
+    })?;
+    if path.is_legacy() && payload.is_empty() {
+        return Err(error::no_path_or(path.text(), "not a bool"));
+    }
+    if !payload.is_empty() {
+        tx.apply(effect::of(args.word(1), effect::REPLACE, &payload));
+    }
+    if path.is_legacy() {
+        let last = results.into_iter().flatten().last() == Some(true);
+        reply.bulk(if last { b"true" } else { b"false" });
+    } else {
+        reply_integers(results.iter().map(|result| result.map(usize::from)), reply);
+    }
+    Ok(())
+}
+
+/// An array of numbers, null where there is none.
+pub fn reply_integers(results: impl ExactSizeIterator<Item = Option<usize>>, reply: &mut dyn Reply) {
+    reply.array(results.len());
+    for result in results {
+        match result {
+            Some(number) => reply.integer(number as i64),
+            None => reply.null(),
+        }
+    }
+}
+
+/// `JSON.STRAPPEND key [path] text`
+pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let (path, suffix) = match args.get(3) {
+        Some(suffix) => (ClientPath::new(args.word(2))?, utf8(suffix)?),
+        None => (ClientPath::legacy_root(), utf8(args.word(2))?),
+    };
+    let mut payload = Vec::new();
+    let lengths = tx.read(|view| {
+        let query = path.query()?;
+        let found = matches(&query, existing(view, args.word(1))?)?;
+        if found.iter().all(|found| found.node.text().is_none()) {
+            return match path.is_legacy() {
+                true => Err(error::no_path_or(path.text(), "not a string")),
+                false => Ok(vec![None; found.len()]),
+            };
+        }
+        text::parse(suffix, &mut payload).map_err(error::with_code)?;
+        let Some((appended, _)) = packed::text(&payload) else {
+            return Err(error::expected("string", suffix));
+        };
+        let length = appended.len();
+        let mut appended = |found: &Match<'_>| {
+            let text = found.node.text()?;
+            location::put(&mut payload, &found.steps);
+            Some(text.len() + length)
+        };
+        Ok::<Vec<Option<usize>>, CommandError>(found.iter().map(&mut appended).collect())
+    })?;
+    if lengths.iter().flatten().next().is_some() {
+        tx.apply(effect::of(args.word(1), effect::APPEND, &payload));
+    }
+    reply_lengths(lengths, path.is_legacy(), reply);
+    Ok(())
+}
+
+/// The last length of a legacy path, or all.
+pub fn reply_lengths(lengths: Vec<Option<usize>>, is_legacy: bool, reply: &mut dyn Reply) {
+    if is_legacy {
+        return match lengths.into_iter().flatten().last() {
+            Some(length) => reply.integer(length as i64),
+            None => reply.null(),
+        };
+    }
+    reply_integers(lengths.into_iter(), reply);
+}
+
+pub fn text_length(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let length = |node: JsonNode<'_>| node.text().map(<[u8]>::len);
+    let path = default_path(args, 2)?;
+    if !path.is_legacy() {
+        return super::reply_of_each(view, args, &path, length, reply);
+    }
+    let Some(document) = document(view, args.word(1))? else {
+        reply.null();
+        return Ok(());
+    };
+    let first = document.first(&path)?.ok_or_else(|| error::no_path(path.text()))?;
+    reply.integer(length(first).ok_or_else(|| error::expected("string", first.type_name()))? as i64);
+    Ok(())
+}

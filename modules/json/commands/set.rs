@@ -1,0 +1,286 @@
+//! Commands that set and remove values at paths.
+
+use super::matches::{self, innermost_first, matches, put_locations};
+use super::{document, utf8};
+use crate::document::JsonDocument;
+use crate::error;
+use crate::location::{self, LocationStep, removal_order};
+use crate::packed::DEPTH_MAX;
+use crate::path::{ClientPath, JsonPath, LastStep, locate};
+use crate::text;
+use crate::{effect, value::JsonNode};
+use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
+use engramdb_engine::effect::{Cause, Effect};
+use engramdb_engine::hashing::HashSet;
+use engramdb_engine::store::tx::Tx;
+use engramdb_engine::store::view::View;
+use std::cell::RefCell;
+
+/// What JSON.SET requires of the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    Any,
+    /// NX
+    Absent,
+    /// XX
+    Present,
+}
+
+thread_local! {
+    /// The payload of the last command of this thread, so that its memory is used again.
+    static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `with` on an empty buffer for a payload.
+pub fn with_payload<R>(with: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    const KEPT_BYTES_MAX: usize = 256 << 10;
+    let mut payload = PAYLOAD.take();
+    payload.clear();
+    let result = with(&mut payload);
+    if payload.capacity() <= KEPT_BYTES_MAX {
+        PAYLOAD.set(payload);
+    }
+    result
+}
+
+pub fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let key = args.word(1);
+    let path = ClientPath::new(args.word(2))?;
+    let text = utf8(args.word(3))?;
+    let presence = set_options(args)?;
+    let is_set = with_payload(|payload| {
+        let is_planned = tx.read(|view| {
+            let document = document(view, key)?;
+            let depth = text::parse(text, payload)?;
+            plan(document, &path, presence, depth, payload)
+        })?;
+        if is_planned {
+            tx.apply(effect::of(key, effect::SET, payload));
+        }
+        Ok::<bool, CommandError>(is_planned)
+    })?;
+    if is_set {
+        reply.ok()
+    } else {
+        reply.null()
+    }
+    Ok(())
+}
+
+fn set_options(args: Args<'_>) -> Result<Presence, CommandError> {
+    let mut presence = Presence::Any;
+    let mut options = args.options(4);
+    while !options.is_done() {
+        if presence == Presence::Any && options.take("NX") {
+            presence = Presence::Absent;
+        } else if presence == Presence::Any && options.take("XX") {
+            presence = Presence::Present;
+        } else if options.take("FORMAT") {
+            let format = options.word().map_err(|_| CommandError::wrong_arity("json.set"))?;
+            check_format(format)?;
+        } else {
+            utf8(options.word()?)?;
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    Ok(presence)
+}
+
+/// The format of a text that is set.
+fn check_format(format: &[u8]) -> Result<(), CommandError> {
+    match format {
+        b"JSON" | b"STRING" => Ok(()),
+        b"BSON" => Err(error::BSON),
+        _ => Err(error::WRONG_FORMAT),
+    }
+}
+
+/// Adds the locations at which a value is set to the payload of `Set`. False if there are none.
+fn plan(
+    document: Option<&JsonDocument>,
+    path: &ClientPath<'_>,
+    presence: Presence,
+    depth: usize,
+    payload: &mut Vec<u8>,
+) -> Result<bool, CommandError> {
+    let Some(document) = document else {
+        if presence == Presence::Present {
+            return Ok(false);
+        }
+        if !path.is_root() {
+            return Err(error::NEW_AT_ROOT);
+        }
+        location::put(payload, &[]);
+        return Ok(true);
+    };
+    if path.is_root() {
+        location::put(payload, &[]);
+        return Ok(presence != Presence::Absent);
+    }
+    let query = path.query()?;
+    if presence != Presence::Absent && plan_present(&query, document, depth, payload)? {
+        return Ok(true);
+    }
+    if presence == Presence::Present { Ok(false) } else { plan_new(query, document, depth, payload) }
+}
+
+/// The locations of all values that are there.
+fn plan_present(
+    query: &JsonPath<'_>,
+    document: &JsonDocument,
+    depth: usize,
+    payload: &mut Vec<u8>,
+) -> Result<bool, CommandError> {
+    if !query.is_static() {
+        let mut matches = matches(query, document)?;
+        innermost_first(&mut matches);
+        matches.iter().try_for_each(|found| check_depth(found.steps.len(), depth))?;
+        put_locations(payload, &matches);
+        return Ok(!matches.is_empty());
+    }
+    let mut steps_found = None;
+    locate(query, document.value(), &mut document.budget(), &mut |steps, _| {
+        location::put(payload, steps);
+        steps_found = Some(steps.len());
+    })?;
+    steps_found.map_or(Ok(false), |steps| check_depth(steps, depth).map(|()| true))
+}
+
+fn check_depth(steps: usize, depth: usize) -> Result<(), CommandError> {
+    if steps + depth > DEPTH_MAX { Err(error::TOO_DEEP) } else { Ok(()) }
+}
+
+/// The location of a member that is not there.
+fn plan_new(
+    query: JsonPath<'_>,
+    document: &JsonDocument,
+    depth: usize,
+    payload: &mut Vec<u8>,
+) -> Result<bool, CommandError> {
+    if !query.is_static() {
+        return Err(error::NOT_STATIC);
+    }
+    let mut is_there = false;
+    locate(&query, document.value(), &mut document.budget(), &mut |_, _| is_there = true)?;
+    let (parent, last) = query.split_last().ok_or(error::NO_MEMBER_TO_SET)?;
+    let LastStep::Name(name) = last else {
+        return if is_there { Ok(false) } else { Err(error::OUT_OF_RANGE) };
+    };
+    let mut steps_found = None;
+    locate(&parent, document.value(), &mut document.budget(), &mut |steps, node: JsonNode<'_>| {
+        if node.is_object() == Some(true) && !is_there {
+            steps_found = Some(steps.len() + 1);
+            let steps = steps.iter().copied().chain([LocationStep::Name(&name)]);
+            location::put(payload, &steps.collect::<location::Steps<'_>>());
+        }
+    })?;
+    steps_found.map_or(Ok(false), |steps| check_depth(steps, depth).map(|()| true))
+}
+
+/// `JSON.MERGE key path value [FORMAT format]`
+pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let key = args.word(1);
+    let path = ClientPath::new(args.word(2))?;
+    let text = utf8(args.word(3))?;
+    let mut options = args.options(4);
+    while !options.is_done() {
+        if !options.take("FORMAT") {
+            return Err(CommandError::SYNTAX);
+        }
+        check_format(options.word().map_err(|_| CommandError::wrong_arity("json.merge"))?)?;
+    }
+    let mut payload = Vec::new();
+    let kind = tx.read(|view| {
+        let document = document(view, key)?;
+        let depth = text::parse(text, &mut payload)?;
+        let Some(document) = document.filter(|_| !path.is_root()) else {
+            let is_new = document.is_none();
+            let is_planned = plan(document, &path, Presence::Any, depth, &mut payload)?;
+            return Ok(is_planned.then_some(if is_new { effect::SET } else { effect::MERGE }));
+        };
+        let query = path.query()?;
+        if plan_present(&query, document, depth, &mut payload)? {
+            return Ok(Some(effect::MERGE));
+        }
+        // A new member is set as it is, nulls included.
+        Ok::<_, CommandError>(plan_new(query, document, depth, &mut payload)?.then_some(effect::SET))
+    })?;
+    match kind {
+        Some(kind) => {
+            tx.apply(effect::of(key, kind, &payload));
+            reply.ok();
+        }
+        None => reply.null(),
+    }
+    Ok(())
+}
+
+pub fn set_many(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let (triples, rest) = args.from(1).as_chunks::<3>();
+    if !rest.is_empty() {
+        return Err(CommandError::wrong_arity("json.mset"));
+    }
+    let mut payloads = Vec::with_capacity(triples.len());
+    for [key, path, text] in triples {
+        payloads.push(tx.read(|view| planned(view, key, path, text))?);
+    }
+    let mut changed = HashSet::default();
+    for ([key, path, text], mut planned_payload) in triples.iter().zip(payloads) {
+        if !changed.insert(*key) {
+            // An earlier value may have changed what the path leads to.
+            planned_payload = tx.read(|view| planned(view, key, path, text)).unwrap_or_default();
+        }
+        if let Some(payload) = planned_payload {
+            tx.apply(effect::of(key, effect::SET, &payload));
+        }
+    }
+    reply.ok();
+    Ok(())
+}
+
+/// The payload for one key; `None` if there is nothing to set.
+fn planned(view: &View<'_>, key: &[u8], path: &[u8], text: &[u8]) -> Result<Option<Vec<u8>>, CommandError> {
+    let document = document(view, key)?;
+    let path = ClientPath::new(path)?;
+    if document.is_none() && !path.is_root() {
+        return Err(error::NEW_AT_ROOT);
+    }
+    if document.is_some() {
+        path.query()?;
+    }
+    let mut payload = Vec::new();
+    let depth = text::parse(utf8(text)?, &mut payload)?;
+    Ok(plan(document, &path, Presence::Any, depth, &mut payload)?.then_some(payload))
+}
+
+pub fn room_to_set_many(view: &View<'_>, args: Args<'_>) -> usize {
+    let triples = args.from(1).as_chunks::<3>().0.iter();
+    // Each effect names its key.
+    triples.map(|[key, path, _]| 64 + key.len() + matches::room_of(view, key, path)).sum()
+}
+
+pub fn delete(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let key = args.word(1);
+    let path = args.get(2).map_or_else(|| Ok(ClientPath::legacy_root()), |path| ClientPath::new(path))?;
+    let (payload, removed) = tx.read(|view| match document(view, key)? {
+        None => Ok::<_, CommandError>((None, 0)),
+        Some(_) if path.is_root() => Ok((None, 1)),
+        Some(document) => {
+            let query = path.query()?;
+            let mut matches = matches(&query, document)?;
+            matches.sort_by(|one, other| removal_order(&one.steps, &other.steps));
+            // What is within a removed value goes with it.
+            matches.dedup_by(|inner, outer| inner.steps.starts_with(&outer.steps));
+            let mut payload = Vec::new();
+            put_locations(&mut payload, &matches);
+            Ok((Some(payload), matches.len()))
+        }
+    })?;
+    match payload {
+        _ if removed == 0 => {}
+        Some(payload) => _ = tx.apply(effect::of(key, effect::REMOVE, &payload)),
+        None => _ = tx.apply(Effect::Delete { key, cause: Cause::Command }),
+    }
+    reply.integer(removed as i64);
+    Ok(())
+}

@@ -1,0 +1,314 @@
+//! A document as a value of the keyspace.
+
+use crate::effect::{self, NUMBER};
+use crate::location::{self, LocationStep, Steps};
+use crate::packed;
+use crate::path::{ClientPath, JsonPath, WalkBudget, locate, select};
+use crate::text::{self, Layout};
+use crate::value::tree::{Container, ItemBlock, Root};
+use crate::value::{JsonNode, NodeContent};
+use engramdb_engine::command::CommandError;
+use engramdb_engine::effect::Effect;
+use engramdb_engine::keyspace::digest::mix;
+use engramdb_engine::keyspace::{
+    DataType, DocumentSource, EachEffect, FieldValue, SAVED_BYTES_MAX, SAVED_PARTS_MAX, Several, ShownValue,
+    TypedValue,
+};
+use engramdb_engine::types::Contents;
+use std::borrow::Cow;
+use std::io;
+
+/// The data type of documents.
+pub struct JsonType;
+
+impl DataType for JsonType {
+    fn name(&self) -> &'static str {
+        "ReJSON-RL"
+    }
+
+    fn module(&self) -> u8 {
+        NUMBER
+    }
+
+    fn blank(&self) -> Box<dyn TypedValue> {
+        Box::<JsonDocument>::default()
+    }
+
+    fn documents(&self) -> Option<&'static str> {
+        Some("JSON")
+    }
+
+    fn is_document_path(&self, path: &[u8]) -> bool {
+        std::str::from_utf8(path).is_ok_and(|text| JsonPath::parse(text).is_ok())
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct JsonDocument {
+    /// Absent only before the first effect.
+    root: Option<Root>,
+}
+
+impl JsonDocument {
+    /// The whole document.
+    pub fn value(&self) -> JsonNode<'_> {
+        self.root.as_ref().map_or(JsonNode::Packed(&[packed::NULL]), Root::value)
+    }
+
+    /// What a walk over it may cost.
+    pub fn budget(&self) -> WalkBudget {
+        WalkBudget::of_document(self.heap_bytes())
+    }
+
+    /// The first value at a path.
+    pub fn first(&self, path: &ClientPath<'_>) -> Result<Option<JsonNode<'_>>, CommandError> {
+        let query = path.query()?;
+        let mut first = None;
+        locate(&query, self.value(), &mut self.budget(), &mut |steps, _| {
+            first.get_or_insert_with(|| Steps::from_slice(steps));
+        })?;
+        Ok(first.and_then(|steps| effect::at(self.value(), &steps)))
+    }
+
+    /// Calls `each` with the values at a path of an index or a query.
+    fn select(&self, path: &[u8], mut each: impl FnMut(JsonNode<'_>)) {
+        let Ok(text) = std::str::from_utf8(path) else { return };
+        let Ok(query) = JsonPath::parse(text) else { return };
+        // A path that leads to too many values shows those that were found by then.
+        _ = select(&query, self.value(), &mut self.budget(), &mut |node| each(node));
+    }
+}
+
+impl TypedValue for JsonDocument {
+    fn data_type(&self) -> &'static dyn DataType {
+        &JsonType
+    }
+
+    fn encoding(&self) -> &'static str {
+        "raw"
+    }
+
+    fn len(&self) -> usize {
+        match &self.root {
+            None => 0,
+            Some(Root::Flat(_)) => 1,
+            Some(Root::Large(container)) => 1 + container.below(),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.root.as_ref().map_or(0, Root::heap_bytes)
+    }
+
+    fn apply(&mut self, effect: &Effect<'_>, _: Option<&Contents>) -> Option<usize> {
+        match *effect {
+            Effect::Module { version: effect::VERSION, kind, payload, .. } => {
+                effect::apply(&mut self.root, kind, payload)
+            }
+            _ => None,
+        }
+    }
+
+    fn document(&self) -> Option<&dyn DocumentSource> {
+        Some(self)
+    }
+
+    fn save(&self, key: &[u8], cursor: u64, each: &mut EachEffect<'_>) -> io::Result<u64> {
+        let container = match &self.root {
+            None => return Ok(0),
+            Some(Root::Flat(value)) => {
+                each(&effect::of(key, effect::SET, &[value, &[0][..]].concat()))?;
+                return Ok(0);
+            }
+            Some(Root::Large(container)) => container,
+        };
+        let mut next = usize::try_from(cursor).expect("a cursor of this value").saturating_sub(1);
+        if cursor == 0 {
+            each(&effect::of(key, effect::SET, &[empty(container), &[0]].concat()))?;
+        }
+        let (mut bytes, mut effects) = (0, 0);
+        while next < container.below() && bytes < SAVED_BYTES_MAX && effects < SAVED_PARTS_MAX {
+            let payload = fill(container, next);
+            each(&effect::of(key, effect::FILL, &payload))?;
+            (next, bytes, effects) = (next + 1, bytes + payload.len(), effects + 1);
+        }
+        Ok(if next < container.below() { next as u64 + 1 } else { 0 })
+    }
+
+    /// Of the packed form without the lengths of bodies, so that it does not depend on blocks.
+    fn digest(&self) -> u64 {
+        let mut digest = Digest { sum: mix(3, b"JSON"), pending: Vec::new() };
+        if self.root.is_some() {
+            digest.add(self.value());
+        }
+        mix(digest.sum, &digest.pending)
+    }
+
+    fn copy(&self) -> Box<dyn TypedValue> {
+        Box::new(self.clone())
+    }
+}
+
+fn empty(container: &Container) -> &'static [u8] {
+    if container.is_object() { packed::EMPTY_OBJECT } else { packed::EMPTY_ARRAY }
+}
+
+/// The payload that adds a block to its container, which has everything in front of the block by then. Blocks
+/// are numbered as they follow each other, those in a block behind it.
+fn fill(root: &Container, block: usize) -> Vec<u8> {
+    let mut steps = Steps::new();
+    let (mut container, mut left) = (root, block);
+    'search: loop {
+        let mut index = 0;
+        for block in container.blocks() {
+            match block {
+                block if left == 0 => return fill_with(&steps, container, block),
+                ItemBlock::Run { count, .. } => {
+                    left -= 1;
+                    index += count;
+                }
+                ItemBlock::Large { name, container: inner } if left <= inner.below() => {
+                    steps.push(if container.is_object() {
+                        LocationStep::Name(name)
+                    } else {
+                        LocationStep::Index(index)
+                    });
+                    (container, left) = (inner, left - 1);
+                    continue 'search;
+                }
+                ItemBlock::Large { container: inner, .. } => {
+                    left -= 1 + inner.below();
+                    index += 1;
+                }
+            }
+        }
+        unreachable!("the container has the block")
+    }
+}
+
+fn fill_with(steps: &[LocationStep<'_>], container: &Container, block: &ItemBlock) -> Vec<u8> {
+    let mut payload = Vec::new();
+    location::put(&mut payload, steps);
+    match block {
+        ItemBlock::Run { bytes, count } => {
+            location::put_number(&mut payload, *count as u64);
+            payload.extend_from_slice(bytes);
+        }
+        ItemBlock::Large { name, container: inner } => {
+            location::put_number(&mut payload, 1);
+            if container.is_object() {
+                packed::put_text(&mut payload, name);
+            }
+            payload.extend_from_slice(empty(inner));
+        }
+    }
+    payload
+}
+
+struct Digest {
+    sum: u64,
+    pending: Vec<u8>,
+}
+
+impl Digest {
+    const CHUNK: usize = 4096;
+
+    fn add(&mut self, node: JsonNode<'_>) {
+        let Some(is_object) = node.is_object() else {
+            node.pack(&mut self.pending);
+            return self.flush();
+        };
+        let items = node.items().into_iter().flatten();
+        self.pending.push(if is_object { b'{' } else { b'[' });
+        location::put_number(&mut self.pending, items.size_hint().0 as u64);
+        for (name, value) in items {
+            if is_object {
+                packed::put_text(&mut self.pending, name);
+            }
+            self.add(value);
+        }
+    }
+
+    fn flush(&mut self) {
+        let whole = self.pending.len() / Digest::CHUNK * Digest::CHUNK;
+        if whole > 0 {
+            self.sum = self.pending[..whole].chunks(Digest::CHUNK).fold(self.sum, mix);
+            self.pending.drain(..whole);
+        }
+    }
+}
+
+/// The numbers of an array of numbers alone.
+fn numbers(node: JsonNode<'_>) -> Option<Vec<f64>> {
+    let items = node.items().filter(|_| node.is_array())?;
+    let mut numbers = Vec::with_capacity(items.len());
+    for (_, item) in items {
+        numbers.push(item.number()?.as_f64());
+    }
+    Some(numbers)
+}
+
+fn each_value(node: JsonNode<'_>, each: &mut dyn FnMut(FieldValue<'_>)) {
+    let is_array = node.is_array();
+    if let Some(numbers) = numbers(node) {
+        return each(FieldValue::Numbers(&numbers));
+    }
+    if is_array {
+        return node.items().into_iter().flatten().for_each(|(_, item)| each(field_value(item)));
+    }
+    each(field_value(node));
+}
+
+fn field_value(node: JsonNode<'_>) -> FieldValue<'_> {
+    match node.content() {
+        NodeContent::Null => FieldValue::Null,
+        NodeContent::Boolean(boolean) => FieldValue::Boolean(boolean),
+        NodeContent::Number(number) => FieldValue::Number(number.as_f64()),
+        NodeContent::Text(text) => std::str::from_utf8(text).map_or(FieldValue::Other, FieldValue::Text),
+        NodeContent::Array(_) | NodeContent::Object(_) => FieldValue::Other,
+    }
+}
+
+impl DocumentSource for JsonDocument {
+    fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {
+        self.select(path, |node| each_value(node, each));
+    }
+
+    fn shown(&self, path: &[u8], several: Several) -> Option<ShownValue<'_>> {
+        let mut text = Vec::new();
+        let (mut count, mut is_null) = (0, false);
+        self.select(path, |node| {
+            if several == Several::First && count > 0 {
+                return;
+            }
+            text.push(if count == 0 { b'[' } else { b',' });
+            match node.content() {
+                NodeContent::Text(plain) if several == Several::First => text.extend_from_slice(plain),
+                NodeContent::Null if several == Several::First => is_null = true,
+                _ => text::write(node, Layout::default(), 0, &mut text),
+            }
+            count += 1;
+        });
+        match several {
+            _ if count == 0 => None,
+            Several::First if is_null => Some(ShownValue::Null),
+            Several::First => {
+                text.remove(0);
+                Some(ShownValue::Text(Cow::Owned(text)))
+            }
+            Several::All => {
+                text.push(b']');
+                Some(ShownValue::Text(Cow::Owned(text)))
+            }
+        }
+    }
+
+    fn each_shown<'s>(&'s self, several: Several, each: &mut dyn FnMut(&'s [u8], ShownValue<'s>)) {
+        let mut text = Vec::new();
+        let is_list = several == Several::All;
+        text.extend_from_slice(if is_list { b"[" } else { b"" });
+        text::write(self.value(), Layout::default(), 0, &mut text);
+        text.extend_from_slice(if is_list { b"]" } else { b"" });
+        each(b"$", ShownValue::Text(Cow::Owned(text)));
+    }
+}

@@ -1,0 +1,198 @@
+//! The effects on documents: what they carry, and how they are applied. Locations in them are concrete, so a
+//! replay evaluates no path.
+//!
+//! | kind | payload |
+//! |---|---|
+//! | 1 Set | a value, locations: sets it there; a member that is missing is added |
+//! | 2 Remove | locations, in the order in which they are removed |
+//! | 3 Replace | location and value in turn |
+//! | 4 Insert | how many values, the values; location of an array and index in turn |
+//! | 5 Trim | location of an array, the first element that is kept, and the first behind it, in turn |
+//! | 6 Append | a text, locations of texts |
+//! | 7 Merge | a patch (RFC 7386), locations |
+//! | 8 Fill | location of a container, how many items, the items: adds them at its end |
+//!
+//! Values are packed (`packed`), locations and numbers as `location` says.
+
+use crate::location::{self, LocationStep, Steps};
+use crate::packed::{self, DEPTH_MAX};
+use crate::value::JsonNode;
+use crate::value::flat::ValueChange;
+use crate::value::tree::Root;
+use engramdb_engine::effect::Effect;
+
+/// The module's number in effects.
+pub const NUMBER: u8 = 2;
+/// The version of payloads.
+pub const VERSION: u8 = 1;
+
+pub const SET: u8 = 1;
+pub const REMOVE: u8 = 2;
+pub const REPLACE: u8 = 3;
+pub const INSERT: u8 = 4;
+pub const TRIM: u8 = 5;
+pub const APPEND: u8 = 6;
+pub const MERGE: u8 = 7;
+pub const FILL: u8 = 8;
+
+/// The effect of this kind on a key.
+pub fn of<'a>(key: &'a [u8], kind: u8, payload: &'a [u8]) -> Effect<'a> {
+    Effect::Module { module: NUMBER, version: VERSION, kind, key: Some(key), payload }
+}
+
+/// Applies a payload. Returns how many places it names; `None` if it is malformed or does not fit.
+pub fn apply(root: &mut Option<Root>, kind: u8, mut payload: &[u8]) -> Option<usize> {
+    let payload = &mut payload;
+    let value = match kind {
+        SET | APPEND | MERGE => take_value(payload, DEPTH_MAX)?,
+        _ => &[],
+    };
+    let (values, count) = if kind == INSERT { take_values(payload)? } else { (&[][..], 0) };
+    let mut places = 0;
+    loop {
+        let steps = location::take(payload, DEPTH_MAX)?;
+        let depth = DEPTH_MAX - steps.len();
+        match kind {
+            SET => {
+                packed::check(value, depth)?;
+                set(root, &steps, value)?;
+            }
+            REMOVE => root.as_mut()?.change(&steps, ValueChange::Remove)?,
+            REPLACE => set(root, &steps, take_value(payload, depth)?)?,
+            INSERT => {
+                packed::check_run(values, false, depth.checked_sub(1)?)?;
+                let index = take_count(payload)?;
+                root.as_mut()?.change(&steps, ValueChange::Insert { index, values, count })?;
+            }
+            TRIM => {
+                let (start, stop) = (take_count(payload)?, take_count(payload)?);
+                root.as_mut()?.change(&steps, ValueChange::Trim { start, stop })?;
+            }
+            APPEND => root.as_mut()?.change(&steps, ValueChange::Append(packed::text(value)?.0))?,
+            MERGE => {
+                packed::check(value, depth)?;
+                merge(root.as_mut()?, &mut Steps::from_slice(&steps), JsonNode::Packed(value))?;
+            }
+            FILL => return fill(root.as_mut()?, &steps, payload),
+            _ => return None,
+        }
+        places += 1;
+        if payload.is_empty() {
+            return Some(places);
+        }
+    }
+}
+
+fn take_value<'a>(payload: &mut &'a [u8], depth: usize) -> Option<&'a [u8]> {
+    let (value, rest) = payload.split_at(packed::check(payload, depth)?);
+    *payload = rest;
+    Some(value)
+}
+
+fn take_count(payload: &mut &[u8]) -> Option<usize> {
+    usize::try_from(location::take_number(payload)?).ok()
+}
+
+/// Packed values, and how many they are.
+fn take_values<'a>(payload: &mut &'a [u8]) -> Option<(&'a [u8], usize)> {
+    let count = take_count(payload)?;
+    let all = *payload;
+    for _ in 0..count {
+        take_value(payload, DEPTH_MAX)?;
+    }
+    Some((&all[..all.len() - payload.len()], count))
+}
+
+fn set(root: &mut Option<Root>, steps: &[LocationStep<'_>], value: &[u8]) -> Option<()> {
+    match root {
+        Some(root) => root.change(steps, ValueChange::Set(value)),
+        None if steps.is_empty() => {
+            *root = Some(Root::of(value));
+            Some(())
+        }
+        None => None,
+    }
+}
+
+fn fill(root: &mut Root, steps: &[LocationStep<'_>], payload: &mut &[u8]) -> Option<usize> {
+    let count = take_count(payload)?;
+    let is_object = at(root.value(), steps)?.is_object()?;
+    let depth = (DEPTH_MAX - steps.len()).checked_sub(1)?;
+    if packed::check_run(payload, is_object, depth)? != count {
+        return None;
+    }
+    root.change(steps, ValueChange::Fill { items: payload, count })?;
+    Some(1)
+}
+
+/// The value at a location.
+pub fn at<'a>(root: JsonNode<'a>, steps: &[LocationStep<'_>]) -> Option<JsonNode<'a>> {
+    steps.iter().try_fold(root, |node, step| match step {
+        LocationStep::Name(name) => node.member(name),
+        LocationStep::Index(index) => node.element(*index),
+    })
+}
+
+/// Merges a patch into the value at a location (RFC 7386): members of objects are merged, a null removes a
+/// member, anything else replaces what is there.
+fn merge<'p>(root: &mut Root, steps: &mut Steps<'p>, patch: JsonNode<'p>) -> Option<()> {
+    let current = at(root.value(), steps);
+    if patch.is_object() != Some(true) || current.and_then(JsonNode::is_object) != Some(true) {
+        let mut value = Vec::new();
+        pack_without_nulls(patch, &mut value);
+        return root.change(steps, ValueChange::Set(&value));
+    }
+    for (name, value) in patch.items()? {
+        let is_null = matches!(value, JsonNode::Packed([packed::NULL, ..]));
+        steps.push(LocationStep::Name(name));
+        if !is_null {
+            merge(root, steps, value)?;
+        } else if at(root.value(), steps).is_some() {
+            root.change(steps, ValueChange::Remove)?;
+        }
+        steps.pop();
+    }
+    Some(())
+}
+
+/// Packs a patch as it is where there was nothing: without the members of objects that are null.
+fn pack_without_nulls(patch: JsonNode<'_>, out: &mut Vec<u8>) {
+    if patch.is_object() != Some(true) {
+        return patch.pack(out);
+    }
+    let opened = packed::open(out);
+    let mut count = 0;
+    for (name, value) in patch.items().into_iter().flatten() {
+        if !matches!(value, JsonNode::Packed([packed::NULL, ..])) {
+            packed::put_text(out, name);
+            pack_without_nulls(value, out);
+            count += 1;
+        }
+    }
+    packed::close(out, opened, true, count);
+}
+
+/// Applies any bytes as the payloads of effects, for fuzzing.
+pub fn fuzz_effects(bytes: &[u8]) {
+    let mut root = None;
+    let mut packed = Vec::new();
+    crate::text::parse(r#"{"a":[1,"x",{"b":{}}],"c":1.5}"#, &mut packed).expect("JSON");
+    set(&mut root, &[], &packed);
+    let mut rest = bytes;
+    while let Some((&kind, behind)) = rest.split_first() {
+        let length = behind.first().map_or(0, |length| usize::from(*length)).min(behind.len());
+        let (payload, behind) = behind.split_at(length);
+        rest = behind;
+        if apply(&mut root, kind % 9, payload.get(1..).unwrap_or_default()).is_some()
+            && let Some(root) = &root
+        {
+            let mut whole = Vec::new();
+            root.value().pack(&mut whole);
+            assert_eq!(
+                packed::check(&whole, DEPTH_MAX),
+                Some(whole.len()),
+                "it is well-formed after each effect"
+            );
+        }
+    }
+}

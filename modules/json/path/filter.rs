@@ -1,0 +1,255 @@
+//! Filters of JSONPath: what they compare, and how. Comparisons are RedisJSON's: values of different types
+//! are unequal, and neither above nor below each other.
+
+use super::JsonPath;
+use super::walk::{TooMuch, WalkBudget, select};
+use crate::packed::JsonNumber;
+use crate::value::{JsonNode, NodeContent};
+use regex::{Regex, RegexBuilder};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+/// The memory that a compiled pattern may take, in bytes.
+const PATTERN_BYTES_MAX: usize = 256 << 10;
+
+#[derive(Debug)]
+pub enum PathFilter<'p> {
+    Any(Vec<PathFilter<'p>>),
+    All(Vec<PathFilter<'p>>),
+    Exists(Term<'p>),
+    Compare(Term<'p>, Comparison, Term<'p>),
+    /// The pattern is compiled; `None` if it is no pattern.
+    Matches(Term<'p>, Option<Regex>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    AtLeast,
+    Above,
+    AtMost,
+    Below,
+    Equal,
+    Unequal,
+    Matches,
+}
+
+#[derive(Debug)]
+pub enum Term<'p> {
+    Current(JsonPath<'p>),
+    Root(JsonPath<'p>),
+    Number(JsonNumber),
+    Text(Cow<'p, [u8]>),
+    Boolean(bool),
+    Null,
+}
+
+/// A term's value.
+#[derive(Clone, Copy)]
+enum Operand<'a> {
+    JsonNode(JsonNode<'a>),
+    Number(JsonNumber),
+    Text(&'a [u8]),
+    Boolean(bool),
+    Null,
+}
+
+impl<'p> PathFilter<'p> {
+    pub fn compare(left: Term<'p>, comparison: Comparison, right: Term<'p>) -> PathFilter<'p> {
+        match (comparison, &right) {
+            (Comparison::Matches, Term::Text(pattern)) => {
+                let pattern = compile(pattern);
+                PathFilter::Matches(left, pattern)
+            }
+            _ => PathFilter::Compare(left, comparison, right),
+        }
+    }
+
+    /// Whether it holds for a value.
+    pub fn holds<'a>(
+        &'a self,
+        node: JsonNode<'a>,
+        root: JsonNode<'a>,
+        budget: &mut WalkBudget,
+    ) -> Result<bool, TooMuch> {
+        Ok(match self {
+            PathFilter::Any(parts) => {
+                for part in parts {
+                    if part.holds(node, root, budget)? {
+                        return Ok(true);
+                    }
+                }
+                false
+            }
+            PathFilter::All(parts) => {
+                for part in parts {
+                    if !part.holds(node, root, budget)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            PathFilter::Exists(term) => term.operand(node, root, budget)?.is_some(),
+            PathFilter::Matches(term, pattern) => {
+                let text = match term.operand(node, root, budget)? {
+                    Some(Operand::JsonNode(node)) => node.text(),
+                    _ => None,
+                };
+                matches!((text, pattern), (Some(text), Some(pattern)) if is_match(pattern, text, budget)?)
+            }
+            PathFilter::Compare(left, comparison, right) => {
+                let left = left.operand(node, root, budget)?;
+                let right = right.operand(node, root, budget)?;
+                compare(left, *comparison, right, budget)?
+            }
+        })
+    }
+}
+
+impl<'p> Term<'p> {
+    /// The value; `None` if a path names none, or several.
+    fn operand<'a>(
+        &'a self,
+        node: JsonNode<'a>,
+        root: JsonNode<'a>,
+        budget: &mut WalkBudget,
+    ) -> Result<Option<Operand<'a>>, TooMuch> {
+        let (query, from) = match self {
+            Term::Current(query) => (query, node),
+            Term::Root(query) => (query, root),
+            Term::Number(number) => return Ok(Some(Operand::Number(*number))),
+            Term::Text(text) => return Ok(Some(Operand::Text(text))),
+            Term::Boolean(boolean) => return Ok(Some(Operand::Boolean(*boolean))),
+            Term::Null => return Ok(Some(Operand::Null)),
+        };
+        let (mut found, mut count) = (None, 0);
+        select(query, from, budget, &mut |node| {
+            found = Some(Operand::JsonNode(node));
+            count += 1;
+        })?;
+        Ok(found.filter(|_| count == 1))
+    }
+}
+
+impl<'a> Operand<'a> {
+    /// The same without the node, if it is no container.
+    fn scalar(self) -> Option<Operand<'a>> {
+        let Operand::JsonNode(node) = self else { return Some(self) };
+        Some(match node.content() {
+            NodeContent::Null => Operand::Null,
+            NodeContent::Boolean(boolean) => Operand::Boolean(boolean),
+            NodeContent::Number(number) => Operand::Number(number),
+            NodeContent::Text(text) => Operand::Text(text),
+            NodeContent::Array(_) | NodeContent::Object(_) => return None,
+        })
+    }
+}
+
+fn compare(
+    left: Option<Operand<'_>>,
+    comparison: Comparison,
+    right: Option<Operand<'_>>,
+    budget: &mut WalkBudget,
+) -> Result<bool, TooMuch> {
+    let is_equal = |budget: &mut WalkBudget| match (left, right) {
+        (Some(Operand::JsonNode(left)), Some(Operand::JsonNode(right))) => equal(left, right, true, budget),
+        _ => Ok(order(left, right) == Some(Ordering::Equal)),
+    };
+    let order = || order(left, right);
+    Ok(match comparison {
+        Comparison::Equal => is_equal(budget)?,
+        Comparison::Unequal => !is_equal(budget)?,
+        Comparison::AtLeast => order().is_some_and(Ordering::is_ge),
+        Comparison::Above => order().is_some_and(Ordering::is_gt),
+        Comparison::AtMost => order().is_some_and(Ordering::is_le),
+        Comparison::Below => order().is_some_and(Ordering::is_lt),
+        Comparison::Matches => match (left, right) {
+            (Some(Operand::JsonNode(left)), Some(Operand::JsonNode(right))) => {
+                match (left.text(), right.text()) {
+                    (Some(text), Some(pattern)) => {
+                        // To compile a pattern takes about as long as to visit this many values.
+                        budget.spend(1000 + pattern.len())?;
+                        match compile(pattern) {
+                            Some(pattern) => is_match(&pattern, text, budget)?,
+                            None => false,
+                        }
+                    }
+                    _ => false,
+                }
+            }
+            _ => false,
+        },
+    })
+}
+
+fn compile(pattern: &[u8]) -> Option<Regex> {
+    let pattern = std::str::from_utf8(pattern).ok()?;
+    RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).nest_limit(100).build().ok()
+}
+
+fn is_match(pattern: &Regex, text: &[u8], budget: &mut WalkBudget) -> Result<bool, TooMuch> {
+    budget.spend(1 + text.len() / 16)?;
+    Ok(std::str::from_utf8(text).is_ok_and(|text| pattern.is_match(text)))
+}
+
+fn order(left: Option<Operand<'_>>, right: Option<Operand<'_>>) -> Option<Ordering> {
+    match (left?.scalar()?, right?.scalar()?) {
+        (Operand::Number(left), Operand::Number(right)) => Some(order_numbers(left, right)),
+        (Operand::Text(left), Operand::Text(right)) => Some(left.cmp(right)),
+        (Operand::Boolean(left), Operand::Boolean(right)) => Some(left.cmp(&right)),
+        (Operand::Null, Operand::Null) => Some(Ordering::Equal),
+        _ => None,
+    }
+}
+
+fn order_numbers(left: JsonNumber, right: JsonNumber) -> Ordering {
+    match (left, right) {
+        (JsonNumber::Integer(left), JsonNumber::Integer(right)) => left.cmp(&right),
+        (JsonNumber::Unsigned(left), JsonNumber::Unsigned(right)) => left.cmp(&right),
+        _ => left.as_f64().partial_cmp(&right.as_f64()).unwrap_or(Ordering::Equal),
+    }
+}
+
+/// Whether two values are equal. The order of an object's members does not count; whether 1 and 1.0 are equal
+/// depends on who asks.
+pub fn equal(
+    left: JsonNode<'_>,
+    right: JsonNode<'_>,
+    integers_are_floats: bool,
+    budget: &mut WalkBudget,
+) -> Result<bool, TooMuch> {
+    budget.spend(1)?;
+    Ok(match (left.content(), right.content()) {
+        (NodeContent::Null, NodeContent::Null) => true,
+        (NodeContent::Boolean(left), NodeContent::Boolean(right)) => left == right,
+        (NodeContent::Number(left), NodeContent::Number(right)) => {
+            let is_float = |number| matches!(number, JsonNumber::Float(_) | JsonNumber::Unsigned(_));
+            order_numbers(left, right).is_eq() && (integers_are_floats || is_float(left) == is_float(right))
+        }
+        (NodeContent::Text(left), NodeContent::Text(right)) => left == right,
+        (NodeContent::Array(left), NodeContent::Array(right)) => {
+            if left.len() != right.len() {
+                return Ok(false);
+            }
+            for ((_, left), (_, right)) in left.zip(right) {
+                if !equal(left, right, integers_are_floats, budget)? {
+                    return Ok(false);
+                }
+            }
+            true
+        }
+        (NodeContent::Object(members), NodeContent::Object(others)) => {
+            if members.len() != others.len() {
+                return Ok(false);
+            }
+            for (name, value) in members {
+                budget.spend(others.len())?;
+                let Some(other) = right.member(name) else { return Ok(false) };
+                if !equal(value, other, integers_are_floats, budget)? {
+                    return Ok(false);
+                }
+            }
+            true
+        }
+        _ => false,
+    })
+}

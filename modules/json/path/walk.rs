@@ -1,0 +1,186 @@
+//! Walks a path over a document: depth first, in the document's order, as RedisJSON does. A value to which a
+//! path leads twice is found twice.
+
+use super::{JsonPath, Segment};
+use crate::error;
+use crate::location::{LocationStep, Steps};
+use crate::value::JsonNode;
+use engramdb_engine::command::CommandError;
+
+/// What a walk may cost, in visited values. `$..*..*..*` would visit a value once for each way to it.
+#[derive(Debug)]
+pub struct WalkBudget(usize);
+
+/// A walk has cost more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMuch;
+
+impl From<TooMuch> for CommandError {
+    fn from(_: TooMuch) -> CommandError {
+        error::TOO_MUCH
+    }
+}
+
+impl WalkBudget {
+    pub fn new(visits: usize) -> WalkBudget {
+        WalkBudget(visits)
+    }
+
+    /// For a document of this many bytes: a walk that visits each value a few times always fits.
+    pub fn of_document(bytes: usize) -> WalkBudget {
+        const VISITS_MIN: usize = 1 << 20;
+        WalkBudget(VISITS_MIN.saturating_add(bytes.saturating_mul(4)))
+    }
+
+    #[inline]
+    pub fn spend(&mut self, visits: usize) -> Result<(), TooMuch> {
+        self.0 = self.0.checked_sub(visits).ok_or(TooMuch)?;
+        Ok(())
+    }
+}
+
+/// Calls `each` with the values at the path, in order.
+pub fn select<'a>(
+    query: &'a JsonPath<'_>,
+    root: JsonNode<'a>,
+    budget: &mut WalkBudget,
+    each: &mut dyn FnMut(JsonNode<'a>),
+) -> Result<(), TooMuch> {
+    walk(query, root, None, budget, &mut |_, node| each(node))
+}
+
+/// The same with the location of each.
+pub fn locate<'a>(
+    query: &'a JsonPath<'_>,
+    root: JsonNode<'a>,
+    budget: &mut WalkBudget,
+    each: &mut dyn FnMut(&[LocationStep<'a>], JsonNode<'a>),
+) -> Result<(), TooMuch> {
+    walk(query, root, Some(Steps::new()), budget, each)
+}
+
+fn walk<'a>(
+    query: &'a JsonPath<'_>,
+    root: JsonNode<'a>,
+    steps: Option<Steps<'a>>,
+    budget: &mut WalkBudget,
+    each: &mut dyn FnMut(&[LocationStep<'a>], JsonNode<'a>),
+) -> Result<(), TooMuch> {
+    Walk { root, steps, budget, each }.from(&query.segments, root)
+}
+
+struct Walk<'a, 'w> {
+    root: JsonNode<'a>,
+    /// The way to the present value, if it is wanted.
+    steps: Option<Steps<'a>>,
+    budget: &'w mut WalkBudget,
+    each: &'w mut dyn FnMut(&[LocationStep<'a>], JsonNode<'a>),
+}
+
+impl<'a> Walk<'a, '_> {
+    fn from(&mut self, segments: &'a [Segment<'_>], node: JsonNode<'a>) -> Result<(), TooMuch> {
+        self.budget.spend(1)?;
+        let Some((segment, rest)) = segments.split_first() else {
+            (self.each)(self.steps.as_deref().unwrap_or_default(), node);
+            return Ok(());
+        };
+        match segment {
+            Segment::Descend => {
+                self.from(rest, node)?;
+                self.descend(rest, node)
+            }
+            Segment::All => self.each_item(node, |walk, item| walk.from(rest, item)),
+            Segment::Names(names) => names.iter().try_for_each(|name| match node.member(name) {
+                Some(value) => self.step(LocationStep::Name(name), |walk| walk.from(rest, value)),
+                None => Ok(()),
+            }),
+            Segment::Indexes(indexes) => self.indexes(indexes, rest, node),
+            Segment::Range { start, stop, step } => self.range((*start, *stop, *step), rest, node),
+            Segment::Filter(filter) => self.each_item(node, |walk, item| {
+                if filter.holds(item, walk.root, walk.budget)? { walk.from(rest, item) } else { Ok(()) }
+            }),
+        }
+    }
+
+    fn step(
+        &mut self,
+        step: LocationStep<'a>,
+        go_on: impl FnOnce(&mut Self) -> Result<(), TooMuch>,
+    ) -> Result<(), TooMuch> {
+        if let Some(steps) = &mut self.steps {
+            steps.push(step);
+        }
+        let result = go_on(self);
+        if let Some(steps) = &mut self.steps {
+            steps.pop();
+        }
+        result
+    }
+
+    fn each_item(
+        &mut self,
+        node: JsonNode<'a>,
+        mut go_on: impl FnMut(&mut Self, JsonNode<'a>) -> Result<(), TooMuch>,
+    ) -> Result<(), TooMuch> {
+        let Some(is_object) = node.is_object() else { return Ok(()) };
+        for (index, (name, item)) in node.items().into_iter().flatten().enumerate() {
+            self.budget.spend(1)?;
+            let step = if is_object { LocationStep::Name(name) } else { LocationStep::Index(index) };
+            self.step(step, |walk| go_on(walk, item))?;
+        }
+        Ok(())
+    }
+
+    fn descend(&mut self, rest: &'a [Segment<'_>], node: JsonNode<'a>) -> Result<(), TooMuch> {
+        self.each_item(node, |walk, item| {
+            walk.from(rest, item)?;
+            walk.descend(rest, item)
+        })
+    }
+
+    fn indexes(
+        &mut self,
+        indexes: &[i64],
+        rest: &'a [Segment<'_>],
+        node: JsonNode<'a>,
+    ) -> Result<(), TooMuch> {
+        let Some(length) = node.is_array().then(|| node.items().map_or(0, |items| items.len())) else {
+            return Ok(());
+        };
+        indexes.iter().try_for_each(|index| {
+            let index = absolute(*index, length);
+            match node.element(index) {
+                Some(item) => self.step(LocationStep::Index(index), |walk| walk.from(rest, item)),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn range(
+        &mut self,
+        (start, stop, step): (Option<i64>, Option<i64>, usize),
+        rest: &'a [Segment<'_>],
+        node: JsonNode<'a>,
+    ) -> Result<(), TooMuch> {
+        if !node.is_array() {
+            return Ok(());
+        }
+        let items = node.items().into_iter().flatten();
+        let length = node.items().map_or(0, |items| items.len());
+        let start = start.map_or(0, |start| absolute(start, length));
+        let stop = stop.map_or(length, |stop| absolute(stop, length));
+        for (index, (_, item)) in items.enumerate().take(stop).skip(start).step_by(step) {
+            self.budget.spend(1)?;
+            self.step(LocationStep::Index(index), |walk| walk.from(rest, item))?;
+        }
+        Ok(())
+    }
+}
+
+/// An index from the front. One beyond the front is the first, as RedisJSON has it.
+fn absolute(index: i64, length: usize) -> usize {
+    match usize::try_from(index) {
+        Ok(index) => index.min(length),
+        Err(_) => length.saturating_sub(usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX)),
+    }
+}
