@@ -81,6 +81,11 @@ kinds! {
     ExpandNeedsJson: "EXPAND format is only supported with JSON",
         "SEARCH_PARSE_ARGS EXPAND format is only supported with JSON";
     NoLanguage: "No such language", "SEARCH_QUERY_BAD No such language";
+    NotPhonetic: "field does not support phonetics", "SEARCH_INVAL field does not support phonetics";
+    ExplainNeedsScores: "EXPLAINSCORE must be accompanied with WITHSCORES",
+        "SEARCH_PARSE_ARGS EXPLAINSCORE must be accompanied with WITHSCORES";
+    BadTanhFactor: "BM25STD_TANH_FACTOR must be between 1 and 10000 inclusive",
+        "SEARCH_PARSE_ARGS BM25STD_TANH_FACTOR must be between 1 and 10000 inclusive";
     NoScorer: "No such scorer {}", "SEARCH_QUERY_BAD No such scorer {}";
     SecondSortBy: "Multiple SORTBY steps are not allowed", "SEARCH_PARSE_ARGS Multiple SORTBY steps are not allowed";
     SortByMax: "SORTBY MAX is not supported by FT.SEARCH", "SEARCH_PARSE_ARGS SORTBY MAX is not supported by FT.SEARCH";

@@ -166,7 +166,7 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
         let rows = (0..index.vectors.len()).map(|field| documents.row_count(field)).sum::<usize>();
         let records = documents.len() + rows;
         let terms = (0..index.vectors.len()).filter_map(|field| documents.terms(field));
-        let count = terms.map(|terms| terms.len()).sum::<usize>();
+        let count = terms.map(|terms| terms.len()).sum::<usize>() + documents.texts().len();
         let table_bytes = documents.table_bytes();
         (documents.len(), records, documents.id_bound(), table_bytes, count, documents.posting_bytes())
     };

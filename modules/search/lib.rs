@@ -15,7 +15,7 @@
 //! | `schema/` | what FT.CREATE defines, its parser and its format | `Definition` |
 //! | `documents/` | what is read of a document; ids, versions and values; postings; terms | `Documents` |
 //! | `vectors/` | a vector field: graph or flat index, pending mutations, workers, recall | `VectorField` |
-//! | `query/` | the words of a search: query language, options, their cache; FT.EXPLAIN | `PreparedSearch` |
+//! | `query/` | a search's words: language, expansion, options, their cache; FT.EXPLAIN | `PreparedSearch` |
 //! | `expr/` | expressions over the properties of a row: APPLY, FILTER | `Expression` |
 //! | `index/` | one index: documents and vectors together, backfill, what a dropped index leaves | `Index` |
 //! | `search/` | a search from its plan to its reply; FT.PROFILE | `search::search` |
@@ -33,6 +33,8 @@
 //! - *How an FT command is added*: a row in `commands.rs` (`COMMANDS`) with its handler; error texts in
 //!   `error.rs`.
 //! - *How an option of FT.SEARCH is added*: `query/request.rs`; what the reply shows is in `search/reply.rs`.
+//! - *How texts are indexed and scored*: `documents/texts.rs` (postings), `schema/language.rs` (stems),
+//!   `search/score.rs` (`ScoreTree::scores`: scores of documents for a query), `search/scored.rs` (order).
 //! - *How a field type is added*: `schema/mod.rs` (`FieldKind`), `documents/reading.rs`, `search/filter.rs`.
 //! - *How a type of documents is added*: not here. Its data type has `DataType::documents`, its value
 //!   `TypedValue::document` (`engramdb_engine::keyspace`); `records.rs` in the test kit is an example.

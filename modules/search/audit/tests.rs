@@ -1,7 +1,7 @@
 use super::budget::Budget;
 use super::exact::{Audit, audit};
 use super::*;
-use crate::documents::FieldContent;
+use crate::documents::{DocumentContent, FieldContent};
 use crate::schema::FieldKind;
 use crate::schema::create::definition_of;
 use crate::vectors::live::MissCause;
@@ -57,7 +57,8 @@ fn field(index: &Index) -> &Arc<VectorField> {
 
 fn set(index: &Index, number: usize, vector: [f32; 2]) {
     let mut documents = index.documents.write();
-    let id = documents.upsert(format!("d:{number}").as_bytes(), &[FieldContent::Vectors(1)]);
+    let content = DocumentContent { fields: vec![FieldContent::Vectors(1)], ..DocumentContent::default() };
+    let id = documents.upsert(format!("d:{number}").as_bytes(), &content);
     field(index).set(Source::Live, id, engramdb_vector::bytes_of(&vector), 1);
 }
 
@@ -158,8 +159,9 @@ fn documents_with_several_vectors_are_audited_by_vector() {
     let index = index_of(&line_of_points(1));
     let set = |number: u32, count: u32| {
         let mut documents = index.documents.write();
-        let content = FieldContent::Vectors(count);
-        let id = documents.upsert(format!("d:{number}").as_bytes(), &[content]);
+        let content =
+            DocumentContent { fields: vec![FieldContent::Vectors(count)], ..DocumentContent::default() };
+        let id = documents.upsert(format!("d:{number}").as_bytes(), &content);
         for (_, row) in documents.take_freed() {
             field(&index).remove(row, 1);
         }

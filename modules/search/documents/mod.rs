@@ -15,11 +15,14 @@ pub mod postings;
 pub mod reading;
 pub mod rows;
 pub mod text;
+pub mod texts;
 
 use self::blocks::Blocks;
 use self::ids::Counted;
 use self::postings::{NumberPostings, TermPostings};
 use self::rows::{Owners, RowLists};
+use self::texts::{TermTally, TextPostings};
+use crate::schema::language::Language;
 use crate::schema::{Definition, FieldDefinition, FieldKind};
 use engramdb_engine::table::{Table, hash_bytes};
 use engramdb_engine::types::ShortBytes;
@@ -38,10 +41,20 @@ pub struct Documents {
     /// The ids of the last changes, oldest first; the last one has `version`.
     changes: VecDeque<u32>,
     fields: Vec<Postings>,
+    /// The postings of all TEXT fields.
+    texts: TextPostings,
+    /// What documents say of themselves. Empty if the definition names no field for it.
+    about: Blocks<About>,
+    has_about: bool,
+    /// What is said of each document, if `about` is empty.
+    about_all: About,
     /// Per field, the documents that lack it.
     missing: Vec<Counted>,
     /// True if any field has postings.
     has_values: bool,
+    has_no_offsets: bool,
+    /// True if any field is TEXT.
+    has_texts: bool,
     /// Bytes of values on the heap.
     value_bytes: usize,
     /// See `take_freed`.
@@ -141,7 +154,7 @@ pub enum IndexedValue {
     Numbers(Box<[f64]>),
     /// The rows of the vectors after the first one.
     Rows(Box<[u32]>),
-    /// Numbers of terms: the tags, or the texts' terms in order, with [`TEXT_END`] between two texts.
+    /// Numbers of terms: the tags, or the texts' words in order, with [`TEXT_END`] between two texts.
     Terms(Box<[u32]>),
 }
 
@@ -174,13 +187,51 @@ pub enum Postings {
     None,
     Terms(TermPostings),
     Numbers(NumberPostings),
+    /// They are in `Documents::texts`.
+    Text,
+}
+
+/// What is read of a document, before it is indexed.
+#[derive(Debug, Default, PartialEq)]
+pub struct DocumentContent {
+    /// By field of the definition.
+    pub fields: Vec<FieldContent>,
+    pub about: About,
+}
+
+/// What a document says of itself, in fields that the definition names for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct About {
+    pub language: Language,
+    /// The factor of its scores.
+    pub score: f64,
+    pub payload: Option<Box<[u8]>>,
+}
+
+impl Default for About {
+    fn default() -> About {
+        About { language: Language::default(), score: 1.0, payload: None }
+    }
+}
+
+impl About {
+    /// What is said of a document that says nothing.
+    pub fn of(definition: &Definition) -> About {
+        let language = Language::named(&definition.options.language).unwrap_or_default();
+        About { language, score: definition.options.score, payload: None }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.payload.as_ref().map_or(0, |payload| payload.len())
+    }
 }
 
 impl Postings {
     /// The empty postings of a field.
     fn of(field: &FieldDefinition) -> Postings {
         match field.kind {
-            FieldKind::Text { .. } | FieldKind::Tag { .. } => Postings::Terms(TermPostings::default()),
+            FieldKind::Text { .. } => Postings::Text,
+            FieldKind::Tag { .. } => Postings::Terms(TermPostings::default()),
             FieldKind::Numeric => Postings::Numbers(NumberPostings::default()),
             FieldKind::Geo | FieldKind::GeoShape | FieldKind::Vector(_) => Postings::None,
         }
@@ -211,7 +262,13 @@ impl Documents {
             version: 0,
             changes: VecDeque::new(),
             has_values: fields.iter().any(|postings| !matches!(postings, Postings::None)),
+            has_texts: fields.iter().any(|postings| matches!(postings, Postings::Text)),
             fields,
+            texts: TextPostings::new(definition),
+            about: Blocks::default(),
+            has_about: has_about(definition),
+            has_no_offsets: definition.options.no_offsets,
+            about_all: About::of(definition),
             missing: definition.fields.iter().map(|_| Counted::default()).collect(),
             value_bytes: 0,
             freed: Vec::new(),
@@ -222,7 +279,9 @@ impl Documents {
     pub fn add_fields(&mut self, fields: &[FieldDefinition]) {
         self.fields.extend(fields.iter().map(Postings::of));
         self.missing.extend(fields.iter().map(|_| Counted::from(self.live.clone())));
+        fields.iter().for_each(|field| self.texts.add_field(field));
         self.has_values = self.fields.iter().any(|postings| !matches!(postings, Postings::None));
+        self.has_texts = self.fields.iter().any(|postings| matches!(postings, Postings::Text));
     }
 
     /// Gives keys the ids that they had in an earlier run. Only for an empty index; the caller must call
@@ -342,6 +401,33 @@ impl Documents {
         }
     }
 
+    /// Whether the places of words are not looked at (NOOFFSETS).
+    pub fn has_no_offsets(&self) -> bool {
+        self.has_no_offsets
+    }
+
+    /// The number of fields of the definition.
+    pub fn field_count(&self) -> usize {
+        self.fields.len()
+    }
+
+    pub fn is_text(&self, field: usize) -> bool {
+        matches!(self.fields[field], Postings::Text)
+    }
+
+    pub fn texts(&self) -> &TextPostings {
+        &self.texts
+    }
+
+    pub fn about(&self, id: u32) -> &About {
+        self.about.get(id).unwrap_or(&self.about_all)
+    }
+
+    /// Whether all documents have the same factor of their scores.
+    pub fn scores_equally(&self) -> bool {
+        !self.has_about
+    }
+
     pub fn numbers(&self, field: usize) -> Option<&NumberPostings> {
         match &self.fields[field] {
             Postings::Numbers(numbers) => Some(numbers),
@@ -355,20 +441,22 @@ impl Documents {
     }
 
     /// Indexes the content of a key, new or changed; returns its id.
-    pub fn upsert(&mut self, key: &[u8], content: &[FieldContent]) -> u32 {
+    pub fn upsert(&mut self, key: &[u8], content: &DocumentContent) -> u32 {
         let id = self.id(key).unwrap_or_else(|| self.add(key));
         self.put(id, content);
         id
     }
 
     /// Indexes the content of a key that has this id.
-    pub fn put(&mut self, id: u32, content: &[FieldContent]) {
+    pub fn put(&mut self, id: u32, content: &DocumentContent) {
         self.changed(id);
         let mut rows = self.unpost(id);
-        let has_values = self.has_values || content.iter().any(FieldContent::has_rows);
+        self.describe(id, &content.about);
+        let has_values = self.has_values || content.fields.iter().any(FieldContent::has_rows);
         let mut values = Vec::new();
-        for (field, content) in content.iter().enumerate() {
-            let mut value = self.post(field, id, content);
+        let mut tally = TermTally::default();
+        for (field, content) in content.fields.iter().enumerate() {
+            let mut value = self.post(field, id, content, &mut tally);
             if content.has_rows() {
                 value = IndexedValue::Rows(self.fit_rows(&mut rows, (id, field), content));
             }
@@ -377,6 +465,9 @@ impl Documents {
             }
         }
         self.free_rows(rows);
+        if self.has_texts {
+            self.texts.measure(id, tally);
+        }
         let slot = &mut self.keys.slots[id];
         slot.values = has_values.then(|| Box::new(values.into()));
         slot.version = self.version;
@@ -392,6 +483,8 @@ impl Documents {
         self.missing.iter_mut().for_each(|missing| {
             missing.remove(id);
         });
+        self.texts.forget_length(id);
+        self.describe(id, &self.about_all.clone());
         self.keys.slots[id] = Slot { version: self.version, ..Slot::default() };
         self.live.remove(id);
         self.vacant.push(id);
@@ -421,7 +514,19 @@ impl Documents {
         })
     }
 
-    fn post(&mut self, field: usize, id: u32, content: &FieldContent) -> IndexedValue {
+    fn describe(&mut self, id: u32, about: &About) {
+        if !self.has_about {
+            return;
+        }
+        while self.about.len() <= id as usize {
+            self.about.push(self.about_all.clone());
+        }
+        self.value_bytes -= self.about[id].heap_bytes();
+        self.about[id] = about.clone();
+        self.value_bytes += about.heap_bytes();
+    }
+
+    fn post(&mut self, field: usize, id: u32, content: &FieldContent, tally: &mut TermTally) -> IndexedValue {
         if let FieldContent::Missing = content {
             self.missing[field].insert(id);
             return IndexedValue::Missing;
@@ -436,12 +541,12 @@ impl Documents {
                 numbers.iter().for_each(|&number| postings.insert(number, id));
                 IndexedValue::Numbers(numbers[..].into())
             }
+            (FieldContent::Terms(terms), Postings::Text) => {
+                let language = self.about.get(id).unwrap_or(&self.about_all).language;
+                IndexedValue::Terms(self.texts.post((id, field), terms, language, tally))
+            }
             (FieldContent::Terms(terms), Postings::Terms(postings)) => {
-                let number = |term: &Option<Vec<u8>>| match term {
-                    Some(term) => postings.insert(term, id),
-                    None => TEXT_END,
-                };
-                IndexedValue::Terms(terms.iter().map(number).collect())
+                IndexedValue::Terms(terms.iter().flatten().map(|term| postings.insert(term, id)).collect())
             }
             _ => IndexedValue::Present,
         }
@@ -452,15 +557,16 @@ impl Documents {
         let mut rows = RowLists::new();
         let Some(values) = self.keys.slots[id].values.take() else { return rows };
         self.value_bytes -= owned_bytes(&values);
+        let language = self.about(id).language;
         for (field, value) in (*values).into_iter().enumerate() {
             match &mut self.fields[field] {
+                Postings::Text => self.texts.unpost((id, field), value.terms(), language),
                 // A number that comes twice is there once.
                 Postings::Numbers(postings) => {
                     value.numbers().iter().for_each(|&number| postings.remove(number, id));
                 }
                 Postings::Terms(postings) => {
-                    let terms = value.terms().iter().filter(|&&term| term != TEXT_END);
-                    terms.for_each(|&term| postings.remove(term, id));
+                    value.terms().iter().for_each(|&term| postings.remove(term, id));
                 }
                 Postings::None => {
                     if let IndexedValue::Rows(list) = value {
@@ -480,12 +586,14 @@ impl Documents {
     /// The bytes of postings and other sets of documents.
     pub fn posting_bytes(&self) -> usize {
         let of_field = |postings: &Postings| match postings {
-            Postings::None => 0,
+            Postings::None | Postings::Text => 0,
             Postings::Terms(terms) => terms.heap_bytes(),
             Postings::Numbers(numbers) => numbers.heap_bytes(),
         };
         let sets = self.missing.iter().chain([&self.live]);
-        self.fields.iter().map(of_field).sum::<usize>() + sets.map(Counted::bytes).sum::<usize>()
+        self.fields.iter().map(of_field).sum::<usize>()
+            + self.texts.heap_bytes()
+            + sets.map(Counted::bytes).sum::<usize>()
     }
 
     /// The bytes of keys, versions and values.
@@ -498,6 +606,14 @@ impl Documents {
             + self.changes.capacity() * size_of::<u32>()
             + self.value_bytes
     }
+}
+
+/// Whether documents can say something of themselves.
+fn has_about(definition: &Definition) -> bool {
+    let options = &definition.options;
+    [&options.language_field, &options.score_field, &options.payload_field]
+        .iter()
+        .any(|name| !name.is_empty())
 }
 
 fn owned_bytes(values: &[IndexedValue]) -> usize {

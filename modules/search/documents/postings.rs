@@ -39,7 +39,7 @@ const TERM_BYTES: usize = 56;
 /// A walk over terms, which may change between two steps. It visits each term that exists throughout.
 #[derive(Default)]
 pub struct TermWalk {
-    after: Option<Arc<[u8]>>,
+    pub after: Option<Arc<[u8]>>,
     pub documents: RoaringBitmap,
 }
 

@@ -18,9 +18,10 @@
 //! several are read as an array's elements are, so that arrays among them are refused, except vectors.
 //! (Measured on RediSearch 2.10.5.)
 
-use super::FieldContent;
 use super::text::{self, StopWords};
+use super::{About, DocumentContent, FieldContent};
 use crate::error::{Kind, SearchError};
+use crate::schema::language::Language;
 use crate::schema::{Definition, FieldDefinition, FieldKind, NO_SEPARATOR, VectorOptions};
 use engramdb_engine::keyspace::FieldValue;
 use engramdb_engine::module::ReadHash;
@@ -63,10 +64,7 @@ pub struct Unreadable {
 }
 
 /// Reads from a document what the index wants of it.
-pub fn read(
-    definition: &Definition,
-    document: &impl DocumentValues,
-) -> Result<Vec<FieldContent>, Unreadable> {
+pub fn read(definition: &Definition, document: &impl DocumentValues) -> Result<DocumentContent, Unreadable> {
     read_with(definition, document, VectorOptions::is_vector)
 }
 
@@ -74,7 +72,7 @@ pub fn read(
 pub fn read_trusting(
     definition: &Definition,
     document: &impl DocumentValues,
-) -> Result<Vec<FieldContent>, Unreadable> {
+) -> Result<DocumentContent, Unreadable> {
     read_with(definition, document, |options, blob| blob.len() == options.blob_bytes())
 }
 
@@ -82,7 +80,7 @@ fn read_with(
     definition: &Definition,
     document: &impl DocumentValues,
     is_vector: impl Fn(&VectorOptions, &[u8]) -> bool,
-) -> Result<Vec<FieldContent>, Unreadable> {
+) -> Result<DocumentContent, Unreadable> {
     let stop_words = StopWords(definition.options.stop_words.as_deref());
     let content = |field: &FieldDefinition| {
         let mut content = FieldContent::Missing;
@@ -107,7 +105,32 @@ fn read_with(
         result.map(|()| content)
     };
     let of_field = |(field, definition)| content(definition).map_err(|cause| Unreadable { field, cause });
-    definition.fields.iter().enumerate().map(of_field).collect()
+    let fields = definition.fields.iter().enumerate().map(of_field).collect::<Result<_, _>>()?;
+    Ok(DocumentContent { fields, about: about(definition, document) })
+}
+
+/// What a document says of itself. What cannot be read is as if it were not said, as in RediSearch.
+fn about(definition: &Definition, document: &impl DocumentValues) -> About {
+    let options = &definition.options;
+    let mut about = About::of(definition);
+    let bytes_of = |path: &[u8], read: &mut dyn FnMut(&[u8])| {
+        if !path.is_empty() {
+            document.values(path, |value| match value {
+                FieldValue::Stored(bytes) => bytes.with_bytes(&mut *read),
+                FieldValue::Text(text) => read(text.as_bytes()),
+                FieldValue::Number(number) => read(number.to_string().as_bytes()),
+                _ => {}
+            });
+        }
+    };
+    bytes_of(&options.language_field, &mut |word| {
+        about.language = Language::named(word).unwrap_or(about.language);
+    });
+    bytes_of(&options.score_field, &mut |word| {
+        about.score = parse_double(word).filter(|score| score.is_finite()).unwrap_or(about.score);
+    });
+    bytes_of(&options.payload_field, &mut |bytes| about.payload = Some(bytes.into()));
+    about
 }
 
 /// Whether each of several values may be one of several.

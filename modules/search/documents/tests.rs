@@ -8,6 +8,10 @@ fn terms(words: &[Option<&str>]) -> FieldContent {
     FieldContent::Terms(words.iter().map(|word| word.map(|word| word.as_bytes().to_vec())).collect())
 }
 
+fn content(fields: impl Into<Vec<FieldContent>>) -> DocumentContent {
+    DocumentContent { fields: fields.into(), ..DocumentContent::default() }
+}
+
 /// The documents with a number from here to there, each as often as the walk meets it.
 fn between(documents: &Documents, least: f64, most: f64) -> Vec<u32> {
     let limit = |value| Limit { value, exclusive: false };
@@ -20,36 +24,36 @@ fn between(documents: &Documents, least: f64, most: f64) -> Vec<u32> {
 #[test]
 fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
     let mut documents = Documents::new(&definition_of("FT.CREATE i SCHEMA n NUMERIC c TAG t TEXT"));
-    let content = [
+    let all = content([
         FieldContent::Numbers(vec![7.0, 1.0, 7.0]),
         terms(&[Some("red"), Some("blue"), Some("red")]),
         terms(&[Some("one"), None, Some("two"), Some("one")]),
-    ];
-    documents.upsert(b"a", &content);
+    ]);
+    documents.upsert(b"a", &all);
     documents.remove(b"a");
     // Places of terms are kept for others.
     let before = (documents.value_bytes, documents.posting_bytes());
     assert_eq!(before.0, 0);
-    let id = documents.upsert(b"a", &content);
+    let id = documents.upsert(b"a", &all);
     assert_eq!(between(&documents, 0.0, 9.0), [id, id], "equal numbers are there once");
     assert_eq!(between(&documents, 7.0, 7.0), [id]);
     assert_eq!(documents.value(id, 0).numbers(), [7.0, 1.0, 7.0], "the first is what it is sorted by");
-    let has = |documents: &Documents, field: usize, term: &str| {
-        let found = documents.terms(field).expect("terms").get(term.as_bytes());
-        found.is_some_and(|found| found.contains(id))
+    let has = |documents: &Documents, field: usize, term: &str| match documents.terms(field) {
+        Some(tags) => tags.get(term.as_bytes()).is_some_and(|found| found.contains(id)),
+        None => documents.texts().get(term.as_bytes()).is_some_and(|found| found.is_in(id, &[field])),
     };
     assert!(has(&documents, 1, "red") && has(&documents, 1, "blue") && has(&documents, 2, "two"));
     let texts = documents.value(id, 2).terms();
     assert_eq!((texts.len(), texts[1]), (4, TEXT_END));
     // Fewer values, and none.
-    documents.put(id, &[FieldContent::Number(1.0), terms(&[Some("blue")]), FieldContent::Missing]);
+    documents.put(id, &content([FieldContent::Number(1.0), terms(&[Some("blue")]), FieldContent::Missing]));
     assert_eq!(between(&documents, 0.0, 9.0), [id]);
     assert!(!has(&documents, 1, "red") && has(&documents, 1, "blue") && !has(&documents, 2, "two"));
-    documents.put(id, &[FieldContent::Numbers(vec![]), terms(&[]), terms(&[])]);
+    documents.put(id, &content([FieldContent::Numbers(vec![]), terms(&[]), terms(&[])]));
     assert_eq!(between(&documents, 0.0, 9.0), [0; 0]);
     assert!(!documents.missing(0).contains(id), "it is there, with no number");
     assert!(documents.missing(2).is_empty());
-    documents.upsert(b"a", &content);
+    documents.upsert(b"a", &all);
     documents.remove(b"a");
     assert_eq!((documents.value_bytes, documents.posting_bytes()), before);
 }
@@ -58,7 +62,7 @@ fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
 fn changes_that_are_no_longer_listed_are_found_by_a_scan_in_parts() {
     let mut documents = Documents::new(&definition_of("FT.CREATE i SCHEMA n NUMERIC"));
     let put = |documents: &mut Documents, number: usize| {
-        documents.upsert(&number.to_le_bytes(), &[FieldContent::Number(1.0)])
+        documents.upsert(&number.to_le_bytes(), &content([FieldContent::Number(1.0)]))
     };
     (0..3 * CHANGES_MAX).for_each(|number| _ = put(&mut documents, number));
     let before = documents.version();
@@ -90,15 +94,15 @@ fn rows_belong_to_one_document_and_field_and_are_given_again() {
     let vector = "VECTOR FLAT 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2";
     let definition = definition_of(&format!("FT.CREATE i SCHEMA v {vector} w {vector}"));
     let mut documents = Documents::new(&definition);
-    documents.upsert(b"one", &[FieldContent::Vectors(1), FieldContent::Missing]);
+    documents.upsert(b"one", &content([FieldContent::Vectors(1), FieldContent::Missing]));
     assert!(!documents.has_rows());
     assert_eq!(
         (documents.value_bytes, documents.id_bound()),
         (0, 1),
         "one vector takes no memory of its own"
     );
-    let a = documents.upsert(b"a", &[FieldContent::Vectors(3), FieldContent::Vectors(2)]);
-    let b = documents.upsert(b"b", &[FieldContent::Vectors(1), FieldContent::Vectors(4)]);
+    let a = documents.upsert(b"a", &content([FieldContent::Vectors(3), FieldContent::Vectors(2)]));
+    let b = documents.upsert(b"b", &content([FieldContent::Vectors(1), FieldContent::Vectors(4)]));
     let check = |documents: &Documents| {
         let mut seen = std::collections::BTreeSet::new();
         for (id, field, vectors) in all_vectors(documents) {
@@ -119,7 +123,7 @@ fn rows_belong_to_one_document_and_field_and_are_given_again() {
     // One row fewer in the first field, and one more in the second: the same row.
     let before = documents.rows(a, 0)[1];
     let version = documents.version();
-    documents.put(a, &[FieldContent::Vectors(2), FieldContent::Vectors(3)]);
+    documents.put(a, &content([FieldContent::Vectors(2), FieldContent::Vectors(3)]));
     check(&documents);
     assert_eq!(documents.take_freed(), [(0, before)]);
     assert_eq!(documents.rows(a, 1)[1], before);
@@ -141,7 +145,7 @@ fn rows_belong_to_one_document_and_field_and_are_given_again() {
     }
     assert_eq!(documents.take_freed().len(), 6);
     assert_eq!((documents.value_bytes, documents.row_count(0), documents.row_count(1)), (0, 0, 0));
-    documents.upsert(b"c", &[FieldContent::Vectors(bound), FieldContent::Missing]);
+    documents.upsert(b"c", &content([FieldContent::Vectors(bound), FieldContent::Missing]));
     check(&documents);
     assert_eq!(documents.id_bound(), bound);
 }
@@ -160,12 +164,12 @@ fn rows_of_an_earlier_run_are_taken_back_or_given_up() {
     assert_eq!(keys.fields_with_rows().collect::<Vec<_>>(), [1]);
     let mut documents = Documents::new(&definition);
     documents.reserve(keys);
-    documents.put(0, &[FieldContent::Missing, FieldContent::Vectors(3)]);
+    documents.put(0, &content([FieldContent::Missing, FieldContent::Vectors(3)]));
     assert_eq!(documents.rows(0, 1), [5, 1]);
     documents.end_reservation();
     // The other document was not met: its id and its row are free.
     assert_eq!((documents.len(), documents.row_count(1)), (1, 2));
-    let c = documents.upsert(b"c", &[FieldContent::Missing, FieldContent::Vectors(3)]);
+    let c = documents.upsert(b"c", &content([FieldContent::Missing, FieldContent::Vectors(3)]));
     assert_eq!((c, documents.rows(c, 1), documents.id_bound()), (2, &[3, 4][..], 6));
     documents.remove(b"a");
     documents.remove(b"c");

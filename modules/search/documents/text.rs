@@ -1,8 +1,7 @@
 //! Splits text into terms as RediSearch's default tokenizer does: at separators, unless a backslash escapes
 //! them. Letters become lower case. Stop words are left out and do not count as positions.
 //!
-//! Deliberately absent: stemming (every TEXT field behaves as with NOSTEM), synonyms, languages without
-//! spaces.
+//! Stems are added where the words are posted (texts.rs). Deliberately absent: languages without spaces.
 
 /// RediSearch's default stop words.
 pub const STOP_WORDS: &[&str] = &[

@@ -14,7 +14,7 @@ mod several;
 use self::backfill::Backfill;
 
 use crate::documents::reading::{self, DocumentValues, Unreadable};
-use crate::documents::{Documents, FieldContent};
+use crate::documents::{DocumentContent, Documents};
 use crate::error::SearchError;
 use crate::query::prepared::PreparedCache;
 use crate::schema::{Definition, FieldDefinition, FieldKind};
@@ -236,7 +236,11 @@ impl Index {
     }
 
     fn is_indexed(&self, field: &[u8]) -> bool {
+        let options = &self.definition.options;
         self.definition.fields.iter().any(|indexed| indexed.identifier == field)
+            || [&options.language_field, &options.score_field, &options.payload_field]
+                .iter()
+                .any(|named| named.as_slice() == field && !named.is_empty())
     }
 
     /// The time that indexing has taken since the start, of all threads together.
@@ -350,7 +354,7 @@ impl Index {
     }
 
     /// The content of the document by field; `None`, counted as a failure, if it cannot be indexed.
-    pub fn read(&self, key: &[u8], document: &Document<'_>) -> Option<Vec<FieldContent>> {
+    pub fn read(&self, key: &[u8], document: &Document<'_>) -> Option<DocumentContent> {
         let content = reading::read(&self.definition, document);
         content.map_err(|unreadable| self.failures.lock().add(unreadable, key)).ok()
     }

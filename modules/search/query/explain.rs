@@ -3,9 +3,10 @@
 //! Equivalent forms have the same tree: tags of one field joined by `|` inside or outside the braces, and a
 //! word in all TEXT fields or in the only one.
 
+use crate::documents::texts::shown_term;
 use crate::number::format_number;
-use crate::query::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
-use crate::schema::{Definition, FieldKind};
+use crate::query::{Attributed, Knn, Node, Pattern, Query, TextMatch, VectorRange};
+use crate::schema::{Definition, FieldDefinition, FieldKind};
 use std::fmt::Write;
 
 /// The tree, line by line. `words` are the request's words, which contain the names of the parameters.
@@ -66,13 +67,26 @@ impl Tree<'_> {
 
     fn node(&mut self, node: &Node, depth: usize) {
         self.pad(depth);
+        self.unpadded(node, depth);
+    }
+
+    fn unpadded(&mut self, node: &Node, depth: usize) {
         match node {
             Node::All => self.text.push_str("<WILDCARD>\n"),
             Node::Nothing => self.text.push_str("<empty>\n"),
             Node::And(nodes) => self.group("INTERSECT {", nodes, depth),
+            Node::With(with) => self.attributed(with, depth),
             Node::Or(nodes) => match tags_of_one_field(nodes) {
                 Some(field) => self.tags(field, nodes, depth),
-                None => self.group("UNION {", nodes, depth),
+                None => {
+                    if let [word, Node::Text { text: TextMatch::Expanded(_), .. }, ..] = &nodes[..]
+                        && let Node::Text { fields, .. } = word.bare()
+                    {
+                        let prefix = self.names(fields);
+                        self.text.push_str(&prefix);
+                    }
+                    self.group("UNION {", nodes, depth);
+                }
             },
             Node::Not(node) => self.group("NOT{", std::slice::from_ref(node), depth),
             Node::Optional(node) => self.group("OPTIONAL{", std::slice::from_ref(node), depth),
@@ -114,18 +128,55 @@ impl Tree<'_> {
         self.text.push_str("}\n");
     }
 
-    fn words_in(&mut self, fields: &[usize], text: &TextMatch, depth: usize) {
-        let is_text = |&&field: &&usize| matches!(self.definition.fields[field].kind, FieldKind::Text { .. });
-        let all = 0..self.definition.fields.len();
-        let prefix = if fields.len() < all.collect::<Vec<_>>().iter().filter(is_text).count() {
-            let names: Vec<String> = fields.iter().map(|&field| self.name(field)).collect();
-            format!("@{}:", names.join("|"))
-        } else {
-            String::new()
+    /// A node, and its attributes where they are not the usual ones.
+    fn attributed(&mut self, with: &Attributed, depth: usize) {
+        let Attributed { node, attributes } = with;
+        if let Some(fields) = &attributes.fields {
+            let prefix = self.names(fields);
+            self.text.push_str(&prefix);
+        }
+        self.unpadded(node, depth);
+        let weight = attributes.weight();
+        let weight = (weight != 1.0).then(|| format!("$weight: {};", significant(weight)));
+        let shown = match node {
+            Node::Text { text: TextMatch::Term(Pattern::Exact(_)), .. } => {
+                weight.map(|weight| format!(" => {{{weight}}}"))
+            }
+            _ if attributes.is_of_request => None,
+            _ => {
+                let slop = attributes.slop.as_ref().map(|slop| *slop.given()).filter(|slop| *slop >= 0);
+                let in_order = attributes.in_order.as_ref().is_some_and(|in_order| *in_order.given());
+                let order = (slop.is_some() || in_order).then(|| format!("$inorder: {in_order};"));
+                let slop = slop.map(|slop| format!("$slop: {slop};"));
+                let all: Vec<String> = weight.into_iter().chain(slop).chain(order).collect();
+                (!all.is_empty()).then(|| format!(" => {{ {} }}", all.join(" ")))
+            }
         };
+        if let Some(shown) = shown {
+            self.text.pop();
+            self.text.push_str(&shown);
+            self.text.push('\n');
+        }
+    }
+
+    /// The prefix of words that are looked for in these fields; empty for all TEXT fields.
+    fn names(&self, fields: &[usize]) -> String {
+        let is_text = |field: &&FieldDefinition| matches!(field.kind, FieldKind::Text { .. });
+        if fields.len() == self.definition.fields.iter().filter(is_text).count() {
+            return String::new();
+        }
+        let names: Vec<String> = fields.iter().map(|&field| self.name(field)).collect();
+        format!("@{}:", names.join("|"))
+    }
+
+    fn words_in(&mut self, fields: &[usize], text: &TextMatch, depth: usize) {
+        let prefix = self.names(fields);
         self.text.push_str(&prefix);
         match text {
             TextMatch::Term(pattern) => self.pattern(pattern),
+            TextMatch::Expanded(term) => {
+                _ = writeln!(self.text, "{}(expanded)", lossy(shown_term(term)));
+            }
             TextMatch::Phrase(terms) => {
                 self.text.push_str("EXACT {\n");
                 for term in terms {
@@ -146,6 +197,7 @@ impl Tree<'_> {
             Pattern::Suffix(part) => writeln!(self.text, "SUFFIX{{*{}}}", lossy(part)),
             Pattern::Infix(part) => writeln!(self.text, "INFIX{{*{}*}}", lossy(part)),
             Pattern::Wildcard(wildcard) => writeln!(self.text, "WILDCARD{{{}}}", lossy(wildcard)),
+            Pattern::Fuzzy(word, _) => writeln!(self.text, "FUZZY{{{}}}", lossy(word)),
         };
     }
 

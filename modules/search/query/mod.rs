@@ -11,13 +11,17 @@
 //! operand := ( "(" or ")" | leaf ) { "=>" "{" attributes "}" }
 //! leaf   := "@" fields ":" ( "{" tags "}" | "[" range "]" | unary ) | "@" field comparison number
 //!         | ismissing(@field) | word | number | pre* | *suf | *inf* | w'wild?c*rd'
-//!         | "a phrase" | 'a phrase' | $parameter
+//!         | "a phrase" | 'a phrase' | $parameter | %word% | %%word%% | %%%word%%%
 //! knn    := KNN k @field $blob { name value } [AS name]
 //! ```
 //!
-//! Other parts of RediSearch's grammar (GEO, GEOSHAPE, fuzzy terms, slop) are refused with a clear error: a
-//! query is answered correctly or not at all.
+//! After that, words are expanded to what else a document may have instead (expand.rs).
+//!
+//! Other parts of RediSearch's grammar (GEO, GEOSHAPE) are refused with a clear error: a query is answered
+//! correctly or not at all.
 
+pub mod attributes;
+pub mod expand;
 pub mod explain;
 mod fields;
 mod lexer;
@@ -25,9 +29,11 @@ mod open;
 mod parser;
 pub mod prepared;
 pub mod request;
+pub mod scorer;
 mod values;
 mod vectors;
 
+pub use attributes::{Attributed, QueryAttributes};
 pub use open::{OpenLeaf, Template};
 pub use parser::{Parameters, WordScope, fuzz_query, parse};
 
@@ -79,8 +85,10 @@ pub enum Node {
     And(Vec<Node>),
     Or(Vec<Node>),
     Not(Box<Node>),
-    /// Matches everything; it would only change scores, which this server does not compute.
+    /// Matches everything. What matches the inner node too has a higher score.
     Optional(Box<Node>),
+    /// A node with attributes.
+    With(Box<Attributed>),
     Tag {
         field: usize,
         pattern: Pattern,
@@ -104,6 +112,8 @@ pub enum Node {
 #[derive(Clone, Debug, PartialEq)]
 pub enum TextMatch {
     Term(Pattern),
+    /// A term that an expander added for a word of the query.
+    Expanded(Vec<u8>),
     /// These terms, consecutively and in this order.
     Phrase(Vec<Vec<u8>>),
 }
@@ -117,6 +127,8 @@ pub enum Pattern {
     Infix(Vec<u8>),
     /// `?` stands for one byte, `*` for any number of them.
     Wildcard(Vec<u8>),
+    /// Terms that become this one by at most so many insertions, deletions or replacements of a character.
+    Fuzzy(Vec<u8>, u8),
 }
 
 impl Node {
@@ -125,6 +137,7 @@ impl Node {
         match self {
             Node::And(nodes) | Node::Or(nodes) => 1 + nodes.iter().map(Node::size).sum::<usize>(),
             Node::Not(node) | Node::Optional(node) => 1 + node.size(),
+            Node::With(with) => 1 + with.node.size(),
             Node::Text { fields, .. } => 1 + fields.len(),
             _ => 1,
         }
@@ -144,6 +157,7 @@ impl Node {
             Node::And(nodes) => nodes.iter().for_each(|node| node.ranges_by_place(exact, each)),
             Node::Or(nodes) => nodes.iter().for_each(|node| node.ranges_by_place(true, each)),
             Node::Not(node) | Node::Optional(node) => node.ranges_by_place(true, each),
+            Node::With(with) => with.node.ranges_by_place(exact, each),
             _ => {}
         }
     }
@@ -154,6 +168,7 @@ impl Node {
             Node::Not(node) => node.has_range(),
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::negates_range),
             Node::Optional(node) => node.negates_range(),
+            Node::With(with) => with.node.negates_range(),
             _ => false,
         }
     }
@@ -163,6 +178,38 @@ impl Node {
         match self {
             Node::Or(_) | Node::Not(_) | Node::Optional(_) => self.has_range(),
             Node::And(nodes) => nodes.iter().any(Node::has_optional_range),
+            Node::With(with) => with.node.has_optional_range(),
+            _ => false,
+        }
+    }
+
+    /// The node with these attributes, instead of those that it has.
+    pub fn with(self, attributes: QueryAttributes) -> Node {
+        let node = match self {
+            Node::With(with) => with.node,
+            node => node,
+        };
+        match attributes == QueryAttributes::default() {
+            true => node,
+            false => Node::With(Box::new(Attributed { node, attributes })),
+        }
+    }
+
+    /// The node without its attributes.
+    pub fn bare(&self) -> &Node {
+        match self {
+            Node::With(with) => with.node.bare(),
+            node => node,
+        }
+    }
+
+    /// Whether a part of the tree looks for words.
+    pub fn has_text(&self) -> bool {
+        match self {
+            Node::Text { .. } => true,
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::has_text),
+            Node::Optional(node) => node.has_text(),
+            Node::With(with) => with.node.has_text(),
             _ => false,
         }
     }

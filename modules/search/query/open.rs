@@ -7,6 +7,8 @@
 //! Each kind of value has one reader here. The parser uses it for literals in the text, `bind` for values of
 //! parameters, so that both are checked alike.
 
+use super::attributes::Attributed;
+use super::expand::Expansion;
 use super::values::{self, Affix};
 use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
 use crate::documents::postings::Limit;
@@ -30,6 +32,7 @@ pub struct Template {
     knn: Option<OpenKnn>,
     /// The numbers of the request's words that are weights.
     weights: Vec<usize>,
+    expansion: Expansion,
 }
 
 /// A value as the query writes it: text, or a parameter, given as the number of the request's word.
@@ -123,7 +126,17 @@ pub enum Policy {
 
 impl Template {
     pub fn new(filter: Node, knn: Option<OpenKnn>, weights: Vec<usize>) -> Template {
-        Template { is_open: has_open(&filter), filter: Arc::new(filter), knn, weights }
+        let is_open = has_open(&filter);
+        Template { is_open, filter: Arc::new(filter), knn, weights, expansion: Expansion::default() }
+    }
+
+    /// Expands the words of the query, now or, if it has slots, when they are filled.
+    pub fn expand(&mut self, definition: &Definition, expansion: Expansion) {
+        if !self.is_open {
+            let filter = Arc::unwrap_or_clone(std::mem::replace(&mut self.filter, Arc::new(Node::All)));
+            self.filter = Arc::new(expansion.apply(definition, filter));
+        }
+        self.expansion = expansion;
     }
 
     /// Adds conditions, all of which a document must meet.
@@ -141,7 +154,10 @@ impl Template {
     /// The query with these words of a request in its slots. Fails if a value does not fit its place.
     pub fn bind(&self, definition: &Definition, words: &[&[u8]]) -> Parsed<Query> {
         let values = Values { definition, words };
-        let filter = if self.is_open { Arc::new(values.node(&self.filter)?) } else { self.filter.clone() };
+        let filter = match self.is_open {
+            true => Arc::new(self.expansion.apply(definition, values.node(&self.filter)?)),
+            false => self.filter.clone(),
+        };
         let knn = self.knn.as_ref().map(|knn| values.knn(knn)).transpose()?;
         self.weights.iter().try_for_each(|&word| check_weight(words[word]))?;
         check_aliases(&filter, knn.as_ref())?;
@@ -174,6 +190,7 @@ fn has_open(node: &Node) -> bool {
         Node::Open(_) => true,
         Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(has_open),
         Node::Not(node) | Node::Optional(node) => has_open(node),
+        Node::With(with) => with.attributes.is_open() || has_open(&with.node),
         _ => false,
     }
 }
@@ -187,7 +204,19 @@ impl<T: Clone> Slot<T> {
         }
     }
 
-    fn value(&self, words: &[&[u8]], read: impl FnOnce(&[u8]) -> Parsed<T>) -> Parsed<T> {
+    pub fn is_open(&self) -> bool {
+        matches!(self, Slot::Word(_))
+    }
+
+    /// The value of a slot that has one.
+    pub fn given(&self) -> &T {
+        match self {
+            Slot::Given(value) => value,
+            Slot::Word(_) => unreachable!("a query has values for its parameters"),
+        }
+    }
+
+    pub fn value(&self, words: &[&[u8]], read: impl FnOnce(&[u8]) -> Parsed<T>) -> Parsed<T> {
         match self {
             Slot::Given(value) => Ok(value.clone()),
             Slot::Word(word) => read(words[*word]),
@@ -246,6 +275,10 @@ impl Values<'_> {
             Node::Or(nodes) => Node::Or(all(nodes)?),
             Node::Not(node) => Node::Not(Box::new(self.node(node)?)),
             Node::Optional(node) => Node::Optional(Box::new(self.node(node)?)),
+            Node::With(with) => Node::With(Box::new(Attributed {
+                node: self.node(&with.node)?,
+                attributes: with.attributes.bound(self.words)?,
+            })),
             closed => closed.clone(),
         })
     }

@@ -4,7 +4,7 @@
 use super::lexer::{Lexer, Part, Token, TokenKind};
 use super::open::{self, OpenLeaf, Raw, Template};
 use super::values::{self, Affix};
-use super::{Node, Pattern, TextMatch};
+use super::{Node, Pattern, QueryAttributes, TextMatch};
 use crate::documents::text::{self, StopWords};
 use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::{Definition, FieldKind};
@@ -73,13 +73,15 @@ pub fn parse(
         depth: 0,
         size: 0,
         fields: Arc::default(),
+        all_fields: Arc::default(),
         are_fields_named: false,
         weights: Vec::new(),
     };
     let all_text = (0..).zip(&definition.fields);
     let all_text =
         all_text.filter(|(_, field)| matches!(field.kind, FieldKind::Text { .. }) && !field.no_index);
-    parser.fields = parser.wanted(all_text.map(|(field, _)| field));
+    parser.all_fields = all_text.map(|(field, _)| field).collect();
+    parser.fields = parser.wanted(parser.all_fields.clone().iter().copied());
     let filter = parser.filter()?;
     let knn =
         if parser.token.kind == TokenKind::Arrow { Some(parser.knn(filter == Node::All)?) } else { None };
@@ -101,8 +103,10 @@ pub struct Parser<'a> {
     depth: usize,
     /// The size of all nodes so far.
     size: usize,
-    /// The TEXT fields that words are searched in.
+    /// The TEXT fields that words are searched in, ascending.
     pub fields: Arc<[usize]>,
+    /// All of them. NOFIELDS: documents do not know in which field a word is.
+    all_fields: Arc<[usize]>,
     /// The query names these fields; otherwise they are all. After names only words may follow.
     pub are_fields_named: bool,
     /// The numbers of the request's words that are weights.
@@ -294,7 +298,7 @@ impl<'a> Parser<'a> {
                 let (affix, raw) = self.part()?;
                 self.term(affix, raw).map(Some)
             }
-            TokenKind::Mark(b'%') => Err(self.fuzzy()),
+            TokenKind::Mark(b'%') => self.fuzzy().map(Some),
             TokenKind::Mark(b'"') => {
                 // It is never closed: RediSearch reports the first token after it that is no word.
                 self.advance();
@@ -307,15 +311,18 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The error for `%word%`, with up to three marks on either side: fuzzy matching is not supported.
-    fn fuzzy(&mut self) -> SearchError {
+    /// Reads `%word%`, with up to three marks on either side: as many changes of the word are allowed.
+    fn fuzzy(&mut self) -> Parsed<Node> {
         let marks = |parser: &mut Self, most: usize| (0..most).take_while(|_| parser.take(b'%')).count();
         let opening = marks(self, 3);
         if !matches!(self.token.kind, TokenKind::Word | TokenKind::Number | TokenKind::Parameter) {
-            return self.syntax();
+            return Err(self.syntax());
         }
-        self.advance();
-        if marks(self, opening) < opening { self.syntax() } else { error::unsupported("Fuzzy matching is") }
+        let (_, raw) = self.part()?;
+        if marks(self, opening) < opening {
+            return Err(self.syntax());
+        }
+        self.term(Affix::Fuzzy(opening as u8), raw)
     }
 
     /// Reads a word, quoted text, a parameter or a pattern; text is still escaped.
@@ -393,20 +400,37 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads words to be searched in those of these fields that the request allows.
-    pub fn text_in(&mut self, fields: Vec<usize>, postfix: Postfix) -> Parsed<Option<Node>> {
+    pub fn text_in(&mut self, mut fields: Vec<usize>, postfix: Postfix) -> Parsed<Option<Node>> {
+        fields.sort_unstable();
+        fields.dedup();
         let named = self.wanted(fields.into_iter());
         let outer =
             (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.are_fields_named, true));
         let node = self.within(2, |parser| parser.unary(postfix));
-        (self.fields, self.are_fields_named) = outer;
-        node
+        let named = std::mem::replace(&mut self.fields, outer.0);
+        self.are_fields_named = outer.1;
+        node.map(|node| node.map(|node| of_fields(node, named)))
     }
 
     /// Those of the fields that INFIELDS allows.
     fn wanted(&self, fields: impl Iterator<Item = usize>) -> Arc<[usize]> {
         let name = |field: usize| self.definition.fields[field].name.as_slice();
+        if self.definition.options.no_fields && self.in_fields.is_none() {
+            return self.all_fields.clone();
+        }
         fields.filter(|&field| self.in_fields.is_none_or(|names| names.contains(name(field)))).collect()
     }
+}
+
+/// A node with several parts, whose words are all looked for in these fields.
+fn of_fields(node: Node, fields: Arc<[usize]>) -> Node {
+    let mut attributes = match &node {
+        Node::And(_) | Node::Or(_) | Node::Not(_) | Node::Optional(_) => QueryAttributes::default(),
+        Node::With(with) if !matches!(with.node, Node::Text { .. }) => with.attributes.clone(),
+        _ => return node,
+    };
+    attributes.fields = Some(fields);
+    node.with(attributes)
 }
 
 /// Adds a node; a first node that is a union is replaced by its parts.

@@ -8,10 +8,12 @@
 //! entries that were not used since. So texts that do not recur cannot evict texts that do. Searches share
 //! one lock, which is held for a look-up.
 
+use super::expand::Expansion;
 use super::request::{self, QueryOptions};
 use crate::documents::postings::Limit;
 use crate::error::{self, Kind, SearchError};
 use crate::query::{self, Node, Query, Template, WordScope};
+use crate::schema::language::Language;
 use crate::schema::{Definition, FieldKind};
 use engramdb_engine::command::Args;
 use engramdb_engine::hashing::HashMap;
@@ -50,6 +52,14 @@ impl PreparedSearch {
             WordScope { in_fields: request.in_fields.as_deref(), keeps_stop_words: request.keeps_stop_words };
         let mut template = query::parse(definition, args[QUERY_AT], &parameters, scope)?;
         add_filters(definition, &request, &mut template)?;
+        let of_index = Language::named(&definition.options.language).unwrap_or_default();
+        let expansion = Expansion {
+            language: request.language.unwrap_or(of_index),
+            is_verbatim: request.is_verbatim,
+            slop: request.slop.filter(|slop| *slop >= 0),
+            in_order: request.in_order,
+        };
+        template.expand(definition, expansion);
         let mut words: Vec<Option<Box<[u8]>>> =
             args.from(QUERY_AT).iter().map(|word| Some(Box::from(*word))).collect();
         parameters.words().for_each(|word| words[word - QUERY_AT] = None);

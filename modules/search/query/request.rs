@@ -1,11 +1,11 @@
 //! The options of FT.SEARCH, which follow index and query in any order.
 //!
-//! Each option works, is refused, or cannot change the answer: this server neither ranks (SCORER, PAYLOAD)
-//! nor expands words (VERBATIM, LANGUAGE, EXPANDER); see docs/compatibility.md.
+//! Each option works, is refused, or cannot change the answer; see docs/compatibility.md.
 
 use crate::error::{self, Kind, SearchError};
 use crate::query::Parameters;
-use crate::schema::language::is_language;
+use crate::query::scorer::{Scorer, TANH_FACTOR};
+use crate::schema::language::{Language, NamedLanguage};
 use crate::words::{counted, list, value, whole_number};
 use engramdb_engine::command::{Args, OptionWords};
 use engramdb_engine::hashing::HashSet;
@@ -13,18 +13,8 @@ use engramdb_engine::keyspace::Several;
 use std::time::Duration;
 
 const LIMIT_MAX: usize = 1_000_000;
-
-const SCORERS: &[&[u8]] = &[
-    b"BM25",
-    b"BM25STD",
-    b"BM25STD.NORM",
-    b"BM25STD.TANH",
-    b"DISMAX",
-    b"DOCSCORE",
-    b"HAMMING",
-    b"TFIDF",
-    b"TFIDF.DOCNORM",
-];
+/// The most rows whose scores are explained: they are explained under the keyspace's lock.
+const EXPLAINED_MAX: usize = 1_000;
 
 /// A field, and its name in the reply.
 pub type Returned = (Vec<u8>, Vec<u8>);
@@ -50,6 +40,21 @@ pub struct QueryOptions {
     pub filters: Vec<[Vec<u8>; 3]>,
     /// Stop words are searched for like other words.
     pub keeps_stop_words: bool,
+    /// Words of the query are not expanded.
+    pub is_verbatim: bool,
+    /// The language of the query's words; `None` for that of the index.
+    pub language: Option<Language>,
+    /// How many other words may be between the words of an intersection; negative for any number.
+    pub slop: Option<i32>,
+    pub in_order: bool,
+    pub scorer: Scorer,
+    /// SCORER was given.
+    pub names_scorer: bool,
+    pub tanh_factor: u32,
+    /// What HAMMING compares the documents' payloads with.
+    pub payload: Vec<u8>,
+    /// Scores are explained.
+    pub explains: bool,
     /// FORMAT EXPAND was given.
     pub expands: bool,
     dialect: Option<u32>,
@@ -92,12 +97,13 @@ impl QueryOptions {
 
 /// The options of a request, and its parameters.
 pub fn parse<'a>(args: Args<'a>) -> Result<(QueryOptions, Parameters<'a>), SearchError> {
-    let mut request = QueryOptions { limit: 10, ..QueryOptions::default() };
+    let mut request = QueryOptions { limit: 10, tanh_factor: TANH_FACTOR, ..QueryOptions::default() };
     let mut parameters = Parameters::default();
     let mut words = args.options(3);
     while !words.is_done() {
         let known = flag(&mut words, &mut request)
-            || of_ranking(&mut words)?
+            || of_words(&mut words, &mut request)?
+            || of_scores(&mut words, &mut request)?
             || of_documents(&mut words, &mut request)?
             || of_reply(&mut words, &mut request)?
             || of_query(&mut words, &mut request, &mut parameters)?;
@@ -105,6 +111,12 @@ pub fn parse<'a>(args: Args<'a>) -> Result<(QueryOptions, Parameters<'a>), Searc
             let place = words.index() - 2;
             return Err(refused(words.word()?, place));
         }
+    }
+    if request.explains && !request.with_scores {
+        return Err(Kind::ExplainNeedsScores.error());
+    }
+    if request.explains && request.limit > EXPLAINED_MAX {
+        return Err(error::unsupported(&format!("EXPLAINSCORE for more than {EXPLAINED_MAX} rows is")));
     }
     request.no_content |= request.fields.as_ref().is_some_and(Vec::is_empty);
     Ok((request, parameters))
@@ -117,6 +129,9 @@ fn flag(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> bool {
         ("WITHPAYLOADS", &mut request.with_payloads),
         ("WITHSORTKEYS", &mut request.with_sort_keys),
         ("NOSTOPWORDS", &mut request.keeps_stop_words),
+        ("VERBATIM", &mut request.is_verbatim),
+        ("INORDER", &mut request.in_order),
+        ("EXPLAINSCORE", &mut request.explains),
     ];
     flags.into_iter().any(|(name, flag)| {
         let taken = words.take(name);
@@ -125,28 +140,45 @@ fn flag(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> bool {
     })
 }
 
-/// Reads an option that is checked and then has no effect.
-fn of_ranking(words: &mut OptionWords<'_>) -> Result<bool, SearchError> {
-    // Words are never expanded, and totals always counted.
-    if ["VERBATIM", "WITHCOUNT", "WITHOUTCOUNT"].iter().any(|option| words.take(option)) {
+/// Reads an option about the words of the query.
+fn of_words(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> Result<bool, SearchError> {
+    // Totals are always counted.
+    if ["WITHCOUNT", "WITHOUTCOUNT"].iter().any(|option| words.take(option)) {
         return Ok(true);
     }
-    for option in ["EXPANDER", "PAYLOAD"] {
-        if words.take(option) {
-            return value(words, option).map(|_| true);
-        }
+    if words.take("EXPANDER") {
+        // Another name is that of no expander, as in RediSearch.
+        let name = value(words, "EXPANDER")?;
+        request.is_verbatim |= ![&b"DEFAULT"[..], b"SBSTEM"].contains(&name);
+    } else if words.take("LANGUAGE") {
+        request.language = Some(match NamedLanguage::of(value(words, "LANGUAGE")?) {
+            NamedLanguage::Known(language) => language,
+            NamedLanguage::Chinese => return Err(error::unsupported("The language chinese is")),
+            NamedLanguage::Unknown => return Err(Kind::NoLanguage.error()),
+        });
+    } else if words.take("SLOP") {
+        let slop = words.word().ok().and_then(whole_number);
+        request.slop = Some(slop.ok_or(error::bad_arguments("SLOP", error::CONVERSION))?);
+    } else {
+        return Ok(false);
     }
-    if words.take("LANGUAGE") {
-        return match is_language(value(words, "LANGUAGE")?) {
-            true => Ok(true),
-            false => Err(Kind::NoLanguage.error()),
-        };
-    }
+    Ok(true)
+}
+
+/// Reads an option about scores.
+fn of_scores(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> Result<bool, SearchError> {
     if words.take("SCORER") {
-        let scorer = value(words, "SCORER")?;
-        return if SCORERS.contains(&scorer) { Ok(true) } else { Err(Kind::NoScorer.of(scorer)) };
+        request.scorer = Scorer::named(value(words, "SCORER")?)?;
+        request.names_scorer = true;
+    } else if words.take("BM25STD_TANH_FACTOR") {
+        let factor = words.word().ok().and_then(whole_number).filter(|factor| (1..=10_000).contains(factor));
+        request.tanh_factor = factor.ok_or(Kind::BadTanhFactor.error())?;
+    } else if words.take("PAYLOAD") {
+        request.payload = value(words, "PAYLOAD")?.to_vec();
+    } else {
+        return Ok(false);
     }
-    Ok(false)
+    Ok(true)
 }
 
 /// Reads an option that restricts the documents.
@@ -244,7 +276,7 @@ fn sort_by(words: &mut OptionWords<'_>) -> Result<SortBy, SearchError> {
 
 fn refused(word: &[u8], place: usize) -> SearchError {
     let upper = word.to_ascii_uppercase();
-    let known: [&[u8]; 6] = [b"GEOFILTER", b"SUMMARIZE", b"HIGHLIGHT", b"SLOP", b"INORDER", b"EXPLAINSCORE"];
+    let known: [&[u8]; 3] = [b"GEOFILTER", b"SUMMARIZE", b"HIGHLIGHT"];
     if known.contains(&upper.as_slice()) {
         return error::unsupported(&format!("{} is", String::from_utf8_lossy(&upper)));
     }

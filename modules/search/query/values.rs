@@ -37,6 +37,7 @@ pub fn pattern(affix: Affix, raw: &[u8], case_sensitive: bool) -> Pattern {
         Affix::Suffix => Pattern::Suffix(part),
         Affix::Infix => Pattern::Infix(part),
         Affix::Wildcard => Pattern::Wildcard(part),
+        Affix::Fuzzy(distance) => Pattern::Fuzzy(part, distance),
     }
 }
 
@@ -49,6 +50,8 @@ pub enum Affix {
     Infix,
     /// The whole term, with `?` and `*` for missing characters.
     Wildcard,
+    /// The whole term, with at most so many changes.
+    Fuzzy(u8),
 }
 
 impl Affix {

@@ -1,10 +1,10 @@
 //! The vector parts of a query, and the attributes that follow parts.
 
-use super::Node;
 use super::fields::NamedField;
 use super::lexer::TokenKind;
 use super::open::{self, OpenKnn, OpenLeaf, OpenRange, Raw, Slot};
 use super::parser::{Parsed, Parser};
+use super::{Node, QueryAttributes};
 use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::{Algorithm, Definition, FieldKind, VectorOptions};
 use std::sync::Arc;
@@ -153,11 +153,16 @@ impl<'a> Parser<'a> {
 
     /// Reads the attributes of a part of the filter, after their opening brace.
     pub fn attributes(&mut self, node: &mut Option<Node>) -> Parsed<()> {
+        let mut alias = None;
+        // A second list of attributes changes the first one.
+        let mut own = match node {
+            Some(Node::With(with)) => with.attributes.clone(),
+            _ => QueryAttributes::default(),
+        };
         let mut range = match node {
             Some(Node::Open(OpenLeaf::Range(range))) => Some(range),
             _ => None,
         };
-        let (mut alias, mut weights) = (None, Vec::new());
         let definition = self.definition;
         self.attribute_list(&mut |name, value| {
             match (name.to_ascii_lowercase().as_slice(), range.as_mut()) {
@@ -165,20 +170,24 @@ impl<'a> Parser<'a> {
                 (b"epsilon", Some(range)) => set_epsilon(range, definition, value)?,
                 (b"ef_runtime" | b"recall", Some(_)) => return Err(Wrong::VectorOption.error()),
                 (b"batch_size" | b"hybrid_policy", Some(_)) => return Err(Wrong::NotHybrid.error()),
-                _ => of_scores(name, value, &mut weights)?,
+                _ if own.set(name, value)? => {
+                    if own.phonetic.is_some() {
+                        return Err(Wrong::NotPhonetic.error());
+                    }
+                }
+                _ => return Err(Wrong::UnknownAttribute.of(name)),
             }
             Ok(())
         })?;
-        self.weights.append(&mut weights);
         if let (Some(alias), Some(range)) = (alias, range) {
             range.alias = Some(self.alias(alias)?);
         }
+        *node = node.take().map(|node| node.with(own));
         Ok(())
     }
 }
 
-/// Reads an attribute that any part may have. A weight is checked and has no effect, because no scores are
-/// computed; attributes that would change the matches are refused.
+/// Reads an attribute that any part may have. A KNN is not scored: its weight is checked and has no effect.
 fn of_scores(name: &[u8], value: Raw<'_>, weights: &mut Vec<usize>) -> Parsed<()> {
     match (name.to_ascii_lowercase().as_slice(), value) {
         (b"weight", Raw::Text(text)) => open::check_weight(text),
@@ -187,7 +196,7 @@ fn of_scores(name: &[u8], value: Raw<'_>, weights: &mut Vec<usize>) -> Parsed<()
             Ok(())
         }
         (b"slop" | b"inorder" | b"phonetic", _) => {
-            Err(error::unsupported("Slop, inorder and phonetic matching are"))
+            Err(error::unsupported("Slop, inorder and phonetic matching of a KNN are"))
         }
         _ => Err(Wrong::UnknownAttribute.of(name)),
     }

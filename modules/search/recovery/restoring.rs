@@ -11,7 +11,7 @@
 
 use super::saved::Saved;
 use crate::documents::reading::{self, DocumentValues, pair_of};
-use crate::documents::{Documents, FieldContent};
+use crate::documents::{DocumentContent, Documents};
 use crate::index::Index;
 use crate::index::leftover::Leftover;
 use crate::registry::prefixes::{PrefixTree, shortest};
@@ -214,7 +214,7 @@ impl Restoring {
         id: u32,
         document: &impl DocumentValues,
         housed: &mut dyn FnMut(usize, Housed),
-    ) -> Option<Vec<FieldContent>> {
+    ) -> Option<DocumentContent> {
         // Vectors that equal the earlier run's are valid, so only their size is checked.
         let content = reading::read_trusting(&self.index.definition, document).ok()?;
         for (field, _) in self.index.vectors.iter().enumerate().filter(|(_, vectors)| vectors.is_some()) {

@@ -1,11 +1,11 @@
 //! Parses FT.CREATE's words into a definition.
 //!
-//! Every option before SCHEMA that clients send is read and checked. Options without an effect here (scores,
-//! languages, and what to leave out of text postings) are kept for FT.INFO; docs/compatibility.md lists them.
-//! Options that would change answers and are not implemented (FILTER, TEMPORARY, PHONETIC, GEO queries) are
-//! refused, here or when a query uses them; so is ON with a document type that the program lacks (JSON).
+//! Every option before SCHEMA that clients send is read and checked. Options without an effect here are kept
+//! for FT.INFO; docs/compatibility.md lists them. Options that would change answers and are not implemented
+//! (FILTER, TEMPORARY, PHONETIC, GEO queries) are refused, here or when a query uses them; so is ON with a
+//! document type that the program lacks.
 
-use super::language::is_language;
+use super::language::NamedLanguage;
 use super::{
     Algorithm, Definition, EF_RUNTIME_DEFAULT, FieldDefinition, FieldKind, IndexOptions, NO_SEPARATOR,
     VectorOptions, element_name, quantization_name,
@@ -133,8 +133,10 @@ fn head_option(words: &mut OptionWords<'_>, options: &mut IndexOptions) -> Parse
         options.stop_words = Some(list(words, "STOPWORDS")?);
     } else if words.take("LANGUAGE") {
         options.language = value(words, "LANGUAGE")?.to_ascii_lowercase();
-        if !is_language(&options.language) {
-            return Err(Kind::BadLanguage.error());
+        match NamedLanguage::of(&options.language) {
+            NamedLanguage::Known(_) => {}
+            NamedLanguage::Chinese => return Err(error::unsupported("The language chinese is")),
+            NamedLanguage::Unknown => return Err(Kind::BadLanguage.error()),
         }
     } else if words.take("LANGUAGE_FIELD") {
         options.language_field = value(words, "LANGUAGE_FIELD")?.to_vec();

@@ -4,10 +4,13 @@
 //! filter. The result is right for each document that has not changed since the first step, because its
 //! postings have not changed either. The changed documents are checked one by one afterwards (`means`).
 
+use super::fuzzy::Fuzzy;
+use super::proximity::Proximity;
 use crate::documents::ids;
 use crate::documents::postings::{NumberWalk, TermWalk, is_between};
 use crate::documents::{Documents, TEXT_END};
 use crate::index::Index;
+use crate::query::attributes::Nearness;
 use crate::query::{Node, Pattern, TextMatch, VectorRange};
 use crate::vectors::Question;
 use engramdb_engine::hashing::HashMap;
@@ -121,6 +124,7 @@ impl Ranges {
                 part(node);
                 true
             }
+            Node::With(with) => part(&with.node) && is_near(documents, self, node, id),
             Node::Range(range) => {
                 let matched = self.matched.iter().find(|matched| matched.range == *range);
                 found.extend(matched.and_then(|matched| matched.distance(id)));
@@ -168,6 +172,10 @@ impl<'e> Evaluation<'e> {
         Evaluation { documents, ranges, is_late, done: Cell::new(0) }
     }
 
+    pub fn documents(&self) -> &'e RwLock<Documents> {
+        self.documents
+    }
+
     /// The documents that match a tree.
     pub fn matches(&self, node: &Node) -> Result<RoaringBitmap, Late> {
         if let Some(set) = self.stored(&self.documents.read(), node) {
@@ -177,6 +185,7 @@ impl<'e> Evaluation<'e> {
             Node::And(nodes) => self.all_of(nodes),
             Node::Or(nodes) => self.any_of(nodes),
             Node::Not(_) => self.all_of(slice::from_ref(node)),
+            Node::With(with) => self.with_attributes(node, &with.node),
             Node::Tag { field, pattern } => self.with_pattern(*field, pattern),
             Node::Text { fields, text } => self.with_text(fields, text),
             Node::Number { field, least, most } => {
@@ -200,10 +209,18 @@ impl<'e> Evaluation<'e> {
             Node::All | Node::Optional(_) => Some(Some(documents.live())),
             Node::Nothing => Some(None),
             Node::Tag { field, pattern: Pattern::Exact(term) } => Some(of_term(*field, term)),
-            Node::Text { fields, text: TextMatch::Term(Pattern::Exact(term)) } => match fields[..] {
-                [field] => Some(of_term(field, term)),
-                _ => None,
-            },
+            Node::Text {
+                fields,
+                text: TextMatch::Term(Pattern::Exact(term)) | TextMatch::Expanded(term),
+            } => {
+                let Some(posting) = documents.texts().get(term) else { return Some(None) };
+                let mut places = posting.places().iter().filter(|place| place.is_in(fields));
+                match (places.next(), places.next()) {
+                    (place, None) => Some(place.map(|place| place.documents())),
+                    _ => None,
+                }
+            }
+            Node::With(with) if nearness_of(node).is_none() => self.stored(documents, &with.node),
             Node::Missing(field) => Some(Some(documents.missing(*field))),
             Node::Range(range) => Some(self.ranges.of(range)),
             Node::Open(_) => unreachable!("a query has values for its parameters"),
@@ -273,38 +290,86 @@ impl<'e> Evaluation<'e> {
         Ok(walk.documents)
     }
 
-    fn with_text(&self, fields: &[usize], text: &TextMatch) -> Result<RoaringBitmap, Late> {
-        let mut found = RoaringBitmap::new();
-        for &field in fields {
-            found |= match text {
-                TextMatch::Term(pattern) => self.with_pattern(field, pattern)?,
-                TextMatch::Phrase(phrase) => self.with_phrase(field, phrase)?,
-            };
-        }
+    fn with_text(&self, fields: &Arc<[usize]>, text: &TextMatch) -> Result<RoaringBitmap, Late> {
+        let pattern = match text {
+            TextMatch::Term(Pattern::Exact(term)) | TextMatch::Expanded(term) => {
+                let documents = self.documents.read();
+                let posting = documents.texts().get(term);
+                return Ok(posting.map(|posting| posting.documents(fields).into_owned()).unwrap_or_default());
+            }
+            TextMatch::Phrase(phrase) => return self.with_phrase(fields, phrase),
+            TextMatch::Term(Pattern::Fuzzy(word, most)) => return self.with_fuzzy(fields, word, *most),
+            TextMatch::Term(pattern) => pattern,
+        };
+        let prefix: &[u8] = if let Pattern::Prefix(prefix) = pattern { prefix } else { b"" };
+        let mut walk = TermWalk::default();
+        self.in_steps(|documents, work| {
+            let matches = |term: &[u8]| pattern.matches(term);
+            documents.texts().step(&mut walk, (prefix, fields), (pattern.weight(), matches), work)
+        })?;
+        Ok(walk.documents)
+    }
+
+    fn with_fuzzy(&self, fields: &[usize], word: &[u8], most: u8) -> Result<RoaringBitmap, Late> {
+        let fuzzy = Fuzzy::new(word, most);
+        let (mut walk, mut found) = (fuzzy.walk(), RoaringBitmap::new());
+        self.in_steps(|documents, work| {
+            let texts = documents.texts();
+            walk.step(texts, work, |number| found |= &*texts.posting(number).documents(fields))
+        })?;
         Ok(found)
     }
 
-    /// The documents with these terms next to each other. The terms' numbers are read once: those of
-    /// unchanged documents stay the same.
-    fn with_phrase(&self, field: usize, phrase: &[Vec<u8>]) -> Result<RoaringBitmap, Late> {
-        let Some(numbers) = numbers_of(&self.documents.read(), field, phrase) else {
-            return Ok(RoaringBitmap::new());
+    /// The documents with these words next to each other.
+    fn with_phrase(&self, fields: &Arc<[usize]>, phrase: &[Vec<u8>]) -> Result<RoaringBitmap, Late> {
+        let node = |term: &Vec<u8>| Node::Text {
+            fields: fields.clone(),
+            text: TextMatch::Term(Pattern::Exact(term.clone())),
         };
-        let tag = |term: &Vec<u8>| Node::Tag { field, pattern: Pattern::Exact(term.clone()) };
-        let with_all = self.all_of(&phrase.iter().map(tag).collect::<Vec<_>>())?;
-        if numbers.len() == 1 {
+        let mut terms: Vec<&Vec<u8>> = phrase.iter().collect();
+        terms.sort_unstable();
+        terms.dedup();
+        let with_all = self.all_of(&terms.into_iter().map(node).collect::<Vec<_>>())?;
+        if phrase.len() == 1 {
             return Ok(with_all);
         }
+        let proximity = {
+            let documents = self.documents.read();
+            (!documents.has_no_offsets()).then(|| Proximity::of_phrase(documents.texts(), fields, phrase))
+        };
+        match proximity {
+            Some(proximity) => self.near(with_all, proximity),
+            None => Ok(with_all),
+        }
+    }
+
+    /// The documents of a node with attributes.
+    fn with_attributes(&self, node: &Node, inner: &Node) -> Result<RoaringBitmap, Late> {
+        let found = self.matches(inner)?;
+        let (Some(nearness), Node::And(nodes)) = (nearness_of(node), inner) else { return Ok(found) };
+        let proximity = {
+            let documents = self.documents.read();
+            Some(&*documents)
+                .filter(|documents| !documents.has_no_offsets())
+                .and_then(|documents| Proximity::of_nodes(documents.texts(), nodes, nearness))
+        };
+        match proximity {
+            Some(proximity) => self.near(found, proximity),
+            None => Ok(found),
+        }
+    }
+
+    /// Those of the documents whose words are near enough to each other.
+    fn near(&self, with_all: RoaringBitmap, mut proximity: Proximity<'_>) -> Result<RoaringBitmap, Late> {
         let mut left = with_all.into_iter();
         let mut found = Vec::new();
         self.in_steps(|documents, work| {
             for id in left.by_ref() {
-                let terms = documents.value(id, field).terms();
-                if has_phrase(terms, &numbers) {
+                let mut cost = 0;
+                if proximity.is_met(documents, self.ranges, id, &mut cost) {
                     found.push(id);
                 }
-                let cost = 1 + terms.len() / COMPARED_PER_WORK;
-                *work = work.saturating_sub(cost);
+                *work = work.saturating_sub(1 + cost / COMPARED_PER_WORK);
                 if *work == 0 {
                     return false;
                 }
@@ -352,13 +417,21 @@ pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bo
             let numbers = documents.value(id, *field).numbers();
             numbers.iter().any(|&number| is_between(number, *least, *most))
         }
-        Node::Text { fields, text: TextMatch::Term(pattern) } => {
-            fields.iter().any(|&field| has_term(documents, id, field, pattern))
-        }
-        Node::Text { fields, text: TextMatch::Phrase(phrase) } => fields.iter().any(|&field| {
-            let numbers = numbers_of(documents, field, phrase);
-            numbers.is_some_and(|numbers| has_phrase(documents.value(id, field).terms(), &numbers))
-        }),
+        Node::With(with) => is_meant(&with.node) && is_near(documents, ranges, node, id),
+        Node::Text { fields, text } => match text {
+            TextMatch::Term(Pattern::Exact(term)) | TextMatch::Expanded(term) => {
+                documents.texts().get(term).is_some_and(|posting| posting.is_in(id, fields))
+            }
+            TextMatch::Term(pattern) => has_word(documents, id, fields, pattern),
+            TextMatch::Phrase(phrase) => {
+                let texts = documents.texts();
+                let has = |term: &Vec<u8>| texts.get(term).is_some_and(|posting| posting.is_in(id, fields));
+                phrase.iter().all(has)
+                    && (phrase.len() == 1
+                        || documents.has_no_offsets()
+                        || Proximity::of_phrase(texts, fields, phrase).is_met(documents, ranges, id, &mut 0))
+            }
+        },
         Node::Missing(field) => documents.missing(*field).contains(id),
         Node::Range(range) => ranges.of(range).is_some_and(|matched| matched.contains(id)),
         Node::Open(_) => unreachable!("a query has values for its parameters"),
@@ -370,40 +443,51 @@ fn has_term(documents: &Documents, id: u32, field: usize, pattern: &Pattern) -> 
     let numbers = documents.value(id, field).terms();
     match pattern {
         Pattern::Exact(term) => terms.number(term).is_some_and(|number| numbers.contains(&number)),
-        _ => numbers.iter().any(|&number| number != TEXT_END && pattern.matches(terms.term(number))),
+        _ => numbers.iter().any(|&number| pattern.matches(terms.term(number))),
     }
 }
 
-/// The numbers of a phrase's terms; `None` if there are none, or if no document has one of them.
-fn numbers_of(documents: &Documents, field: usize, phrase: &[Vec<u8>]) -> Option<Vec<u32>> {
-    let terms = documents.terms(field)?;
-    phrase
-        .iter()
-        .map(|term| terms.number(term))
-        .collect::<Option<Vec<u32>>>()
-        .filter(|numbers| !numbers.is_empty())
+/// Whether a document has a word that matches, in one of these TEXT fields.
+fn has_word(documents: &Documents, id: u32, fields: &[usize], pattern: &Pattern) -> bool {
+    let texts = documents.texts();
+    let words = fields.iter().flat_map(|&field| documents.value(id, field).terms());
+    words.filter(|&&number| number != TEXT_END).any(|&number| pattern.matches(texts.term(number)))
 }
 
-fn has_phrase(terms: &[u32], phrase: &[u32]) -> bool {
-    !phrase.is_empty() && terms.windows(phrase.len()).any(|window| window == phrase)
+/// How near the words of an intersection must be to each other, if its attributes say so.
+fn nearness_of(node: &Node) -> Option<Nearness> {
+    match node {
+        Node::With(with) if matches!(with.node, Node::And(_)) => with.attributes.nearness(),
+        _ => None,
+    }
+}
+
+/// Whether the words of a document that has all parts of a node are as near to each other as the node asks
+/// for.
+fn is_near(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bool {
+    let (Some(nearness), Node::And(nodes)) = (nearness_of(node), node.bare()) else { return true };
+    let proximity = Proximity::of_nodes(documents.texts(), nodes, nearness);
+    documents.has_no_offsets()
+        || proximity.is_none_or(|mut proximity| proximity.is_met(documents, ranges, id, &mut 0))
 }
 
 impl Pattern {
     /// The units of work of one comparison with a term.
-    fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         match self {
-            Pattern::Wildcard(wildcard) => 1 + wildcard.len() / WILDCARD_PER_WEIGHT,
+            Pattern::Wildcard(part) | Pattern::Fuzzy(part, _) => 1 + part.len() / WILDCARD_PER_WEIGHT,
             _ => 1,
         }
     }
 
-    fn matches(&self, term: &[u8]) -> bool {
+    pub fn matches(&self, term: &[u8]) -> bool {
         match self {
             Pattern::Exact(whole) => whole == term,
             Pattern::Prefix(prefix) => term.starts_with(prefix),
             Pattern::Suffix(suffix) => term.ends_with(suffix),
             Pattern::Infix(infix) => contains(term, infix),
             Pattern::Wildcard(wildcard) => matches_wildcard(wildcard, term),
+            Pattern::Fuzzy(word, most) => Fuzzy::new(word, *most).matches(term),
         }
     }
 }

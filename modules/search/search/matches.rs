@@ -8,6 +8,8 @@ use super::filter::{Evaluation, Late, Ranges};
 use super::follow::Follows;
 use super::plan::{Plan, Row, SortKey};
 use super::reply;
+use super::score::ScoreTree;
+use super::scored::Scored;
 use crate::documents::Documents;
 use crate::query::request::SortBy;
 use crate::schema::FieldKind;
@@ -25,6 +27,10 @@ pub struct Matches {
     /// The documents in the order of SORTBY, if the reply has a page. Some are missing if the time limit
     /// passed.
     pub order: Option<Sorted>,
+    /// What scores the documents, if the answer needs scores; and the best of them, if they are in this
+    /// order.
+    pub tree: Option<ScoreTree>,
+    pub scored: Option<Scored>,
     pub timed_out: bool,
 }
 
@@ -143,6 +149,11 @@ impl Follows for FollowingMatches<'_> {
 
     fn reach(&mut self, version: u64, changed: &RoaringBitmap, expired: &ExpiredDocuments) {
         self.matches.version = version;
+        if let Some(mut scored) = self.matches.scored.take() {
+            let again = changed & &self.matches.documents;
+            scored.update(changed, self.plan.scores_of(self.matches, &again));
+            self.matches.scored = Some(scored);
+        }
         if let Some((sort_by, keyed)) = &mut self.keyed {
             keyed.retain(|(_, id)| !changed.contains(*id));
             let again = changed & &self.matches.documents;
@@ -154,6 +165,9 @@ impl Follows for FollowingMatches<'_> {
         self.matches.version = version;
         self.matches.timed_out = true;
         self.matches.documents -= changed;
+        if let Some(scored) = &mut self.matches.scored {
+            scored.update(changed, Vec::new());
+        }
         if let Some((_, keyed)) = &mut self.keyed {
             keyed.retain(|(_, id)| !changed.contains(*id));
         }
@@ -196,7 +210,7 @@ impl Plan {
             documents &= named;
         }
         let timed_out = ranges.timed_out;
-        Ok(Matches { version, documents, ranges, order: None, timed_out })
+        Ok(Matches { version, documents, ranges, order: None, tree: None, scored: None, timed_out })
     }
 
     /// Updates the matches, and their order if there is one, to the documents that have changed. If the time

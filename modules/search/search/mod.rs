@@ -29,8 +29,10 @@ mod edited;
 mod excerpt;
 mod expand;
 mod expired;
+mod explained;
 mod filter;
 mod follow;
+mod fuzzy;
 mod lacking;
 mod matches;
 mod measure;
@@ -39,9 +41,12 @@ mod page;
 mod plan;
 pub mod probe;
 mod profile;
+mod proximity;
 mod ranking;
 mod reply;
 mod rows;
+mod score;
+mod scored;
 mod several;
 pub mod shape;
 
@@ -235,6 +240,7 @@ impl Plan {
         let mut matches = self.find_matches()?;
         self.follow_matches(looks, &mut matches, expired, false);
         self.put_in_order(looks, &mut matches, expired);
+        self.score_matches(&mut matches);
         Ok(Found::Matches(matches))
     }
 
@@ -339,7 +345,12 @@ impl Search {
                     _ => plan.follow_nearest(looks, knn, nearest, expired, leaves_out),
                 }
             }
-            Found::Matches(matches) => plan.follow_matches(looks, matches, expired, leaves_out),
+            Found::Matches(matches) => {
+                plan.follow_matches(looks, matches, expired, leaves_out);
+                if lack == Lack::Rows {
+                    plan.score_matches(matches);
+                }
+            }
             Found::Late | Found::Incomplete => unreachable!("nothing is lacking where nothing was found"),
         }
         self.plan.accepts_changes = self.rounds >= ROUNDS_MAX;

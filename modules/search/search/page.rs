@@ -44,14 +44,15 @@ impl Plan {
             }
             LastChanges::TooLate => {
                 *late = true;
-                let mut rows = self.page(view, documents, matches, expired, &RoaringBitmap::new());
+                let mut rows = self.page(view, documents, matches, expired, &RoaringBitmap::new())?;
                 expired::leave_out_changed(view, documents, matches.version, &mut rows);
                 let total = matches.documents.len() as usize;
                 let shown = total.saturating_sub(self.request().offset).min(self.request().limit);
                 return Ok((total - shown.saturating_sub(rows.len()), rows));
             }
         };
-        Ok((matches.documents.len() as usize, self.page(view, documents, matches, expired, &changed)))
+        let page = self.page(view, documents, matches, expired, &changed)?;
+        Ok((matches.documents.len() as usize, page))
     }
 
     /// The rows of the page; the documents in `changed` have changed since the matches were sorted.
@@ -62,16 +63,20 @@ impl Plan {
         matches: &mut Matches,
         expired: &'r ExpiredDocuments,
         changed: &RoaringBitmap,
-    ) -> Vec<Row<'r>> {
+    ) -> Result<Vec<Row<'r>>, Lack> {
         let request = self.request();
         if request.limit == 0 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         if let Some(sort_by) = &request.sort_by {
-            return self.sorted_page(view, documents, matches, expired, changed, sort_by);
+            let page = self.sorted_page(view, documents, matches, expired, changed, sort_by);
+            return Ok(page.into_iter().map(|row| self.scored_row(documents, matches, row)).collect());
+        }
+        if matches.tree.is_some() {
+            return self.scored_page(documents, matches, expired, changed);
         }
         let ids = ids_from(&matches.documents, request.offset).take(request.limit);
-        ids.filter_map(|id| self.row(documents, expired, Some(matches), id)).collect()
+        Ok(ids.filter_map(|id| self.row(documents, expired, Some(matches), id)).collect())
     }
 
     fn sorted_page<'r>(

@@ -8,6 +8,7 @@
 //!
 //! search/mod.rs has the steps of the search; reply.rs and profile.rs write its results.
 
+use super::explained::Explained;
 use super::filter::Ranges;
 use super::probe;
 use super::reply;
@@ -79,6 +80,8 @@ pub struct Profile {
 const TERM_WORK: usize = 128;
 const VALUE_WORK: usize = 32;
 const ORDER_WORK: usize = 256;
+/// The cost of a document that is scored.
+const SCORE_WORK: usize = 64;
 /// The cost of a document that is sorted by a key that must be read from the keyspace.
 const STORED_ORDER_WORK: usize = 2048;
 /// The costs of a row of the page: without, and with the content of its document.
@@ -98,6 +101,9 @@ pub struct Row<'r> {
     pub document: Option<Document<'r>>,
     /// The key of SORTBY.
     pub sort_key: SortKey,
+    pub score: f64,
+    /// How the score comes about, if the request asks for it.
+    pub explanation: Option<Box<Explained>>,
 }
 
 /// The key that rows are sorted by. Absent keys come last, in either direction.
@@ -108,6 +114,9 @@ pub enum SortKey {
     Number(f64),
     Text(Vec<u8>),
 }
+
+/// The score of a document that is not scored: those of a KNN are in the order of their distances.
+const SCORE: f64 = 1.0;
 
 impl Plan {
     pub fn request(&self) -> &QueryOptions {
@@ -158,6 +167,7 @@ impl Plan {
         let request = self.request();
         let most = most_of(documents, &self.query.filter);
         let order = match &request.sort_by {
+            None if self.ranks_by_score() => most * SCORE_WORK,
             None => 0,
             Some(_) if self.stored_order().is_some() => most * STORED_ORDER_WORK,
             Some(_) => most * ORDER_WORK,
@@ -213,7 +223,7 @@ impl Plan {
 }
 
 /// The most documents that a node can match.
-fn most_of(documents: &Documents, node: &Node) -> usize {
+pub fn most_of(documents: &Documents, node: &Node) -> usize {
     let most = |node: &Node| most_of(documents, node);
     let of_term = |field: usize, term: &[u8]| {
         documents.terms(field).and_then(|terms| terms.get(term)).map_or(0, |set| set.len() as usize)
@@ -223,9 +233,10 @@ fn most_of(documents: &Documents, node: &Node) -> usize {
         Node::And(nodes) => nodes.iter().map(most).min().unwrap_or_default(),
         Node::Or(nodes) => documents.len().min(nodes.iter().map(most).sum()),
         Node::Tag { field, pattern: Pattern::Exact(term) } => of_term(*field, term),
-        Node::Text { fields, text: TextMatch::Term(Pattern::Exact(term)) } => {
-            fields.iter().map(|&field| of_term(field, term)).sum()
+        Node::Text { fields, text: TextMatch::Term(Pattern::Exact(term)) | TextMatch::Expanded(term) } => {
+            documents.texts().get(term).map_or(0, |posting| posting.count_max(fields) as usize)
         }
+        Node::With(with) => most(&with.node),
         Node::Missing(field) => documents.missing(*field).len() as usize,
         _ => documents.len(),
     }
@@ -244,9 +255,9 @@ fn filter_work(documents: &Documents, node: &Node) -> usize {
         }
         Node::Not(node) => filter_work(documents, node),
         Node::Tag { field, pattern } => of_pattern(*field, pattern),
-        Node::Text { fields, text: TextMatch::Term(pattern) } => {
-            fields.iter().map(|&field| of_pattern(field, pattern)).sum()
-        }
+        Node::Text { text: TextMatch::Term(Pattern::Exact(_)) | TextMatch::Expanded(_), .. } => 0,
+        Node::Text { text: TextMatch::Term(_), .. } => documents.texts().len() * TERM_WORK,
+        Node::With(with) => filter_work(documents, &with.node) + documents.len() * VALUE_WORK,
         Node::Text { text: TextMatch::Phrase(_), .. } | Node::Number { .. } => documents.len() * VALUE_WORK,
         _ => 0,
     }
@@ -255,7 +266,16 @@ fn filter_work(documents: &Documents, node: &Node) -> usize {
 impl<'r> Row<'r> {
     pub fn new(key: &'r [u8], id: u32, nearest: Option<(&'r [u8], f64)>) -> Row<'r> {
         probe::touch();
-        Row { key, id, nearest, ranges: Vec::new(), document: None, sort_key: SortKey::Absent }
+        Row {
+            key,
+            id,
+            nearest,
+            ranges: Vec::new(),
+            document: None,
+            sort_key: SortKey::Absent,
+            score: SCORE,
+            explanation: None,
+        }
     }
 
     /// Adds the distances that the ranges of a tree give to the document with this id, which matches it.

@@ -19,6 +19,7 @@
 use super::filter::{Evaluation, Ranges};
 use super::plan::{Plan, Profile};
 use super::reply::Warnings;
+use crate::documents::texts::shown_term;
 use crate::error::{Kind, SearchError};
 use crate::query::{Node, Pattern, TextMatch};
 use crate::vectors::Cost;
@@ -68,6 +69,7 @@ fn children(node: &Node) -> &[Node] {
     match node {
         Node::And(nodes) | Node::Or(nodes) => nodes,
         Node::Not(node) | Node::Optional(node) => slice::from_ref(node),
+        Node::With(with) => children(&with.node),
         _ => &[],
     }
 }
@@ -190,7 +192,7 @@ impl Tree<'_> {
 
     fn node(&mut self, node: &Node, reply: &mut dyn Reply) {
         let (time, matches) = self.measured.next().copied().unwrap_or_default();
-        let (kind, detail): (&[u8], Option<(&str, Vec<u8>)>) = match node {
+        let (kind, detail): (&[u8], Option<(&str, Vec<u8>)>) = match node.bare() {
             Node::All => (b"WILDCARD", None),
             Node::Nothing => (b"EMPTY", None),
             Node::And(_) => (b"INTERSECT", None),
@@ -199,6 +201,9 @@ impl Tree<'_> {
             Node::Optional(_) => (b"OPTIONAL", None),
             Node::Tag { pattern, .. } => of_pattern(b"TAG", pattern),
             Node::Text { text: TextMatch::Term(pattern), .. } => of_pattern(b"TEXT", pattern),
+            Node::Text { text: TextMatch::Expanded(term), .. } => {
+                (b"TEXT", Some(("Term", shown_term(term).to_vec())))
+            }
             Node::Text { text: TextMatch::Phrase(terms), .. } => (b"TEXT", Some(("Term", terms.join(&b' ')))),
             Node::Number { least, most, .. } => {
                 let term = format!("{:.6} - {:.6}", least.value, most.value);
@@ -209,7 +214,7 @@ impl Tree<'_> {
                 b"METRIC SORTED BY ID - VECTOR DISTANCE",
                 Some(("Vector search mode", b"RANGE_QUERY".to_vec())),
             ),
-            Node::Open(_) => unreachable!("a query has values for its parameters"),
+            Node::With(_) | Node::Open(_) => unreachable!("a bare node of a query with its values"),
         };
         let children = children(node);
         reply.map(3 + usize::from(detail.is_some()) + usize::from(!children.is_empty()));
@@ -219,7 +224,7 @@ impl Tree<'_> {
         }
         pair(reply, "Time", |reply| milliseconds(reply, time));
         pair(reply, "Number of reading operations", |reply| reply.integer(matches as i64));
-        match node {
+        match node.bare() {
             Node::Not(child) | Node::Optional(child) => {
                 reply.bulk(b"Child iterator");
                 self.node(child, reply);
@@ -245,6 +250,7 @@ fn of_pattern<'k>(kind: &'k [u8], pattern: &Pattern) -> (&'k [u8], Option<(&'sta
         Pattern::Suffix(part) => union("SUFFIX", part),
         Pattern::Infix(part) => union("INFIX", part),
         Pattern::Wildcard(wildcard) => union("WILDCARD", wildcard),
+        Pattern::Fuzzy(word, _) => union("FUZZY", word),
     }
 }
 

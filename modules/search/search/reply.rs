@@ -117,9 +117,6 @@ struct Writer<'a> {
     view: Option<&'a View<'a>>,
 }
 
-/// The score of each document. Scores are text relevance, which is not computed.
-const SCORE: f64 = 1.0;
-
 impl<'a> Writer<'a> {
     fn write(&self, reply: &mut dyn Reply, total: usize, warnings: Warnings, page: &'a [Row<'a>]) {
         let request = self.plan.request();
@@ -195,7 +192,7 @@ impl<'a> Writer<'a> {
         let document = self.document(row);
         reply.bulk(row.key);
         if request.with_scores {
-            reply.double(SCORE);
+            write_score(reply, row);
         }
         if request.with_payloads {
             self.write_payload(reply, document);
@@ -220,7 +217,7 @@ impl<'a> Writer<'a> {
         reply.bulk(row.key);
         if request.with_scores {
             reply.bulk(b"score");
-            reply.double(SCORE);
+            write_score(reply, row);
         }
         if request.with_payloads {
             reply.bulk(b"payload");
@@ -381,6 +378,17 @@ pub fn is_of_index(plan: &Plan, name: &[u8]) -> bool {
         && [&options.language_field, &options.score_field, &options.payload_field]
             .iter()
             .any(|field| field.as_slice() == name)
+}
+
+fn write_score(reply: &mut dyn Reply, row: &Row<'_>) {
+    match &row.explanation {
+        Some(explanation) => {
+            reply.array(2);
+            reply.double(row.score);
+            explanation.write(reply);
+        }
+        None => reply.double(row.score),
+    }
 }
 
 fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>, expands: bool) {

@@ -6,6 +6,7 @@
 
 use super::Found;
 use super::excerpt::Excerpt;
+use super::explained::Explained;
 use super::matches::Matches;
 use super::page::ids_from;
 use super::plan::{Plan, Row, SortKey};
@@ -52,6 +53,8 @@ pub struct Kept {
     ranges: Vec<(Arc<[u8]>, f64)>,
     excerpt: Option<Arc<Excerpt>>,
     sort_key: SortKey,
+    score: f64,
+    explanation: Option<Box<Explained>>,
 }
 
 impl Plan {
@@ -82,6 +85,9 @@ impl Plan {
             // These are sorted already.
             Found::Matches(Matches { order: Some(order), .. }) => {
                 order.ids().skip(offset).take(limit).collect()
+            }
+            Found::Matches(Matches { scored: Some(scored), .. }) => {
+                scored.ids().skip(offset).take(limit).collect()
             }
             Found::Matches(matches) => ids_from(&matches.documents, offset).take(limit).collect(),
             Found::Late | Found::Incomplete => Vec::new(),
@@ -149,6 +155,8 @@ impl Plan {
                 ranges: row.ranges.clone(),
                 excerpt,
                 sort_key: row.sort_key.clone(),
+                score: row.score,
+                explanation: row.explanation.clone(),
             });
             if copied_bytes > room {
                 let more = &kept[measured..];
@@ -181,6 +189,8 @@ impl Plan {
             ranges: kept.ranges.clone(),
             document: kept.excerpt.as_ref().map(|excerpt| excerpt.read(now_ms)),
             sort_key: kept.sort_key.clone(),
+            score: kept.score,
+            explanation: kept.explanation.clone(),
             ..Row::new(kept.key.as_slice(), kept.id, None)
         }
     }

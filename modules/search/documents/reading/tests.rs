@@ -21,7 +21,7 @@ fn content(field: &str, values: &[FieldValue<'_>]) -> Result<FieldContent, Strin
         *separator = NO_SEPARATOR;
     }
     let read = read(&definition, &Same(values));
-    read.map(|mut fields| fields.pop().expect("one field")).map_err(|unreadable| {
+    read.map(|mut content| content.fields.pop().expect("one field")).map_err(|unreadable| {
         assert_eq!(unreadable.field, 0);
         unreadable.cause.in_style(crate::error::ErrorStyle::Plain).to_string()
     })

@@ -17,6 +17,9 @@ fn ask(server: &Server, query: &[u8], parameter: &[u8]) -> String {
         b"idx",
         query,
         b"NOCONTENT",
+        // All scores are equal, so that the rows are in the order of the documents.
+        b"SCORER",
+        b"DOCSCORE",
         b"PARAMS",
         b"4",
         b"v",

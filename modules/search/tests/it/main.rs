@@ -16,6 +16,7 @@ mod saved;
 mod search;
 mod several;
 mod strictness;
+mod text;
 mod timeouts;
 mod vanishing;
 mod vectors;

@@ -27,6 +27,7 @@ fn explain(server: &Server, query: &str) -> String {
         b"FT.EXPLAIN",
         b"idx",
         query.as_bytes(),
+        b"VERBATIM",
         b"PARAMS",
         b"6",
         b"B",
@@ -46,6 +47,17 @@ fn queries_are_explained_as_trees() {
         ("", "<empty>\\n"),
         ("hello", "hello\\n"),
         ("@t:hello", "@t:hello\\n"),
+        ("@t:(hello world)", "@t:INTERSECT {\\n  @t:hello\\n  @t:world\\n}\\n"),
+        ("@t:hello @t:world", "INTERSECT {\\n  @t:hello\\n  @t:world\\n}\\n"),
+        ("@t:-hello", "@t:NOT{\\n  @t:hello\\n}\\n"),
+        ("%hel%=>{$weight:2.5}", "FUZZY{hel} => { $weight: 2.5; }\\n"),
+        ("hello=>{$weight:2; $slop:1}", "hello => {$weight: 2;}\\n"),
+        (
+            "(a1 b1)=>{$weight:3;$slop:2;$inorder:true}",
+            "INTERSECT {\\n  a1\\n  b1\\n} => { $weight: 3; $slop: 2; $inorder: true; }\\n",
+        ),
+        ("(a1 b1)=>{$inorder:true}", "INTERSECT {\\n  a1\\n  b1\\n} => { $inorder: true; }\\n"),
+        ("\\\"a1 b1\\\"=>{$slop:2}", "EXACT {\\n  a1\\n  b1\\n} => { $slop: 2; $inorder: false; }\\n"),
         ("@t|u:hello", "hello\\n"),
         ("hello world", "INTERSECT {\\n  hello\\n  world\\n}\\n"),
         (
@@ -85,7 +97,11 @@ fn queries_are_explained_as_trees() {
         let query = query.replace("\\\"", "\"");
         assert_eq!(explain(&server, &query), format!("\"{tree}\""), "{query}");
     }
-    assert_eq!(server.line("FT.EXPLAINCLI idx 'x y'"), r#"[INTERSECT {,   x,   y, }, ]"#);
+    let expanded = server.line("FT.EXPLAIN idx '@t:running=>{$weight:2}|x'");
+    let tree = "UNION {\\n  @t:UNION {\\n    @t:running => {$weight: 2;}\\n    @t:+run(expanded)\\n    @t:run(expanded)\\n  }\\n  \
+                UNION {\\n    x\\n    +x(expanded)\\n  }\\n}\\n";
+    assert_eq!(expanded, format!("\"{tree}\""));
+    assert_eq!(server.line("FT.EXPLAINCLI idx 'x y' VERBATIM"), r#"[INTERSECT {,   x,   y, }, ]"#);
     assert_eq!(server.line("FT.EXPLAIN none *"), "none: no such index");
     assert_eq!(explain(&server, "@c:{"), "Syntax error at offset 3 near c");
 }

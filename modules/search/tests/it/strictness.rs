@@ -223,7 +223,8 @@ fn parameters_stand_wherever_a_value_does_and_are_told_by_name_if_they_are_none(
     let vector = blob(&[0.0, 0.0]);
     let ask = |query: &str, name: &str, value: &str| {
         let parameters = [&b"PARAMS"[..], b"4", name.as_bytes(), value.as_bytes(), b"v", &vector];
-        server.run(&[&[&b"FT.SEARCH"[..], b"idx", query.as_bytes(), b"NOCONTENT"], &parameters[..]].concat())
+        let search = [&b"FT.SEARCH"[..], b"idx", query.as_bytes(), b"NOCONTENT", b"SCORER", b"DOCSCORE"];
+        server.run(&[&search, &parameters[..]].concat())
     };
     for (query, value, reply) in [
         ("@t:$p", "help", r#"[1, "d:2"]"#),

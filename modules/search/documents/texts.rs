@@ -1,0 +1,615 @@
+//! The postings of all TEXT fields of an index: which documents have a term, in which fields, how often; and
+//! how long the documents are.
+//!
+//! One dictionary serves all fields, because scores count a term's documents and occurrences in all of them.
+//! A term has a *place* for each field that it occurs in: a set of documents, and the counts of those
+//! documents that have it more than once. Short documents have most terms once, so the counts take little
+//! memory: they are sets of documents too, one for each binary digit of the count less one.
+//!
+//! A word that has another word as its stem is posted a second time, under a *derived* term. Derived terms
+//! begin with a byte that no word begins with, and a mark (`+` for a stem, as RediSearch shows it; `<` for a
+//! sound), so that patterns do not find them. The list of terms that a document keeps has its words only: the
+//! derived terms follow from the words and the document's language.
+
+use super::TEXT_END;
+use super::blocks::Blocks;
+use super::ids::Counted;
+use super::postings::TermWalk;
+use crate::schema::language::Language;
+use crate::schema::{Definition, FieldDefinition, FieldKind};
+use roaring::RoaringBitmap;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// The first byte of derived terms. The tokenizer drops it from words.
+const DERIVED: u8 = 1;
+/// The mark of stems, the second byte of a derived term.
+const STEM: u8 = b'+';
+
+/// The factor by which a stem counts less than its word, in the occurrences of a document. It is
+/// RediSearch's.
+const STEM_FACTOR: f64 = 0.2;
+
+/// The derived term of a stem.
+pub fn stem_term(stem: &[u8]) -> Vec<u8> {
+    [&[DERIVED, STEM], stem].concat()
+}
+
+/// The term as RediSearch shows it.
+pub fn shown_term(term: &[u8]) -> &[u8] {
+    if is_derived(term) { &term[1..] } else { term }
+}
+
+pub fn is_derived(term: &[u8]) -> bool {
+    term.first() == Some(&DERIVED)
+}
+
+/// The terms of the TEXT fields, with their documents.
+pub struct TextPostings {
+    numbers: BTreeMap<Arc<[u8]>, u32>,
+    terms: Blocks<TextPosting>,
+    vacant: Blocks<u32>,
+    /// How each field's texts are indexed; `None` for other fields.
+    fields: Vec<Option<TextField>>,
+    /// Whether the number of a term's occurrences in a document is counted.
+    counts: bool,
+    /// By document id; documents that are gone have 0.
+    lengths: Blocks<DocumentLength>,
+    length_sum: u64,
+    /// Bytes of the terms' texts and documents.
+    bytes: usize,
+}
+
+/// How the texts of a field are indexed.
+struct TextField {
+    /// What an occurrence of a word, and one of a stem, count for.
+    unit: u32,
+    stem_unit: u32,
+    is_stemmed: bool,
+}
+
+/// What scores know of a document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DocumentLength {
+    /// The words of its texts, each counted with the weight of its field.
+    pub words: u32,
+    /// The occurrences of its most frequent term, counted in the same way.
+    pub most: u32,
+}
+
+#[derive(Default)]
+pub struct TextPosting {
+    term: Arc<[u8]>,
+    places: Places,
+}
+
+/// Most terms occur in one field only.
+#[derive(Default)]
+enum Places {
+    #[default]
+    None,
+    One(TermPlace),
+    /// By field.
+    Several(Vec<TermPlace>),
+}
+
+/// The documents that have a term in a field.
+pub struct TermPlace {
+    field: u16,
+    documents: Counted,
+    counts: Option<Box<Counts>>,
+}
+
+/// The counts above 1: the documents whose count less one has the binary digit, for each digit.
+#[derive(Default)]
+struct Counts {
+    digits: Vec<Counted>,
+}
+
+/// The bytes of a term beside its posting: an entry of the tree, whose nodes are two thirds full, and the
+/// header of its text.
+const TERM_BYTES: usize = 56;
+/// Bytes of a term, and documents of a term, that a walk processes for one unit of work.
+const BYTES_PER_WORK: usize = 32;
+const DOCUMENTS_PER_WORK: usize = 4096;
+
+impl Counts {
+    fn set(&mut self, document: u32, count: u32) {
+        let left = count.saturating_sub(1);
+        let digits = (u32::BITS - left.leading_zeros()) as usize;
+        if self.digits.len() < digits {
+            self.digits.resize_with(digits, Counted::default);
+        }
+        for (digit, documents) in self.digits.iter_mut().enumerate() {
+            if left >> digit & 1 == 1 {
+                documents.insert(document);
+            } else {
+                documents.remove(document);
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn get(&self, document: u32) -> u32 {
+        let digits = self.digits.iter().enumerate();
+        1 + digits.map(|(digit, documents)| u32::from(documents.contains(document)) << digit).sum::<u32>()
+    }
+
+    fn bytes(&self) -> usize {
+        let each = |documents: &Counted| size_of::<Counted>() + documents.bytes();
+        self.digits.iter().map(each).sum()
+    }
+}
+
+impl TermPlace {
+    pub fn documents(&self) -> &RoaringBitmap {
+        &self.documents
+    }
+
+    /// How often a document that has the term here has it.
+    #[cfg(test)]
+    pub fn count(&self, document: u32) -> u32 {
+        self.counts.as_ref().map_or(1, |counts| counts.get(document))
+    }
+
+    /// Calls `each` with the place in `documents`, which ascend, of each one whose count is not 1, and the
+    /// value of a digit of its count less one. Several digits of a document come one by one.
+    pub fn each_digit(&self, documents: &[u32], mut each: impl FnMut(usize, u32)) {
+        let Some(counts) = &self.counts else { return };
+        for (digit, found) in counts.digits.iter().enumerate() {
+            each_common(found, documents, |at| each(at, 1 << digit));
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.documents.bytes() + self.counts.as_ref().map_or(0, |counts| size_of::<Counts>() + counts.bytes())
+    }
+
+    fn insert(&mut self, document: u32, count: u32) {
+        self.documents.insert(document);
+        if count > 1 || self.counts.is_some() {
+            self.counts.get_or_insert_with(Box::default).set(document, count);
+        }
+    }
+
+    fn remove(&mut self, document: u32) {
+        self.documents.remove(document);
+        if let Some(counts) = &mut self.counts {
+            counts.set(document, 1);
+            if counts.digits.iter().all(|documents| documents.is_empty()) {
+                self.counts = None;
+            }
+        }
+    }
+}
+
+/// Calls `each` with the positions in `documents`, which ascend, of those that a set contains.
+pub fn each_common(set: &RoaringBitmap, documents: &[u32], mut each: impl FnMut(usize)) {
+    let (Some(&first), Some(&last)) = (documents.first(), documents.last()) else { return };
+    let mut members = set.range(first..=last);
+    let mut member = members.next();
+    let mut at = 0;
+    while let Some(found) = member {
+        while documents[at] < found {
+            at += 1;
+            if at == documents.len() {
+                return;
+            }
+        }
+        if documents[at] == found {
+            each(at);
+            at += 1;
+            if at == documents.len() {
+                return;
+            }
+        } else {
+            members.advance_to(documents[at]);
+        }
+        member = members.next();
+    }
+}
+
+impl Places {
+    fn as_slice(&self) -> &[TermPlace] {
+        match self {
+            Places::None => &[],
+            Places::One(place) => std::slice::from_ref(place),
+            Places::Several(places) => places,
+        }
+    }
+
+    fn at(&mut self, field: u16) -> &mut TermPlace {
+        let new = TermPlace { field, documents: Counted::default(), counts: None };
+        *self = match std::mem::take(self) {
+            Places::None => Places::One(new),
+            Places::One(place) if place.field == field => Places::One(place),
+            Places::One(place) => {
+                let mut both = vec![place, new];
+                both.sort_unstable_by_key(|place| place.field);
+                Places::Several(both)
+            }
+            Places::Several(mut places) => {
+                if let Err(at) = places.binary_search_by_key(&field, |place| place.field) {
+                    places.insert(at, new);
+                }
+                Places::Several(places)
+            }
+        };
+        match self {
+            Places::One(place) => place,
+            Places::Several(places) => {
+                let at = places.binary_search_by_key(&field, |place| place.field);
+                &mut places[at.expect("inserted above")]
+            }
+            Places::None => unreachable!("made above"),
+        }
+    }
+
+    /// Removes the document in a field, and the field if no document is left there.
+    fn remove(&mut self, field: u16, document: u32) {
+        *self = match std::mem::take(self) {
+            Places::One(mut place) if place.field == field => {
+                place.remove(document);
+                if place.documents.is_empty() { Places::None } else { Places::One(place) }
+            }
+            Places::Several(mut places) => {
+                if let Ok(at) = places.binary_search_by_key(&field, |place| place.field) {
+                    places[at].remove(document);
+                    if places[at].documents.is_empty() {
+                        places.remove(at);
+                    }
+                }
+                match places.len() {
+                    1 => Places::One(places.remove(0)),
+                    _ => Places::Several(places),
+                }
+            }
+            other => other,
+        };
+    }
+
+    fn bytes(&self) -> usize {
+        let boxed = match self {
+            Places::Several(places) => {
+                size_of::<Vec<TermPlace>>() + places.capacity() * size_of::<TermPlace>()
+            }
+            _ => 0,
+        };
+        boxed + self.as_slice().iter().map(TermPlace::bytes).sum::<usize>()
+    }
+}
+
+impl TextPosting {
+    /// By field.
+    pub fn places(&self) -> &[TermPlace] {
+        self.places.as_slice()
+    }
+
+    fn bytes(&self) -> usize {
+        self.term.len() + self.places.bytes()
+    }
+
+    /// The documents that have the term in one of these fields, which ascend.
+    pub fn documents(&self, fields: &[usize]) -> Cow<'_, RoaringBitmap> {
+        let mut wanted = self.places().iter().filter(|place| place.is_in(fields));
+        let Some(first) = wanted.next() else { return Cow::Owned(RoaringBitmap::new()) };
+        let mut found = Cow::Borrowed(first.documents());
+        for place in wanted {
+            *found.to_mut() |= place.documents();
+        }
+        found
+    }
+
+    /// At least as many as `documents` has.
+    pub fn count_max(&self, fields: &[usize]) -> u64 {
+        let wanted = self.places().iter().filter(|place| place.is_in(fields));
+        wanted.map(|place| place.documents.len()).sum()
+    }
+
+    /// How many documents have the term in any field.
+    pub fn document_count(&self) -> u64 {
+        match self.places() {
+            [] => 0,
+            [place] => place.documents.len(),
+            [a, b] => a.documents.union_len(&b.documents),
+            places => {
+                let mut all = RoaringBitmap::new();
+                places.iter().for_each(|place| all |= place.documents());
+                all.len()
+            }
+        }
+    }
+
+    pub fn is_in(&self, document: u32, fields: &[usize]) -> bool {
+        self.places().iter().any(|place| place.is_in(fields) && place.documents.contains(document))
+    }
+}
+
+impl TermPlace {
+    /// Whether it is the place of one of these fields, which ascend.
+    pub fn is_in(&self, fields: &[usize]) -> bool {
+        fields.binary_search(&self.field()).is_ok()
+    }
+
+    pub fn field(&self) -> usize {
+        self.field as usize
+    }
+}
+
+/// The terms of a document and how much it has of them, while it is being indexed.
+#[derive(Default)]
+pub struct TermTally {
+    words: u32,
+    /// Numbers of terms, with what their occurrences in a field count for.
+    frequencies: Vec<(u32, u32)>,
+}
+
+impl TextField {
+    fn of(definition: &FieldDefinition) -> Option<TextField> {
+        let unit = |weight: f64| (weight as u32).max(1);
+        match &definition.kind {
+            FieldKind::Text { weight, no_stem, .. } => Some(TextField {
+                unit: unit(*weight),
+                stem_unit: unit(*weight * STEM_FACTOR),
+                is_stemmed: !no_stem,
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl TextPostings {
+    pub fn new(definition: &Definition) -> TextPostings {
+        TextPostings {
+            numbers: BTreeMap::new(),
+            terms: Blocks::default(),
+            vacant: Blocks::default(),
+            fields: definition.fields.iter().map(TextField::of).collect(),
+            counts: !definition.options.no_frequencies,
+            lengths: Blocks::default(),
+            length_sum: 0,
+            bytes: 0,
+        }
+    }
+
+    pub fn add_field(&mut self, definition: &FieldDefinition) {
+        self.fields.push(TextField::of(definition));
+    }
+
+    /// Adds what a document has in a field. Returns the numbers of its words in order, with `TEXT_END`
+    /// between two texts.
+    pub fn post(
+        &mut self,
+        (document, field): (u32, usize),
+        words: &[Option<Vec<u8>>],
+        language: Language,
+        tally: &mut TermTally,
+    ) -> Box<[u32]> {
+        let number = |word: &Option<Vec<u8>>| word.as_ref().map_or(TEXT_END, |word| self.number_for(word));
+        let numbers: Box<[u32]> = words.iter().map(number).collect();
+        let TextField { unit, stem_unit, is_stemmed } = *self.text_field(field);
+        let counted = counted(&numbers);
+        let mut stems = Vec::new();
+        if is_stemmed {
+            for &(number, count) in &counted {
+                if let Some(stem) = language.indexed_stem(self.term(number)) {
+                    stems.push((self.number_for(&stem_term(&stem)), count));
+                }
+            }
+            stems = merged(stems);
+        }
+        for (counted, unit, is_word) in [(&counted, unit, true), (&stems, stem_unit, false)] {
+            for &(number, count) in counted {
+                self.insert(number, (field, document), count);
+                let frequency = count.saturating_mul(unit);
+                tally.frequencies.push((number, frequency));
+                tally.words = tally.words.saturating_add(if is_word { frequency } else { 0 });
+            }
+        }
+        numbers
+    }
+
+    /// Records the length of a document whose fields were all added.
+    pub fn measure(&mut self, document: u32, tally: TermTally) {
+        let most = merged(tally.frequencies).into_iter().map(|(_, frequency)| frequency).max();
+        self.set_length(document, DocumentLength { words: tally.words, most: most.unwrap_or_default() });
+    }
+
+    /// Removes what a document has in a field, given the numbers that `post` returned.
+    pub fn unpost(&mut self, (document, field): (u32, usize), numbers: &[u32], language: Language) {
+        let is_stemmed = self.text_field(field).is_stemmed;
+        for (number, _) in counted(numbers) {
+            let stem = if is_stemmed { language.indexed_stem(self.term(number)) } else { None };
+            if let Some(&stem) = stem.and_then(|stem| self.numbers.get(&*stem_term(&stem))) {
+                self.remove(stem, (field, document));
+            }
+            self.remove(number, (field, document));
+        }
+    }
+
+    pub fn forget_length(&mut self, document: u32) {
+        self.set_length(document, DocumentLength::default());
+    }
+
+    fn set_length(&mut self, document: u32, length: DocumentLength) {
+        if length == DocumentLength::default() && document as usize >= self.lengths.len() {
+            return;
+        }
+        while self.lengths.len() <= document as usize {
+            self.lengths.push(DocumentLength::default());
+        }
+        let before = std::mem::replace(&mut self.lengths[document], length);
+        self.length_sum = self.length_sum + u64::from(length.words) - u64::from(before.words);
+    }
+
+    fn text_field(&self, field: usize) -> &TextField {
+        self.fields[field].as_ref().expect("a TEXT field")
+    }
+
+    /// The number of a term, which gets one if it has none.
+    fn number_for(&mut self, term: &[u8]) -> u32 {
+        if let Some(&number) = self.numbers.get(term) {
+            return number;
+        }
+        let term: Arc<[u8]> = term.into();
+        let posting = TextPosting { term: term.clone(), places: Places::None };
+        self.bytes += posting.bytes();
+        let number = match self.vacant.pop() {
+            Some(number) => {
+                self.terms[number] = posting;
+                number
+            }
+            None => {
+                self.terms.push(posting);
+                (self.terms.len() - 1) as u32
+            }
+        };
+        self.numbers.insert(term, number);
+        number
+    }
+
+    fn insert(&mut self, number: u32, (field, document): (usize, u32), count: u32) {
+        let posting = &mut self.terms[number];
+        let before = posting.bytes();
+        posting.places.at(field as u16).insert(document, if self.counts { count } else { 1 });
+        self.bytes = self.bytes + posting.bytes() - before;
+    }
+
+    fn remove(&mut self, number: u32, (field, document): (usize, u32)) {
+        let posting = &mut self.terms[number];
+        let before = posting.bytes();
+        posting.places.remove(field as u16, document);
+        self.bytes = self.bytes + posting.bytes() - before;
+        if matches!(posting.places, Places::None) {
+            self.bytes -= posting.bytes();
+            self.numbers.remove(&posting.term);
+            *posting = TextPosting::default();
+            self.vacant.push(number);
+        }
+    }
+
+    pub fn get(&self, term: &[u8]) -> Option<&TextPosting> {
+        self.numbers.get(term).map(|&number| &self.terms[number])
+    }
+
+    pub fn number(&self, term: &[u8]) -> Option<u32> {
+        self.numbers.get(term).copied()
+    }
+
+    /// The posting of a number, which at least one document must have.
+    pub fn posting(&self, number: u32) -> &TextPosting {
+        &self.terms[number]
+    }
+
+    /// The term of a number, which at least one document must have.
+    pub fn term(&self, number: u32) -> &[u8] {
+        &self.terms[number].term
+    }
+
+    pub fn length(&self, document: u32) -> DocumentLength {
+        self.lengths.get(document).copied().unwrap_or_default()
+    }
+
+    /// The sum of the lengths of all documents.
+    pub fn length_sum(&self) -> u64 {
+        self.length_sum
+    }
+
+    /// What an occurrence of the term in a field counts for.
+    pub fn unit(&self, field: usize, is_derived: bool) -> u32 {
+        let field = self.text_field(field);
+        if is_derived { field.stem_unit } else { field.unit }
+    }
+
+    /// Continues a walk over the words with this prefix until `each` returns false or `work` units are used
+    /// up. `weight` is the cost of a call of `each` per `BYTES_PER_WORK` bytes of the term. True at the end.
+    pub fn walk(
+        &self,
+        after: &mut Option<Arc<[u8]>>,
+        prefix: &[u8],
+        (weight, mut each): (usize, impl FnMut(&[u8], &TextPosting) -> bool),
+        work: &mut usize,
+    ) -> bool {
+        let from = after.as_deref().map_or(Bound::Included(prefix), Bound::Excluded);
+        let terms = self.numbers.range::<[u8], _>((from, Bound::Unbounded));
+        for (term, &number) in terms.take_while(|(term, _)| term.starts_with(prefix)) {
+            *work = work.saturating_sub(1 + term.len() * weight / BYTES_PER_WORK);
+            let goes_on = is_derived(term) || each(term, &self.terms[number]);
+            if *work == 0 || !goes_on {
+                *after = Some(term.clone());
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Continues a walk over the words with this prefix, and adds the documents in these fields of words that
+    /// `matches` accepts. See `TermPostings::step`.
+    pub fn step(
+        &self,
+        walk: &mut TermWalk,
+        (prefix, fields): (&[u8], &[usize]),
+        (weight, matches): (usize, impl Fn(&[u8]) -> bool),
+        work: &mut usize,
+    ) -> bool {
+        let TermWalk { after, documents: found } = walk;
+        let mut merged = 0;
+        let each = |term: &[u8], posting: &TextPosting| {
+            if matches(term) {
+                for place in posting.places().iter().filter(|place| place.is_in(fields)) {
+                    *found |= place.documents();
+                    merged += 1 + place.documents().len() as usize / DOCUMENTS_PER_WORK;
+                }
+            }
+            merged < *work
+        };
+        let mut left = *work;
+        let is_end = self.walk(after, prefix, (weight, each), &mut left);
+        *work = left.saturating_sub(merged);
+        is_end
+    }
+
+    /// The first word at or after this one.
+    pub fn word_from(&self, from: &[u8]) -> Option<(&[u8], u32)> {
+        let mut terms = self.numbers.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+        terms.find(|(term, _)| !is_derived(term)).map(|(term, &number)| (&**term, number))
+    }
+
+    /// How many different terms there are.
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Bytes on the heap, estimated.
+    pub fn heap_bytes(&self) -> usize {
+        self.bytes
+            + self.terms.heap_bytes()
+            + self.vacant.heap_bytes()
+            + self.lengths.heap_bytes()
+            + self.numbers.len() * TERM_BYTES
+    }
+}
+
+/// The numbers of words with their counts, by number.
+fn counted(numbers: &[u32]) -> Vec<(u32, u32)> {
+    let words = numbers.iter().filter(|&&number| number != TEXT_END);
+    merged(words.map(|&number| (number, 1)).collect())
+}
+
+/// The sums of equal numbers, by number.
+fn merged(mut pairs: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
+    pairs.sort_unstable_by_key(|&(number, _)| number);
+    pairs.dedup_by(|next, sum| {
+        let is_same = next.0 == sum.0;
+        if is_same {
+            sum.1 = sum.1.saturating_add(next.1);
+        }
+        is_same
+    });
+    pairs
+}
+
+#[cfg(test)]
+mod tests;

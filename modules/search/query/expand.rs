@@ -1,0 +1,112 @@
+//! Expands the words of a query to what else a document may have instead.
+//!
+//! A word is expanded to what has the same stem, and to its stem as a word, as in RediSearch. Exact phrases,
+//! negated and optional parts are not expanded. RediSearch's options about the nearness of all words of a
+//! request (SLOP, INORDER) become attributes of the intersections here.
+
+use super::attributes::{Attributed, QueryAttributes};
+use super::open::Slot;
+use super::{Node, Pattern, TextMatch};
+use crate::documents::texts::stem_term;
+use crate::schema::language::Language;
+use crate::schema::{Definition, FieldKind};
+use std::sync::Arc;
+
+/// How the words of a request are expanded.
+#[derive(Clone, Debug, Default)]
+pub struct Expansion {
+    pub language: Language,
+    /// VERBATIM: no word is expanded.
+    pub is_verbatim: bool,
+    /// SLOP, for intersections that do not say it themselves.
+    pub slop: Option<i32>,
+    /// INORDER
+    pub in_order: bool,
+}
+
+impl Expansion {
+    /// The tree with its words expanded.
+    pub fn apply(&self, definition: &Definition, node: Node) -> Node {
+        match node {
+            Node::And(nodes) => self.intersection(definition, nodes, QueryAttributes::default()),
+            Node::Or(nodes) => Node::Or(self.each(definition, nodes)),
+            Node::With(with) => {
+                let Attributed { node, attributes } = *with;
+                match node {
+                    Node::And(nodes) => self.intersection(definition, nodes, attributes),
+                    Node::Text { fields, text: TextMatch::Term(Pattern::Exact(word)) } => {
+                        let expanded = self.expanded(definition, &fields, &word);
+                        let node = Node::Text { fields, text: TextMatch::Term(Pattern::Exact(word)) };
+                        union_of(Node::With(Box::new(Attributed { node, attributes })), expanded)
+                    }
+                    node => {
+                        let node = self.apply(definition, node);
+                        Node::With(Box::new(Attributed { node, attributes }))
+                    }
+                }
+            }
+            Node::Text { fields, text: TextMatch::Term(Pattern::Exact(word)) } => {
+                let expanded = self.expanded(definition, &fields, &word);
+                union_of(Node::Text { fields, text: TextMatch::Term(Pattern::Exact(word)) }, expanded)
+            }
+            node => node,
+        }
+    }
+
+    fn each(&self, definition: &Definition, nodes: Vec<Node>) -> Vec<Node> {
+        nodes.into_iter().map(|node| self.apply(definition, node)).collect()
+    }
+
+    fn intersection(
+        &self,
+        definition: &Definition,
+        nodes: Vec<Node>,
+        mut attributes: QueryAttributes,
+    ) -> Node {
+        let is_own = attributes.slop.is_some() || attributes.in_order.is_some() || attributes.weight() != 1.0;
+        if attributes.slop.as_ref().is_none_or(|slop| !slop.is_open() && *slop.given() < 0) {
+            attributes.slop = self.slop.map(Slot::Given).or(attributes.slop);
+        }
+        if self.in_order {
+            attributes.in_order = Some(Slot::Given(true));
+        }
+        attributes.is_of_request = !is_own && (attributes.slop.is_some() || attributes.in_order.is_some());
+        Node::And(self.each(definition, nodes)).with(attributes)
+    }
+
+    /// The terms that a word in these fields is expanded to.
+    fn expanded(&self, definition: &Definition, fields: &Arc<[usize]>, word: &[u8]) -> Vec<Node> {
+        if self.is_verbatim || word.is_empty() {
+            return Vec::new();
+        }
+        let Some(stem) = self.language.stem(word) else { return Vec::new() };
+        let Some(fields) = stemmed(definition, fields) else { return Vec::new() };
+        let node = |term: Vec<u8>| Node::Text { fields: fields.clone(), text: TextMatch::Expanded(term) };
+        let mut nodes = vec![node(stem_term(&stem))];
+        if stem != word {
+            nodes.push(node(stem));
+        }
+        nodes
+    }
+}
+
+/// Those of the fields whose words are indexed by their stems too. All TEXT fields are taken as they are, as
+/// in RediSearch. `None` if there are none.
+fn stemmed(definition: &Definition, fields: &Arc<[usize]>) -> Option<Arc<[usize]>> {
+    let is_text = |field: &&usize| matches!(definition.fields[**field].kind, FieldKind::Text { .. });
+    let all = (0..definition.fields.len()).collect::<Vec<_>>().iter().filter(is_text).count();
+    if fields.len() == all {
+        return Some(fields.clone());
+    }
+    let is_stemmed =
+        |&field: &usize| matches!(definition.fields[field].kind, FieldKind::Text { no_stem: false, .. });
+    let stemmed: Arc<[usize]> = fields.iter().copied().filter(is_stemmed).collect();
+    (!stemmed.is_empty()).then_some(stemmed)
+}
+
+fn union_of(word: Node, expanded: Vec<Node>) -> Node {
+    if expanded.is_empty() {
+        return word;
+    }
+    Node::Or([word].into_iter().chain(expanded).collect())
+}

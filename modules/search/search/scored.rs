@@ -1,0 +1,308 @@
+//! The order of matches by score: the best ones of all, kept in order while documents change.
+//!
+//! Only as many are kept as the first pages need, and some more that move up when documents of the page have
+//! changed. Where that is not enough, all matches are scored again and twice as many are kept.
+
+use super::edited::{Edited, EditedElement};
+use super::expired::ExpiredDocuments;
+use super::filter::{Evaluation, Late};
+use super::matches::{Lack, Matches};
+use super::plan::{Plan, Row};
+use super::score::{BLOCK, ScoreNode, ScoreTree};
+use super::{explained, probe};
+use crate::documents::Documents;
+use crate::query::scorer::Scorer;
+use roaring::RoaringBitmap;
+use std::cmp::Ordering;
+
+/// Documents after the page that are kept too. More than the changes that a last look processes.
+const KEPT_MORE: usize = 1024;
+/// Documents whose words are looked at in one block, because the scorer minds how near they are.
+const NEAR_BLOCK: usize = 32;
+/// Terms of a tree that cost about as much as one unit of work for each document.
+const TERMS_PER_WORK: usize = 4;
+
+/// Matches by score, the highest first; of equal ones, by id.
+pub struct Scored {
+    first: Vec<(f64, u32)>,
+    /// The ids in `first` and their positions there, sorted by id.
+    places: Vec<(u32, u32)>,
+    /// The last of those that were kept, if there were more: all others come after it.
+    bound: Option<(f64, u32)>,
+    /// How many were to be kept.
+    kept: usize,
+}
+
+/// The order of the answer.
+fn by_score(a: &(f64, u32), b: &(f64, u32)) -> Ordering {
+    probe::touch();
+    b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+}
+
+/// The best of what is added.
+struct Best {
+    kept: usize,
+    found: Vec<(f64, u32)>,
+    /// At least `kept` are not after this.
+    bound: Option<(f64, u32)>,
+    is_cut: bool,
+}
+
+impl Best {
+    fn add(&mut self, one: (f64, u32)) {
+        if self.bound.is_some_and(|bound| by_score(&one, &bound).is_gt()) {
+            self.is_cut = true;
+            return;
+        }
+        self.found.push(one);
+        if self.found.len() >= 2 * self.kept {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.found.len() > self.kept {
+            self.found.select_nth_unstable_by(self.kept - 1, by_score);
+            self.found.truncate(self.kept);
+            self.bound = self.found.last().copied();
+            self.is_cut = true;
+        }
+    }
+
+    fn finish(mut self) -> Scored {
+        self.cut();
+        self.found.sort_unstable_by(by_score);
+        let bound = self.found.last().copied().filter(|_| self.is_cut);
+        let mut scored = Scored { first: self.found, places: Vec::new(), bound, kept: self.kept };
+        scored.find_places();
+        scored
+    }
+}
+
+impl Scored {
+    fn find_places(&mut self) {
+        self.places = (0..).zip(&self.first).map(|(place, (_, id))| (*id, place)).collect();
+        self.places.sort_unstable();
+    }
+
+    fn place(&self, id: u32) -> Option<usize> {
+        let found = self.places.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        Some(self.places[found].1 as usize)
+    }
+
+    /// Whether a document with this score is before all that are not kept.
+    fn is_kept(&self, one: &(f64, u32)) -> bool {
+        self.bound.is_none_or(|bound| by_score(one, &bound).is_le())
+    }
+
+    /// Takes out changed documents, and puts in those that match, with their scores now.
+    pub fn update(&mut self, changed: &RoaringBitmap, now: Vec<(f64, u32)>) {
+        self.first.retain(|(_, id)| !changed.contains(*id));
+        let (kept, others): (Vec<_>, Vec<_>) = now.into_iter().partition(|one| self.is_kept(one));
+        debug_assert!(others.is_empty() || self.bound.is_some());
+        self.first.extend(kept);
+        self.first.sort_unstable_by(by_score);
+        self.find_places();
+    }
+
+    /// The ids in `first`, in order.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.first.iter().map(|(_, id)| *id)
+    }
+}
+
+impl Plan {
+    /// Whether the matches are put in order by their scores: if they differ, or are shown.
+    pub fn ranks_by_score(&self) -> bool {
+        let request = self.request();
+        let is_asked = request.with_scores || request.names_scorer;
+        request.sort_by.is_none()
+            && request.limit > 0
+            && self.query.knn.is_none()
+            && (is_asked || self.query.filter.has_text() || !self.index.documents.read().scores_equally())
+    }
+
+    /// Whether rows show scores that must be computed.
+    fn shows_scores(&self) -> bool {
+        self.request().with_scores && self.request().limit > 0 && self.query.knn.is_none()
+    }
+
+    /// Scores the matches, and puts the best ones in order.
+    pub fn score_matches(&self, matches: &mut Matches) {
+        if !(self.ranks_by_score() || self.shows_scores()) {
+            return;
+        }
+        let kept = matches.scored.as_ref().map_or(0, |scored| 2 * scored.kept);
+        if self.find_scores(matches, kept).is_err() {
+            matches.timed_out = true;
+        }
+    }
+
+    fn find_scores(&self, matches: &mut Matches, kept: usize) -> Result<(), Late> {
+        let request = self.request();
+        let is_late = || self.is_late();
+        let evaluation = Evaluation::new(&self.index.documents, &matches.ranges, &is_late);
+        if matches.tree.is_none() {
+            matches.tree = Some(ScoreTree::find(&evaluation, &self.query.filter, request)?);
+        }
+        let ranks = self.ranks_by_score();
+        let needs_highest = request.scorer == Scorer::Bm25StdNorm;
+        if !ranks && !needs_highest {
+            return Ok(());
+        }
+        let tree = matches.tree.as_ref().expect("made above");
+        let page_end = if ranks { request.offset + request.limit } else { 0 };
+        let kept = page_end.saturating_add(KEPT_MORE).max(kept);
+        let mut best = Best { kept, found: Vec::new(), bound: None, is_cut: false };
+        let mut left = matches.documents.iter();
+        let (size, cost) = tree.block_size();
+        let mut ids = vec![0; size];
+        let ended = evaluation.in_steps(|documents, work| {
+            while *work > 0 {
+                let some = &*left.next_many(&mut ids);
+                if some.is_empty() {
+                    return true;
+                }
+                let scores = tree.scores(documents, &matches.ranges, some);
+                scores.into_iter().zip(some).for_each(|(score, &id)| best.add((score, id)));
+                *work = work.saturating_sub(1 + some.len() * cost / TERMS_PER_WORK);
+            }
+            false
+        });
+        matches.scored = Some(best.finish());
+        ended
+    }
+
+    /// These matches with their scores now.
+    pub fn scores_of(&self, matches: &Matches, ids: &RoaringBitmap) -> Vec<(f64, u32)> {
+        let Some(tree) = &matches.tree else { return Vec::new() };
+        let ids: Vec<u32> = ids.iter().collect();
+        let mut scored = Vec::with_capacity(ids.len());
+        for some in ids.chunks(tree.block_size().0) {
+            let documents = &*self.index.documents.read();
+            let scores = tree.scores(documents, &matches.ranges, some);
+            scored.extend(scores.into_iter().zip(some.iter().copied()));
+        }
+        scored
+    }
+
+    /// The rows of the page by score; the documents in `changed` have changed since the matches were scored.
+    pub fn scored_page<'r>(
+        &'r self,
+        documents: &'r Documents,
+        matches: &Matches,
+        expired: &'r ExpiredDocuments,
+        changed: &RoaringBitmap,
+    ) -> Result<Vec<Row<'r>>, Lack> {
+        let request = self.request();
+        let (Some(scored), Some(tree)) = (&matches.scored, &matches.tree) else { return Ok(Vec::new()) };
+        let new: Vec<u32> = (changed & &matches.documents).iter().collect();
+        let scores = new.chunks(BLOCK).flat_map(|some| tree.scores(documents, &matches.ranges, some));
+        let mut new: Vec<(f64, u32)> = scores.zip(new.iter().copied()).collect();
+        new.retain(|one| scored.is_kept(one));
+        new.sort_unstable_by(by_score);
+        let removed = changed.iter().filter_map(|id| scored.place(id)).collect();
+        let before = new.iter().map(|one| scored.first.partition_point(|other| by_score(other, one).is_lt()));
+        let edited = Edited::new(scored.first.len(), removed, before.collect());
+        let shown = (matches.documents.len() as usize).min(request.offset + request.limit);
+        if edited.len() < shown && scored.bound.is_some() && !matches.timed_out {
+            return Err(Lack::Rows);
+        }
+        let of = |element: EditedElement| match element {
+            EditedElement::Kept(place) => scored.first[place],
+            EditedElement::Added(number) => new[number],
+        };
+        let highest = edited.range(0, 1).first().map(|&first| of(first).0);
+        let rows = edited.range(request.offset, request.limit).into_iter().filter_map(|element| {
+            let (score, id) = of(element);
+            let row = self.row(documents, expired, Some(matches), id)?;
+            Some(self.with_score(documents, matches, row, score, highest))
+        });
+        Ok(rows.collect())
+    }
+
+    /// The row with its score, where rows are in another order.
+    pub fn scored_row<'r>(&self, documents: &Documents, matches: &Matches, row: Row<'r>) -> Row<'r> {
+        let Some(tree) = matches.tree.as_ref().filter(|_| self.shows_scores()) else { return row };
+        let score = tree.scores(documents, &matches.ranges, &[row.id])[0];
+        let highest = matches.scored.as_ref().and_then(|scored| scored.first.first()).map(|first| first.0);
+        self.with_score(documents, matches, row, score, highest)
+    }
+
+    fn with_score<'r>(
+        &self,
+        documents: &Documents,
+        matches: &Matches,
+        row: Row<'r>,
+        score: f64,
+        highest: Option<f64>,
+    ) -> Row<'r> {
+        let tree = matches.tree.as_ref().expect("the matches are scored");
+        let explanation = self.request().explains.then(|| {
+            Box::new(explained::explain(tree, documents, &matches.ranges, row.id, highest.unwrap_or(score)))
+        });
+        let highest = highest.filter(|highest| *highest != 0.0 && tree.scorer == Scorer::Bm25StdNorm);
+        let score = highest.map_or(score, |highest| score / highest);
+        Row { score, explanation, ..row }
+    }
+}
+
+impl ScoreTree {
+    /// How many documents are scored at once, and the cost of one in terms.
+    fn block_size(&self) -> (usize, usize) {
+        let cost = self.root.cost();
+        let size = if self.scorer.minds_nearness() { NEAR_BLOCK } else { BLOCK };
+        ((size * TERMS_PER_WORK / cost.max(TERMS_PER_WORK)).max(1), cost.max(1))
+    }
+}
+
+impl ScoreNode {
+    /// How many terms are looked at for a document.
+    fn cost(&self) -> usize {
+        match self {
+            ScoreNode::Term(_) | ScoreNode::All { .. } => 1,
+            ScoreNode::First { terms, .. } => terms.len(),
+            ScoreNode::And { parts, .. } | ScoreNode::Or { parts, .. } => {
+                parts.iter().map(ScoreNode::cost).sum::<usize>() + 1
+            }
+            ScoreNode::Optional(part) => part.cost(),
+            ScoreNode::Other { .. } => 4,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_are_those_of_a_sorted_list() {
+        let mut state = 9u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        for _ in 0..300 {
+            let kept = 1 + random(20) as usize;
+            let all: Vec<(f64, u32)> = (0..random(100) as u32).map(|id| (random(8) as f64, id)).collect();
+            let mut best = Best { kept, found: Vec::new(), bound: None, is_cut: false };
+            all.iter().for_each(|&one| best.add(one));
+            let mut scored = best.finish();
+            let mut sorted = all.clone();
+            sorted.sort_by(by_score);
+            assert_eq!(scored.first, sorted[..kept.min(sorted.len())]);
+            assert_eq!(scored.bound.is_some(), all.len() > kept);
+            // Some change their scores, or go.
+            let changed: RoaringBitmap = (0..all.len() as u32).filter(|_| random(4) == 0).collect();
+            let mut now: Vec<(f64, u32)> = changed.iter().map(|id| (random(8) as f64, id)).collect();
+            now.retain(|_| random(3) > 0);
+            scored.update(&changed, now.clone());
+            sorted.retain(|(_, id)| !changed.contains(*id));
+            sorted.extend(now);
+            sorted.sort_by(by_score);
+            assert_eq!(scored.first, sorted[..scored.first.len()]);
+            assert!(scored.bound.is_some() || scored.first.len() == sorted.len());
+            assert!(scored.ids().enumerate().all(|(place, id)| scored.place(id) == Some(place)));
+        }
+    }
+}
