@@ -224,6 +224,11 @@ kinds! {
         "NUMERIC fields can only contain numeric or nulls";
     WrongVectorElement: "Invalid vector element at index {}", "Invalid vector element at index {}";
     NotANumber: "Invalid numeric value: '{}'", "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: '{}'";
+    GeoFilterUnit: "Invalid GeoFilter unit", "Invalid GeoFilter unit";
+    GeoFilterPlace: "Invalid GeoFilter lat/lon", "Invalid GeoFilter lat/lon";
+    GeoFilterRadius: "Invalid GeoFilter radius", "Invalid GeoFilter radius";
+    GeoFilterShort: "GEOFILTER requires 5 arguments", "SEARCH_PARSE_ARGS GEOFILTER requires 5 arguments";
+    GeoFilterNoUnit: "Unknown distance unit {}", "SEARCH_PARSE_ARGS Unknown distance unit {}";
     BadGeo: "Invalid geo string", "SEARCH_GEO_FORMAT_BAD Invalid geo string";
     GeoOutside: "Invalid geo coordinates: {}, {}", "SEARCH_GEO_FORMAT_BAD Invalid geo coordinates: {}, {}";
 

@@ -10,6 +10,7 @@
 //! Not here: vectors (vectors/mod.rs) and expiry, which searches check.
 
 pub mod blocks;
+pub mod geo;
 pub mod ids;
 pub mod postings;
 pub mod reading;
@@ -147,8 +148,9 @@ impl Keys {
 #[derive(Clone, Debug, PartialEq)]
 pub enum IndexedValue {
     Missing,
-    /// The field exists and has no postings (one vector, GEO, NOINDEX).
+    /// The field exists and has no postings (one vector, GEOSHAPE, NOINDEX).
     Present,
+    /// A number, or the cell of a position.
     Number(f64),
     /// Several, or none, in the document's order.
     Numbers(Box<[f64]>),
@@ -232,8 +234,8 @@ impl Postings {
         match field.kind {
             FieldKind::Text { .. } => Postings::Text,
             FieldKind::Tag { .. } => Postings::Terms(TermPostings::default()),
-            FieldKind::Numeric => Postings::Numbers(NumberPostings::default()),
-            FieldKind::Geo | FieldKind::GeoShape | FieldKind::Vector(_) => Postings::None,
+            FieldKind::Numeric | FieldKind::Geo => Postings::Numbers(NumberPostings::default()),
+            FieldKind::GeoShape | FieldKind::Vector(_) => Postings::None,
         }
     }
 }
@@ -243,6 +245,7 @@ impl Postings {
 pub enum FieldContent {
     Missing,
     Present,
+    /// A number, or the cell of a position (geo.rs).
     Number(f64),
     /// Several, or none.
     Numbers(Vec<f64>),

@@ -166,6 +166,12 @@ pub struct NumberWalk {
     pub documents: Vec<u32>,
 }
 
+/// A walk over a range of numbers, with what they are.
+#[derive(Default)]
+pub struct PositionWalk {
+    after: Option<(u64, u32)>,
+}
+
 /// An end of a numeric range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limit {
@@ -206,6 +212,28 @@ impl NumberPostings {
         walked < most
     }
 
+    /// Continues a walk from the first to the last number, and calls `each` with the numbers and documents,
+    /// until `work` units are used up. True at the end of the walk.
+    pub fn visit(
+        &self,
+        walk: &mut PositionWalk,
+        (first, last): (f64, f64),
+        work: &mut usize,
+        mut each: impl FnMut(f64, u32),
+    ) -> bool {
+        let from = walk.after.map_or(Bound::Included((ordered(first), 0)), Bound::Excluded);
+        let to = Bound::Included((ordered(last), u32::MAX));
+        let most = *work * NUMBERS_PER_WORK;
+        let mut walked = 0;
+        for &(number, document) in self.pairs.range((from, to)).take(most) {
+            each(from_ordered(number), document);
+            walk.after = Some((number, document));
+            walked += 1;
+        }
+        *work -= walked / NUMBERS_PER_WORK;
+        walked < most
+    }
+
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
         self.pairs.len() * 24
@@ -225,6 +253,11 @@ fn ordered(number: f64) -> u64 {
     if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
 }
 
+/// The reverse of `ordered`.
+fn from_ordered(number: u64) -> f64 {
+    f64::from_bits(if number >> 63 == 1 { number & !(1 << 63) } else { !number })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,6 +267,7 @@ mod tests {
         let numbers = [f64::NEG_INFINITY, -1e9, -1.5, -1e-300, 0.0, 1e-300, 2.0, 1e9, f64::INFINITY];
         assert!(numbers.windows(2).all(|pair| ordered(pair[0]) < ordered(pair[1])));
         assert_eq!(ordered(-0.0), ordered(0.0));
+        assert!(numbers.iter().all(|&number| from_ordered(ordered(number)) == number));
     }
 
     #[test]

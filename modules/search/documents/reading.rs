@@ -10,7 +10,7 @@
 //! | TEXT | words | a text | texts, each for itself: no phrase goes from one to the next |
 //! | TAG | tags, cut at SEPARATOR | a text, cut at SEPARATOR if there is one; a boolean | texts |
 //! | NUMERIC | one number | a number | numbers |
-//! | GEO | checked; not searched yet | a text, the same | texts |
+//! | GEO | longitude and latitude | a text, the same | texts |
 //! | GEOSHAPE | not searched yet | a text | none |
 //! | VECTOR | its elements, little-endian | an array of numbers | such arrays, each a value |
 //!
@@ -18,6 +18,7 @@
 //! several are read as an array's elements are, so that arrays among them are refused, except vectors.
 //! (Measured on RediSearch 2.10.5.)
 
+use super::geo::Position;
 use super::text::{self, StopWords};
 use super::{About, DocumentContent, FieldContent};
 use crate::error::{Kind, SearchError};
@@ -207,12 +208,10 @@ impl FieldContent {
             }
             (FieldKind::Numeric, FieldValue::Number(number)) => self.add_typed_number(number)?,
             (FieldKind::Geo, FieldValue::Stored(bytes)) => {
-                bytes.with_bytes(check_position)?;
-                *self = FieldContent::Present;
+                self.add_number(bytes.with_bytes(Position::read)?.cell());
             }
             (FieldKind::Geo, FieldValue::Text(text)) => {
-                check_position(text.as_bytes())?;
-                *self = FieldContent::Present;
+                self.add_number(Position::read(text.as_bytes())?.cell());
             }
             (FieldKind::GeoShape, FieldValue::Stored(_) | FieldValue::Text(_)) => {
                 *self = FieldContent::Present
@@ -390,25 +389,6 @@ fn wrong_element(kind: &FieldKind) -> SearchError {
         _ => Kind::WrongElement,
     };
     wrong.error()
-}
-
-/// The bounds of Mercator's projection, which RediSearch keeps positions in.
-const LATITUDE_MAX: f64 = 85.051_128_78;
-
-/// Whether this is `longitude,latitude`, in degrees; the comma may be a space.
-fn check_position(bytes: &[u8]) -> Result<(), SearchError> {
-    let comma = bytes.iter().position(|byte| b", ".contains(byte));
-    let degrees = comma.and_then(|comma| {
-        let (longitude, latitude) = (&bytes[..comma], bytes[comma + 1..].trim_ascii_start());
-        Some((parse_double(longitude)?, parse_double(latitude)?))
-    });
-    let (longitude, latitude) = degrees.ok_or(Kind::BadGeo.error())?;
-    if longitude.abs() > 180.0 || latitude.abs() > LATITUDE_MAX {
-        return Err(
-            Kind::GeoOutside.with([format!("{longitude:.6}").into(), format!("{latitude:.6}").into()])
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -98,6 +98,12 @@ impl Tree<'_> {
                 let name = self.name(*field);
                 _ = writeln!(self.text, "NUMERIC {{{low} {below} @{name} {above} {high}}}");
             }
+            Node::Near { field, circle } => {
+                let (name, centre, unit) = (self.name(*field), circle.centre, circle.unit.name());
+                let [longitude, latitude, radius] =
+                    [centre.longitude, centre.latitude, circle.radius].map(decimal);
+                _ = writeln!(self.text, "GEO {name}:{{{longitude},{latitude} --> {radius} {unit}}}");
+            }
             Node::Text { fields, text } => self.words_in(fields, text, depth),
             Node::Missing(field) => {
                 let name = self.name(*field);

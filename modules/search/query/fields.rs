@@ -2,7 +2,7 @@
 
 use super::Node;
 use super::lexer::{Token, TokenKind};
-use super::open::{self, OpenLeaf, OpenLimit, OpenNumber, Raw, Slot};
+use super::open::{self, OpenCircle, OpenLeaf, OpenLimit, OpenNumber, Raw, Slot};
 use super::parser::{Parsed, Parser, Postfix};
 use super::values::{self, Affix};
 use crate::error::{self, Kind as Wrong, SearchError};
@@ -148,31 +148,39 @@ impl<'a> Parser<'a> {
         let is_point = !least.exclusive && self.token.is(b']');
         let most = if is_point { least.clone() } else { self.limit()? };
         if !self.token.is(b']') {
-            return Err(self.circle(place));
+            return self.circle(place, [least, most]);
         }
         self.advance();
         match self.kind(place) {
             FieldKind::Numeric => {
                 Ok(OpenLeaf::Number { field: place.field, least, most, is_range: true }.closed())
             }
-            FieldKind::Geo | FieldKind::GeoShape => Err(error::unsupported("Filters on GEO fields are")),
             _ => Err(self.wrong("NUMERIC", place)),
         }
     }
 
-    /// The error for `[longitude latitude radius unit]`, after its two first numbers.
-    fn circle(&mut self, place: NamedField) -> SearchError {
-        if let Err(error) = self.number() {
-            return error;
+    /// Reads `radius unit]` of a circle, after its two first numbers.
+    fn circle(&mut self, place: NamedField, centre: [OpenLimit; 2]) -> Parsed<Node> {
+        if centre.iter().any(|limit| limit.exclusive) {
+            return Err(self.syntax());
         }
-        if self.token.kind != TokenKind::Word {
-            return self.syntax();
+        let radius = self.number()?;
+        if !matches!(self.token.kind, TokenKind::Word | TokenKind::Parameter) {
+            return Err(self.syntax());
         }
-        self.advance();
-        match self.kind(place) {
-            _ if !self.token.is(b']') => self.syntax(),
-            FieldKind::Geo => error::unsupported("Filters on GEO fields are"),
-            _ => self.wrong("GEO", place),
+        let unit = self.value()?;
+        self.expect(b']')?;
+        if *self.kind(place) != FieldKind::Geo {
+            return Err(self.wrong("GEO", place));
+        }
+        let unit = Slot::of(unit, open::geo_unit)?;
+        let [longitude, latitude] = centre.map(|limit| limit.number);
+        let circle = OpenCircle { field: place.field, numbers: [longitude, latitude, radius], unit };
+        let node = OpenLeaf::Near(circle.clone()).closed();
+        // A circle whose values are all known and wrong stays open; that is an error already.
+        match &node {
+            Node::Open(_) => open::check_circle(&circle).map(|()| node),
+            _ => Ok(node),
         }
     }
 

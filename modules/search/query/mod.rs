@@ -12,13 +12,14 @@
 //! leaf   := "@" fields ":" ( "{" tags "}" | "[" range "]" | unary ) | "@" field comparison number
 //!         | ismissing(@field) | word | number | pre* | *suf | *inf* | w'wild?c*rd'
 //!         | "a phrase" | 'a phrase' | $parameter | %word% | %%word%% | %%%word%%%
+//! range  := ["("] number ["("] number | number number number unit | VECTOR_RANGE number $blob
 //! knn    := KNN k @field $blob { name value } [AS name]
 //! ```
 //!
 //! After that, words are expanded to what else a document may have instead (expand.rs).
 //!
-//! Other parts of RediSearch's grammar (GEO, GEOSHAPE) are refused with a clear error: a query is answered
-//! correctly or not at all.
+//! Other parts of RediSearch's grammar (GEOSHAPE) are refused with a clear error: a query is answered correctly
+//! or not at all.
 
 pub mod attributes;
 pub mod expand;
@@ -37,6 +38,7 @@ pub use attributes::{Attributed, QueryAttributes};
 pub use open::{OpenLeaf, Template};
 pub use parser::{Parameters, WordScope, fuzz_query, parse};
 
+use crate::documents::geo::GeoCircle;
 use crate::documents::postings::Limit;
 use std::sync::Arc;
 
@@ -97,6 +99,11 @@ pub enum Node {
         field: usize,
         least: Limit,
         most: Limit,
+    },
+    /// A position in the circle.
+    Near {
+        field: usize,
+        circle: GeoCircle,
     },
     /// In any of the fields.
     Text {

@@ -11,6 +11,7 @@ use super::attributes::Attributed;
 use super::expand::Expansion;
 use super::values::{self, Affix};
 use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
+use crate::documents::geo::{GeoCircle, GeoUnit, Position};
 use crate::documents::postings::Limit;
 use crate::error::{self, Kind, SearchError};
 use crate::schema::{Definition, FieldKind};
@@ -72,7 +73,17 @@ pub enum OpenLeaf {
         most: OpenLimit,
         is_range: bool,
     },
+    Near(OpenCircle),
     Range(OpenRange),
+}
+
+/// See `GeoCircle`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenCircle {
+    pub field: usize,
+    /// Longitude, latitude and radius.
+    pub numbers: [OpenNumber; 3],
+    pub unit: Slot<GeoUnit>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -224,6 +235,15 @@ impl<T: Clone> Slot<T> {
     }
 }
 
+impl OpenNumber {
+    fn given(&self) -> Option<f64> {
+        match self.value {
+            Slot::Given(value) => Some(self.sign * value),
+            Slot::Word(_) => None,
+        }
+    }
+}
+
 impl OpenLeaf {
     /// The leaf as a node: a closed one if it is a number whose limits are both known.
     pub fn closed(self) -> Node {
@@ -235,6 +255,12 @@ impl OpenLeaf {
                 exclusive: open.exclusive,
             };
             return Node::Number { field: *field, least: limit(least, *low), most: limit(most, *high) };
+        }
+        if let OpenLeaf::Near(OpenCircle { field, numbers, unit: Slot::Given(unit) }) = &self
+            && let [Some(longitude), Some(latitude), Some(radius)] = numbers.each_ref().map(OpenNumber::given)
+            && let Ok(circle) = GeoCircle::new(Position { longitude, latitude }, radius, *unit)
+        {
+            return Node::Near { field: *field, circle };
         }
         Node::Open(self)
     }
@@ -302,6 +328,7 @@ impl Values<'_> {
                     .map(|(limit, end)| self.limit(limit, is_range.then_some(end)));
                 Node::Number { field: *field, least: least?, most: most? }
             }
+            OpenLeaf::Near(circle) => self.circle(circle)?,
             OpenLeaf::Range(range) => Node::Range(self.range(range)?),
         })
     }
@@ -346,6 +373,14 @@ impl Values<'_> {
                 read(digits).ok_or_else(|| unreadable(digits, name))
             }
         }
+    }
+
+    fn circle(&self, circle: &OpenCircle) -> Parsed<Node> {
+        let [longitude, latitude, radius] = &circle.numbers;
+        let centre = Position { longitude: self.number(longitude)?, latitude: self.number(latitude)? };
+        let radius = self.number(radius)?;
+        let unit = circle.unit.value(self.words, geo_unit)?;
+        Ok(Node::Near { field: circle.field, circle: GeoCircle::new(centre, radius, unit)? })
     }
 
     fn range(&self, range: &OpenRange) -> Parsed<VectorRange> {
@@ -445,6 +480,21 @@ pub fn count(digits: &[u8]) -> Parsed<usize> {
 pub fn recall(digits: &[u8]) -> Parsed<f32> {
     let recall = values::number(digits).filter(|recall| *recall > 0.0 && *recall <= 1.0);
     recall.map(|recall| (recall as f32).max(f32::MIN_POSITIVE)).ok_or_else(|| Kind::BadRecall.of(digits))
+}
+
+/// Refuses a circle whose values are known and wrong; parameters' values are checked by `bind`.
+pub fn check_circle(circle: &OpenCircle) -> Parsed<()> {
+    let [longitude, latitude, radius] = circle.numbers.each_ref().map(OpenNumber::given);
+    if let (Some(longitude), Some(latitude), Some(radius), Slot::Given(unit)) =
+        (longitude, latitude, radius, &circle.unit)
+    {
+        GeoCircle::new(Position { longitude, latitude }, radius, *unit)?;
+    }
+    Ok(())
+}
+
+pub fn geo_unit(name: &[u8]) -> Parsed<GeoUnit> {
+    GeoUnit::read(name).ok_or_else(|| Kind::GeoFilterUnit.error())
 }
 
 pub fn epsilon(digits: &[u8]) -> Parsed<f32> {

@@ -82,7 +82,7 @@ impl PreparedSearch {
     }
 }
 
-/// Adds the numeric ranges of FILTER to the query.
+/// Adds the numeric ranges of FILTER and the circles of GEOFILTER to the query.
 fn add_filters(
     definition: &Definition,
     request: &QueryOptions,
@@ -105,6 +105,13 @@ fn add_filters(
         }
         let (least, most) = (number("lower", least)?, number("upper", most)?);
         conditions.push(Node::Number { field: place, least, most });
+    }
+    for (field, circle) in &request.geo_filters {
+        let place = definition.field(field).ok_or_else(|| error::at(Kind::UnknownField, 0, field))?;
+        if definition.fields[place].kind != FieldKind::Geo {
+            return Err(error::wrong_field("GEO", 0, field));
+        }
+        conditions.push(Node::Near { field: place, circle: *circle });
     }
     template.narrow(conditions);
     Ok(())

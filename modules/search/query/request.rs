@@ -2,6 +2,7 @@
 //!
 //! Each option works, is refused, or cannot change the answer; see docs/compatibility.md.
 
+use crate::documents::geo::{GeoCircle, GeoUnit, Position};
 use crate::error::{self, Kind, SearchError};
 use crate::query::Parameters;
 use crate::query::scorer::{Scorer, TANH_FACTOR};
@@ -10,6 +11,7 @@ use crate::words::{counted, list, value, whole_number};
 use engramdb_engine::command::{Args, OptionWords};
 use engramdb_engine::hashing::HashSet;
 use engramdb_engine::keyspace::Several;
+use engramdb_engine::types::parse_double;
 use std::time::Duration;
 
 const LIMIT_MAX: usize = 1_000_000;
@@ -38,6 +40,8 @@ pub struct QueryOptions {
     pub in_fields: Option<Vec<Vec<u8>>>,
     /// The ranges of FILTER: field, least, most, as written.
     pub filters: Vec<[Vec<u8>; 3]>,
+    /// The fields and circles of GEOFILTER.
+    pub geo_filters: Vec<(Vec<u8>, GeoCircle)>,
     /// Stop words are searched for like other words.
     pub keeps_stop_words: bool,
     /// Words of the query are not expanded.
@@ -196,10 +200,27 @@ fn of_documents(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> Resu
             return Err(Kind::FilterEmpty.error());
         }
         request.filters.push(std::array::from_fn(|word| three[word].to_vec()));
+    } else if words.take("GEOFILTER") {
+        request.geo_filters.push(geo_filter(words)?);
     } else {
         return Ok(false);
     }
     Ok(true)
+}
+
+fn geo_filter(words: &mut OptionWords<'_>) -> Result<(Vec<u8>, GeoCircle), SearchError> {
+    let &[field, longitude, latitude, radius, unit] =
+        words.words(5).map_err(|_| Kind::GeoFilterShort.error())?
+    else {
+        unreachable!("five words were taken")
+    };
+    let number = |name: &str, digits: &[u8]| {
+        parse_double(digits).ok_or_else(|| error::bad_arguments(name, error::CONVERSION))
+    };
+    let centre = Position { longitude: number("<lon>", longitude)?, latitude: number("<lat>", latitude)? };
+    let radius = number("<radius>", radius)?;
+    let unit = GeoUnit::read(unit).ok_or_else(|| Kind::GeoFilterNoUnit.of(unit))?;
+    Ok((field.to_vec(), GeoCircle::new(centre, radius, unit)?))
 }
 
 /// Reads an option about the reply's rows.
@@ -276,7 +297,7 @@ fn sort_by(words: &mut OptionWords<'_>) -> Result<SortBy, SearchError> {
 
 fn refused(word: &[u8], place: usize) -> SearchError {
     let upper = word.to_ascii_uppercase();
-    let known: [&[u8]; 3] = [b"GEOFILTER", b"SUMMARIZE", b"HIGHLIGHT"];
+    let known: [&[u8]; 2] = [b"SUMMARIZE", b"HIGHLIGHT"];
     if known.contains(&upper.as_slice()) {
         return error::unsupported(&format!("{} is", String::from_utf8_lossy(&upper)));
     }

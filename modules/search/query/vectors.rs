@@ -37,10 +37,9 @@ impl<'a> Parser<'a> {
     pub fn vector_range(&mut self, place: NamedField) -> Parsed<Node> {
         let command = self.advance();
         let radius = self.number()?;
-        let is_shape =
-            self.token.is(b']') && matches!(self.kind(place), FieldKind::Geo | FieldKind::GeoShape);
+        let is_shape = self.token.is(b']') && *self.kind(place) == FieldKind::GeoShape;
         if is_shape {
-            return Err(error::unsupported("Filters on GEO fields are"));
+            return Err(error::unsupported("Filters on GEOSHAPE fields are"));
         }
         let vector = self.blob()?;
         self.expect(b']')?;

@@ -6,6 +6,7 @@
 
 use super::fuzzy::Fuzzy;
 use super::proximity::Proximity;
+use crate::documents::geo::GeoWalk;
 use crate::documents::ids;
 use crate::documents::postings::{NumberWalk, TermWalk, is_between};
 use crate::documents::{Documents, TEXT_END};
@@ -193,6 +194,13 @@ impl<'e> Evaluation<'e> {
                 self.in_steps(|documents, work| {
                     let numbers = documents.numbers(*field);
                     numbers.is_none_or(|numbers| numbers.step(&mut walk, (*least, *most), work))
+                })?;
+                Ok(ids::bitmap_of(walk.documents))
+            }
+            Node::Near { field, circle } => {
+                let mut walk = GeoWalk::new(*circle);
+                self.in_steps(|documents, work| {
+                    documents.numbers(*field).is_none_or(|positions| walk.step(positions, work))
                 })?;
                 Ok(ids::bitmap_of(walk.documents))
             }
@@ -416,6 +424,9 @@ pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bo
         Node::Number { field, least, most } => {
             let numbers = documents.value(id, *field).numbers();
             numbers.iter().any(|&number| is_between(number, *least, *most))
+        }
+        Node::Near { field, circle } => {
+            documents.value(id, *field).numbers().iter().any(|&cell| circle.contains(cell))
         }
         Node::With(with) => is_meant(&with.node) && is_near(documents, ranges, node, id),
         Node::Text { fields, text } => match text {

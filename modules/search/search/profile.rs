@@ -209,6 +209,7 @@ impl Tree<'_> {
                 let term = format!("{:.6} - {:.6}", least.value, most.value);
                 (b"NUMERIC", Some(("Term", term.into_bytes())))
             }
+            Node::Near { .. } => (b"GEO", None),
             Node::Missing(_) => (b"MISSING", None),
             Node::Range(_) => (
                 b"METRIC SORTED BY ID - VECTOR DISTANCE",

@@ -3,6 +3,7 @@
 mod altering;
 mod backfill;
 mod debug;
+mod geo;
 mod harness;
 mod holds;
 mod language;
