@@ -2,7 +2,7 @@
 
 use crate::effect::{self, NUMBER};
 use crate::location::{self, LocationStep, Steps};
-use crate::packed;
+use crate::packed::{self, JsonNumber};
 use crate::path::{ClientPath, JsonPath, WalkBudget, locate, select};
 use crate::text::{self, Layout};
 use crate::value::tree::{Container, ItemBlock, Root};
@@ -76,6 +76,33 @@ impl JsonDocument {
         let Ok(query) = JsonPath::parse(text) else { return };
         // A path that leads to too many values shows those that were found by then.
         _ = select(&query, self.value(), &mut self.budget(), &mut |node| each(node));
+    }
+}
+
+impl JsonDocument {
+    /// The first value at a path as RediSearch shows it: a text without quotes, floats with twelve digits,
+    /// booleans as 1 and 0.
+    fn first_shown(&self, path: &[u8]) -> Option<ShownValue<'_>> {
+        let mut first = None;
+        self.select(path, |node| {
+            if first.is_some() {
+                return;
+            }
+            first = Some(match node.content() {
+                NodeContent::Null => ShownValue::Null,
+                NodeContent::Text(text) => ShownValue::Text(Cow::Owned(text.to_vec())),
+                NodeContent::Boolean(boolean) => {
+                    ShownValue::Text((if boolean { &b"1"[..] } else { b"0" }).into())
+                }
+                NodeContent::Number(JsonNumber::Float(number)) => ShownValue::Number(number),
+                _ => {
+                    let mut text = Vec::new();
+                    text::write(node, Layout::default(), 0, &mut text);
+                    ShownValue::Text(Cow::Owned(text))
+                }
+            });
+        });
+        first
     }
 }
 
@@ -249,14 +276,14 @@ fn numbers(node: JsonNode<'_>) -> Option<Vec<f64>> {
 }
 
 fn each_value(node: JsonNode<'_>, each: &mut dyn FnMut(FieldValue<'_>)) {
-    let is_array = node.is_array();
     if let Some(numbers) = numbers(node) {
-        return each(FieldValue::Numbers(&numbers));
+        each(FieldValue::Numbers(&numbers));
+    } else if node.is_array() {
+        let items = node.items().into_iter().flatten().map(|(_, item)| field_value(item));
+        each(FieldValue::Array(&items.collect::<Vec<_>>()));
+    } else {
+        each(field_value(node));
     }
-    if is_array {
-        return node.items().into_iter().flatten().for_each(|(_, item)| each(field_value(item)));
-    }
-    each(field_value(node));
 }
 
 fn field_value(node: JsonNode<'_>) -> FieldValue<'_> {
@@ -275,30 +302,18 @@ impl DocumentSource for JsonDocument {
     }
 
     fn shown(&self, path: &[u8], several: Several) -> Option<ShownValue<'_>> {
-        let mut text = Vec::new();
-        let (mut count, mut is_null) = (0, false);
-        self.select(path, |node| {
-            if several == Several::First && count > 0 {
-                return;
-            }
-            text.push(if count == 0 { b'[' } else { b',' });
-            match node.content() {
-                NodeContent::Text(plain) if several == Several::First => text.extend_from_slice(plain),
-                NodeContent::Null if several == Several::First => is_null = true,
-                _ => text::write(node, Layout::default(), 0, &mut text),
-            }
-            count += 1;
-        });
         match several {
-            _ if count == 0 => None,
-            Several::First if is_null => Some(ShownValue::Null),
-            Several::First => {
-                text.remove(0);
-                Some(ShownValue::Text(Cow::Owned(text)))
-            }
+            Several::First => self.first_shown(path),
             Several::All => {
-                text.push(b']');
-                Some(ShownValue::Text(Cow::Owned(text)))
+                let mut text = Vec::new();
+                self.select(path, |node| {
+                    text.push(if text.is_empty() { b'[' } else { b',' });
+                    text::write(node, Layout::default(), 0, &mut text);
+                });
+                (!text.is_empty()).then(|| {
+                    text.push(b']');
+                    ShownValue::List(Cow::Owned(text))
+                })
             }
         }
     }
@@ -309,6 +324,7 @@ impl DocumentSource for JsonDocument {
         text.extend_from_slice(if is_list { b"[" } else { b"" });
         text::write(self.value(), Layout::default(), 0, &mut text);
         text.extend_from_slice(if is_list { b"]" } else { b"" });
-        each(b"$", ShownValue::Text(Cow::Owned(text)));
+        let text = Cow::Owned(text);
+        each(b"$", if is_list { ShownValue::List(text) } else { ShownValue::Text(text) });
     }
 }

@@ -24,7 +24,10 @@ fn reaches(node: &Node, first: usize) -> bool {
         Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(|node| reaches(node, first)),
         Node::Not(node) | Node::Optional(node) => reaches(node, first),
         Node::With(with) => reaches(&with.node, first),
-        Node::Tag { field, .. } | Node::Number { field, .. } | Node::Missing(field) => *field >= first,
+        Node::Tag { field, .. }
+        | Node::Number { field, .. }
+        | Node::Near { field, .. }
+        | Node::Missing(field) => *field >= first,
         Node::Text { fields, .. } => fields.iter().any(|&field| field >= first),
         Node::Range(range) => range.field >= first,
         Node::Open(_) => true,

@@ -430,7 +430,7 @@ impl ScoreNode {
             Node::Tag { field, pattern: Pattern::Exact(tag) } => {
                 return Ok(term(tag, TermSource::Tag(*field)));
             }
-            Node::Number { .. } | Node::Tag { .. } => {
+            Node::Number { .. } | Node::Near { .. } | Node::Tag { .. } => {
                 ScoreNode::Other { weight, frequency: 1, node: node.clone() }
             }
             _ => ScoreNode::Other { weight, frequency: 0, node: node.clone() },
