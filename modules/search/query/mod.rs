@@ -12,14 +12,15 @@
 //! leaf   := "@" fields ":" ( "{" tags "}" | "[" range "]" | unary ) | "@" field comparison number
 //!         | ismissing(@field) | word | number | pre* | *suf | *inf* | w'wild?c*rd'
 //!         | "a phrase" | 'a phrase' | $parameter | %word% | %%word%% | %%%word%%%
-//! range  := ["("] number ["("] number | number number number unit | VECTOR_RANGE number $blob
+//! range  := ["("] number ["("] number | number number number unit
+//!         | VECTOR_RANGE number $blob
 //! knn    := KNN k @field $blob { name value } [AS name]
 //! ```
 //!
 //! After that, words are expanded to what else a document may have instead (expand.rs).
 //!
-//! Other parts of RediSearch's grammar (GEOSHAPE) are refused with a clear error: a query is answered correctly
-//! or not at all.
+//! Other parts of RediSearch's grammar (GEOSHAPE) are refused with a clear error: a query is answered
+//! correctly or not at all.
 
 pub mod attributes;
 pub mod expand;

@@ -8,6 +8,7 @@
 
 mod compare;
 mod random;
+mod random_json;
 mod script;
 mod speed;
 
@@ -176,22 +177,28 @@ fn random_queries_beside_redisearch() {
     let directory = TempDir::new("random-beside-redisearch");
     let (ours, theirs) = (Server::start(directory.path(), &[]), Oracle::start());
     let mut complaints = String::new();
-    for seed in 0..random::SEEDS {
+    let all = [
+        ("hashes", random::SEEDS, random::commands as fn(u64) -> Vec<Vec<Vec<u8>>>),
+        ("JSON", random_json::SEEDS, random_json::commands),
+    ];
+    for (kind, seed, commands) in
+        all.iter().flat_map(|&(kind, seeds, of)| (0..seeds).map(move |s| (kind, s, of)))
+    {
         let mut queries = 0;
         for protocol in [Protocol::Resp2, Protocol::Resp3] {
             let mut pair = Pair::connect(&ours, &theirs, protocol);
             pair.flush();
-            for words in random::commands(seed) {
+            for words in commands(seed) {
                 queries += 1;
                 if let Some((ours, theirs)) = pair.run(&words) {
                     let shown: Vec<String> =
                         words.iter().map(|word| format!("{:?}", Value::Bulk(word.clone()))).collect();
-                    let place = format!("seed {seed}, {}: {}", pair.protocol, shown.join(" "));
+                    let place = format!("{kind}, seed {seed}, {}: {}", pair.protocol, shown.join(" "));
                     _ = writeln!(complaints, "{place}\n    ours    {ours:?}\n    theirs  {theirs:?}");
                 }
             }
         }
-        println!("seed {seed}: {queries} commands");
+        println!("{kind}, seed {seed}: {queries} commands");
     }
     assert!(complaints.is_empty(), "\n{complaints}");
 }

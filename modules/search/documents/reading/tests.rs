@@ -55,9 +55,11 @@ fn a_field_takes_all_values_of_its_type() {
     let texts = [TEXT, FieldValue::Text("the"), FieldValue::Text("green")];
     let all = [Some("red"), Some("blue"), None, None, Some("green")];
     assert_eq!(content("TEXT", &texts), terms(&all));
+    let cells =
+        [(2.3, 48.8), (0.0, 0.0)].map(|(longitude, latitude)| Position { longitude, latitude }.cell());
     assert_eq!(
         content("GEO", &[FieldValue::Text("2.3,48.8"), FieldValue::Text("0 0")]),
-        Ok(FieldContent::Present)
+        Ok(FieldContent::Numbers(cells.to_vec()))
     );
     assert_eq!(content("GEOSHAPE", &[TEXT]), Ok(FieldContent::Present));
     assert_eq!(content(VECTOR, &[FieldValue::Numbers(&[1.0, 2.0])]), Ok(FieldContent::Vectors(1)));
