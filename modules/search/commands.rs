@@ -7,7 +7,7 @@ use crate::schema::create;
 use crate::schema::{Definition, FieldKind};
 use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;
-use crate::{debug, info, search, settings};
+use crate::{aggregate, debug, info, search, settings};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::store::tx::Tx;
@@ -60,7 +60,17 @@ pub const COMMANDS: &[Command] = &[
         "O(log N) for nearest neighbours, O(N) for N matches of a filter",
         "Searches an index.",
     ),
-    row(staged("FT.PROFILE", "index command [LIMITED] QUERY query [option+]", search::profile)).docs(
+    row(staged("FT.AGGREGATE", "index [query [step+]]", aggregate::aggregate)).docs(
+        "1.1.0",
+        "O(N) for N matches of the query",
+        "Searches an index, and groups, sorts and computes what it finds.",
+    ),
+    row(staged("FT.CURSOR", "action index cursor [COUNT count]", aggregate::cursor)).docs(
+        "1.1.0",
+        "O(N) for N rows",
+        "Reads more rows of an aggregation, or ends it.",
+    ),
+    row(staged("FT.PROFILE", "index command [LIMITED] QUERY query [option+]", aggregate::profile_any)).docs(
         "2.2.0",
         "O(N)",
         "Searches an index, and tells what was done for it and how long that took.",

@@ -232,6 +232,44 @@ kinds! {
     BadGeo: "Invalid geo string", "SEARCH_GEO_FORMAT_BAD Invalid geo string";
     GeoOutside: "Invalid geo coordinates: {}, {}", "SEARCH_GEO_FORMAT_BAD Invalid geo coordinates: {}, {}";
 
+    // Aggregations.
+    NotForAggregate: "{} is not supported on FT.AGGREGATE", "SEARCH_PARSE_ARGS {} is not supported on FT.AGGREGATE";
+    LateLoad: "LOAD cannot be applied after projectors or reducers",
+        "SEARCH_PARSE_ARGS LOAD cannot be applied after projectors or reducers";
+    LoadWithoutName: "LOAD path AS name - must be accompanied with NAME",
+        "SEARCH_PARSE_ARGS LOAD path AS name - must be accompanied with NAME";
+    AsNeedsName: "AS needs argument", "SEARCH_PARSE_ARGS AS needs argument";
+    SecondSorting: "Multiple SORTBY steps are not allowed. Sort multiple fields in a single step",
+        "SEARCH_PARSE_ARGS Multiple SORTBY steps are not allowed. Sort multiple fields in a single step";
+    SortKeysOver: "Cannot sort by more than {} fields", "SEARCH_LIMIT_OVER Cannot sort by more than {} fields";
+    SortDirection: "MISSING ASC or DESC after sort field ({})", "SEARCH_PARSE_ARGS MISSING ASC or DESC after sort field ({})";
+    NoPropertyHere: "Property `{}` not loaded nor in pipeline",
+        "SEARCH_PROP_NOT_FOUND Property `{}` not loaded nor in pipeline";
+    NoGroupProperty: "No such property `{}`", "SEARCH_PROP_NOT_FOUND No such property `{}`";
+    NoReducerProperty: "Property `{}` not present in document or pipeline",
+        "SEARCH_PROP_NOT_FOUND Property `{}` not present in document or pipeline";
+    NoReducer: "No such reducer: {}", "SEARCH_REDUCER_NOT_FOUND No such reducer: {}";
+    CountArguments: "Count accepts 0 values only", "SEARCH_PARSE_ARGS Count accepts 0 values only";
+    ReducerArguments: "Missing arguments for {}", "SEARCH_PARSE_ARGS Missing arguments for {}";
+    ReducerArgument: "Unknown argument `{0}` at position {1} for {2}",
+        "SEARCH_PARSE_ARGS Unknown argument `{0}` at position {1} for {2}";
+    Percentage: "Percentage must be between 0.0 and 1.0", "SEARCH_PARSE_ARGS Percentage must be between 0.0 and 1.0";
+    Resolution: "Invalid resolution", "SEARCH_PARSE_ARGS Invalid resolution";
+    SampleSize: "Sample size too large", "SEARCH_PARSE_ARGS Sample size too large";
+    GroupCombinations: "A row belongs to more than {} groups, because it is grouped by lists",
+        "SEARCH_LIMIT_OVER A row belongs to more than {} groups, because it is grouped by lists";
+    AggregateMemory: "The aggregation needs more memory than search-aggregate-memory allows ({} bytes): narrow the query, or group, sort or return less",
+        "SEARCH_LIMIT_OVER The aggregation needs more memory than search-aggregate-memory allows ({} bytes): narrow the query, or group, sort or return less";
+    NoCursor: "Cursor not found", "SEARCH_CURSOR_NOT_FOUND Cursor not found";
+    NoCursorToDelete: "Cursor does not exist", "SEARCH_CURSOR_NOT_FOUND Cursor does not exist";
+    BadCursor: "Bad cursor ID", "SEARCH_PARSE_ARGS Bad cursor ID";
+    BadCursorCount: "Bad value for COUNT", "SEARCH_PARSE_ARGS Bad value for COUNT";
+    CursorSubcommand: "Unknown subcommand", "SEARCH_PARSE_ARGS Unknown subcommand";
+    CursorsOver: "INDEX_CURSOR_LIMIT of {} has been reached for an index",
+        "SEARCH_CURSOR_ALLOC_FAILED INDEX_CURSOR_LIMIT of {} has been reached for an index";
+    CursorMemory: "Idle cursors need more memory than search-cursor-memory allows ({} bytes): read or delete some",
+        "SEARCH_CURSOR_ALLOC_FAILED Idle cursors need more memory than search-cursor-memory allows ({} bytes): read or delete some";
+
     // Expressions.
     ExpressionSyntax: "Syntax error at offset {} near '{}'", "SEARCH_EXPR Syntax error at offset {} near '{}'";
     ExpressionSyntaxSymbol: "Syntax error at offset {} near '{}': Unknown symbol '{}'",

@@ -13,12 +13,14 @@
 //! | `registry/` | all indexes: by name, alias, id, and by the prefixes of keys | `Registry` |
 //! | `manage/` | the commands that change an index after it was made: aliases, FT.ALTER | `manage/alter.rs` |
 //! | `schema/` | what FT.CREATE defines, its parser and its format | `Definition` |
+//! | `cursors.rs` | aggregations that wait for the next FT.CURSOR READ | `CursorRegistry` |
 //! | `documents/` | what is read of a document; ids, versions and values; postings; terms | `Documents` |
 //! | `vectors/` | a vector field: graph or flat index, pending mutations, workers, recall | `VectorField` |
 //! | `query/` | a search's words: language, expansion, options, their cache; FT.EXPLAIN | `PreparedSearch` |
 //! | `expr/` | expressions over the properties of a row: APPLY, FILTER | `Expression` |
 //! | `index/` | one index: documents and vectors together, backfill, what a dropped index leaves | `Index` |
 //! | `search/` | a search from its plan to its reply; FT.PROFILE | `search::search` |
+//! | `aggregate/` | FT.AGGREGATE from its words to its reply; FT.CURSOR | `Aggregation` |
 //! | `audit/` | the thread that answers samples of searches exactly, to measure recall | `Auditor` |
 //! | `recovery/` | saved graphs, and how an index comes back at a start | `recovery::finish` |
 //! | `settings.rs` | the module's parameters, for FT.CONFIG and CONFIG | `Settings` |
@@ -55,12 +57,13 @@
 
 #![forbid(unsafe_code)]
 
+mod aggregate;
 mod audit;
 mod commands;
+mod cursors;
 mod debug;
 mod documents;
 mod error;
-#[allow(dead_code, unused_imports, reason = "FT.AGGREGATE and FILTER of FT.CREATE follow")]
 mod expr;
 mod index;
 mod info;
@@ -76,6 +79,7 @@ mod settings;
 mod vectors;
 mod words;
 
+pub use aggregate::fuzz_aggregation;
 pub use commands::COMMANDS;
 pub use expr::fuzz_expression;
 pub use module::{SearchModule, SearchOptions};

@@ -1,6 +1,7 @@
 //! The module: all indexes of a store, and the hooks that the engine calls.
 
 use crate::audit::Auditor;
+use crate::cursors::CursorRegistry;
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
 use crate::index::leftover::Leftover;
@@ -52,6 +53,7 @@ pub struct SearchModule {
     pub(crate) options: SearchOptions,
     pub(crate) settings: Arc<Settings>,
     pub(crate) auditor: Auditor,
+    pub(crate) cursors: CursorRegistry,
     pub(crate) registry: Registry,
     /// The ids of indexes that are being filled, or whose backfill has just ended.
     filling: BTreeSet<u64>,
@@ -82,6 +84,7 @@ impl SearchModule {
             saved: AllSaved::default(),
             restoring: BTreeMap::new(),
             auditor: Auditor::start(options.env.clone(), settings.clone(), options.offline),
+            cursors: CursorRegistry::new(options.env.clone(), settings.clone()),
             settings,
             workers: Workers::start(threads, options.env.clock.clone()),
             options,
@@ -103,6 +106,11 @@ impl SearchModule {
 
     pub(crate) fn index(&self, database: u32, name: &[u8]) -> Option<&Arc<Index>> {
         self.registry.index(database, name)
+    }
+
+    /// Whether this index, and no other of its name, is in a database.
+    pub(crate) fn has(&self, database: u32, index: &Arc<Index>) -> bool {
+        self.index(database, &index.definition.name).is_some_and(|here| Arc::ptr_eq(here, index))
     }
 
     pub(crate) fn indexes(&self) -> impl Iterator<Item = (u32, &Arc<Index>)> {
@@ -199,6 +207,7 @@ impl SearchModule {
     fn drop_index(&mut self, index: &Index) {
         self.ungiven.extend(index.drop_it());
         self.filling.remove(&index.definition.id);
+        self.cursors.end_of_index(index);
         match self.restoring.remove(&index.definition.id) {
             Some(restoring) => self.leftovers.extend(restoring.leftovers()),
             None => self.leftovers.extend(Leftover::of(index)),
@@ -353,17 +362,25 @@ impl Module for SearchModule {
     }
 
     fn memory_bytes(&self) -> usize {
-        self.registry.memory_bytes() + self.leftovers.iter().map(Leftover::memory_bytes).sum::<usize>()
+        self.registry.memory_bytes()
+            + self.cursors.totals().1
+            + self.leftovers.iter().map(Leftover::memory_bytes).sum::<usize>()
     }
 
     fn has_background(&self) -> bool {
-        !self.leftovers.is_empty() || !self.ungiven.is_empty() || !self.filling.is_empty()
+        !self.leftovers.is_empty()
+            || !self.ungiven.is_empty()
+            || !self.filling.is_empty()
+            || self.cursors.has_ended()
     }
 
     fn background(&mut self, keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
         if !self.ungiven.is_empty() {
             let signals = std::mem::take(&mut self.ungiven);
             return Some(Box::new(move || signals.iter().for_each(|signal| signal.give())));
+        }
+        if let Some(free) = self.cursors.take_ended() {
+            return Some(free);
         }
         if let Some(work) = self.fill_slice(keyspace) {
             return Some(work);

@@ -18,6 +18,10 @@ pub struct Settings {
     error_style: AtomicU64,
     resp3_format: AtomicU64,
     live_recall_every: AtomicU64,
+    aggregate_memory: AtomicU64,
+    cursor_memory: AtomicU64,
+    cursor_max_idle_ms: AtomicU64,
+    cursor_read_size: AtomicU64,
     /// Bits of a double.
     live_recall_bound: AtomicU64,
 }
@@ -32,6 +36,10 @@ impl Default for Settings {
             error_style: first(),
             resp3_format: first(),
             live_recall_every: AtomicU64::new(EVERY_DEFAULT),
+            aggregate_memory: AtomicU64::new(256 << 20),
+            cursor_memory: AtomicU64::new(256 << 20),
+            cursor_max_idle_ms: AtomicU64::new(300_000),
+            cursor_read_size: AtomicU64::new(1000),
             live_recall_bound: AtomicU64::new(BOUND_DEFAULT.to_bits()),
         }
     }
@@ -78,6 +86,26 @@ impl Settings {
     /// One in this many searches over graphs is audited; 0 for none.
     pub fn live_recall_every(&self) -> u64 {
         self.live_recall_every.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that one aggregation may take.
+    pub fn aggregate_memory(&self) -> usize {
+        self.aggregate_memory.load(Ordering::Relaxed) as usize
+    }
+
+    /// The most bytes that all idle cursors may take.
+    pub fn cursor_memory(&self) -> usize {
+        self.cursor_memory.load(Ordering::Relaxed) as usize
+    }
+
+    /// The longest time between two reads of a cursor.
+    pub fn cursor_max_idle(&self) -> Duration {
+        Duration::from_millis(self.cursor_max_idle_ms.load(Ordering::Relaxed))
+    }
+
+    /// The rows of a cursor's read without COUNT.
+    pub fn cursor_read_size(&self) -> usize {
+        self.cursor_read_size.load(Ordering::Relaxed).max(1) as usize
     }
 
     /// The live recall below which there is a warning.
@@ -154,6 +182,30 @@ const SETTINGS: &[Setting] = &[
         config_name: "search-resp3-format",
         description: "Replies in RESP3: maps, flat as in RESP2, or flat for valkey-glide only (auto)",
         kind: Kind::Words(&["auto", "map", "flat"], |settings| &settings.resp3_format),
+    },
+    Setting {
+        name: "AGGREGATE_MEMORY",
+        config_name: "search-aggregate-memory",
+        description: "The most memory of one FT.AGGREGATE, for groups, sorted rows and its reply",
+        kind: Kind::Count(u64::MAX, ", in bytes", |settings| &settings.aggregate_memory),
+    },
+    Setting {
+        name: "CURSOR_MEMORY",
+        config_name: "search-cursor-memory",
+        description: "The most memory of all cursors that wait for their next read",
+        kind: Kind::Count(u64::MAX, ", in bytes", |settings| &settings.cursor_memory),
+    },
+    Setting {
+        name: "CURSOR_MAX_IDLE",
+        config_name: "search-cursor-max-idle",
+        description: "max idle time allowed to be set for cursor, setting it high might cause high memory consumption.",
+        kind: Kind::Count(u32::MAX as u64, ", in milliseconds", |settings| &settings.cursor_max_idle_ms),
+    },
+    Setting {
+        name: "CURSOR_READ_SIZE",
+        config_name: "search-cursor-read-size",
+        description: "The rows of a cursor's read without COUNT",
+        kind: Kind::Count(u32::MAX as u64, "", |settings| &settings.cursor_read_size),
     },
     Setting {
         name: "LIVE_RECALL_EVERY",

@@ -157,3 +157,34 @@ fn expressions() {
     ];
     fuzz::run("expressions", &corpus.map(<[u8]>::to_vec), dictionary, engramdb_search::fuzz_expression);
 }
+
+#[test]
+fn aggregations() {
+    let corpus: Vec<Vec<u8>> = [
+        "LOAD 3 @n AS x GROUPBY 2 @t @n REDUCE COUNT 0 REDUCE SUM 1 @n AS s SORTBY 4 @s DESC @t ASC MAX 3 LIMIT 0 5",
+        "LOAD * APPLY upper(@t) AS u FILTER @n>1 WITHCURSOR COUNT 5 MAXIDLE 100 PARAMS 2 a b DIALECT 3 TIMEOUT 5",
+        "GROUPBY 0 REDUCE QUANTILE 2 @n 0.5 REDUCE FIRST_VALUE 4 @t BY @n DESC REDUCE RANDOM_SAMPLE 2 @n 3 ADDSCORES",
+    ]
+    .map(|words| words.as_bytes().to_vec())
+    .into();
+    let dictionary: &[&[u8]] = &[
+        b" LOAD ",
+        b" GROUPBY ",
+        b" REDUCE ",
+        b" SORTBY ",
+        b" LIMIT ",
+        b" APPLY ",
+        b" FILTER ",
+        b" AS ",
+        b" 0 ",
+        b" -1 ",
+        b" 18446744073709551616 ",
+        b" @n ",
+        b" WITHCURSOR ",
+        b" COUNT ",
+        b" MAX ",
+        b" BY ",
+        b" PARAMS ",
+    ];
+    fuzz::run("aggregations", &corpus, dictionary, engramdb_search::fuzz_aggregation);
+}

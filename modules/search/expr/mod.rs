@@ -26,7 +26,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use value::{ExprValue, SeveralValues, compare_values, number_text};
+pub use value::{ExprValue, SeveralValues, compare_values, number_text, parse_number};
 
 use crate::error::{Kind, SearchError};
 use functions::Function;

@@ -75,6 +75,42 @@ impl ExprValue<'_> {
         }
     }
 
+    /// The same value, without a copy of a text.
+    #[inline]
+    pub fn borrowed(&self) -> ExprValue<'_> {
+        match self {
+            ExprValue::Null => ExprValue::Null,
+            ExprValue::Number(number) => ExprValue::Number(*number),
+            ExprValue::Text(text) => ExprValue::Text(Cow::Borrowed(text)),
+            ExprValue::List(list) => ExprValue::List(list.clone()),
+            ExprValue::Several(several) => ExprValue::Several(several.clone()),
+        }
+    }
+
+    /// A copy that borrows nothing.
+    pub fn to_static(&self) -> ExprValue<'static> {
+        self.borrowed().into_owned()
+    }
+
+    /// The bytes that a copy takes beyond its own size, estimated.
+    pub fn heap_bytes(&self) -> usize {
+        const ALLOCATION: usize = 16;
+        match self {
+            ExprValue::Null | ExprValue::Number(_) => 0,
+            ExprValue::Text(text) => ALLOCATION + text.len(),
+            ExprValue::List(list) => {
+                let each = |value: &ExprValue<'static>| size_of::<ExprValue<'static>>() + value.heap_bytes();
+                ALLOCATION + list.iter().map(each).sum::<usize>()
+            }
+            ExprValue::Several(several) => {
+                ALLOCATION
+                    + size_of::<SeveralValues>()
+                    + several.seen.heap_bytes()
+                    + several.shown.heap_bytes()
+            }
+        }
+    }
+
     pub fn into_owned(self) -> ExprValue<'static> {
         match self {
             ExprValue::Null => ExprValue::Null,

@@ -38,18 +38,20 @@ mod matches;
 mod measure;
 mod nearest;
 mod page;
-mod plan;
+pub mod plan;
 pub mod probe;
-mod profile;
+pub mod profile;
 mod proximity;
 mod ranking;
-mod reply;
+pub mod reply;
 mod rows;
 mod score;
 mod scored;
+pub mod settled;
 mod several;
 pub mod shape;
 
+pub use self::expand::{write_number, write_values};
 use self::expired::ExpiredDocuments;
 use self::filter::Late;
 use self::lacking::is_lacking;
@@ -70,13 +72,15 @@ use engramdb_engine::command::{
     Args, CommandError, Finish, Job, Looks, Outcome, Reply, Rest, Stage, WaitingJob,
 };
 use engramdb_engine::keyspace::DocumentType;
+use engramdb_engine::signal::Signal;
 use engramdb_engine::store::view::View;
+use std::sync::Arc;
 use std::sync::atomic;
 use std::time::Duration;
 
 /// The most multiply-adds that run on the thread of the command, about a millisecond's worth. A search with
 /// more runs in the search pool.
-const INLINE_WORK_MAX: usize = 4 << 20;
+pub const INLINE_WORK_MAX: usize = 4 << 20;
 /// Last looks that may find too many changes. The next one processes all of them, so that each search ends.
 const ROUNDS_MAX: u32 = 8;
 
@@ -154,6 +158,29 @@ fn begin(
     is_resp3: bool,
     profile: Option<Profile>,
 ) -> Result<Stage, SearchError> {
+    let PreparedPlan { plan, backfill } = prepare(view, args, is_resp3, profile)?;
+    if let Some((signal, at_most)) = backfill {
+        return Ok(Stage::Wait(WaitingJob { signal, at_most, job: plan.job(true) }));
+    }
+    let is_long = plan.work() > INLINE_WORK_MAX;
+    let job = plan.job(false);
+    Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
+}
+
+/// A search whose words are parsed.
+pub struct PreparedPlan {
+    pub plan: Plan,
+    /// The signal at the end of the backfill that the search must wait for, and how long it waits at most.
+    pub backfill: Option<(Arc<Signal>, Option<Duration>)>,
+}
+
+/// Parses the words of a search.
+pub fn prepare(
+    view: &View<'_>,
+    args: Args<'_>,
+    is_resp3: bool,
+    profile: Option<Profile>,
+) -> Result<PreparedPlan, SearchError> {
     let module = view.module::<SearchModule>();
     if args.len() < 3 {
         return Err(Kind::NoQuery.error());
@@ -194,16 +221,13 @@ fn begin(
         profile,
         accepts_changes: false,
         was_late: false,
+        reads_all: false,
     };
     plan.note(|profile, now| profile.parsed = now);
     plan.check()?;
-    if is_backfilling && !is_incomplete {
-        let signal = index.backfilled();
-        return Ok(Stage::Wait(WaitingJob { signal, at_most: timeout, job: plan.job(true) }));
-    }
-    let is_long = plan.work() > INLINE_WORK_MAX;
-    let job = plan.job(false);
-    Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
+    let waits = is_backfilling && !is_incomplete;
+    let backfill = waits.then(|| (index.backfilled(), timeout));
+    Ok(PreparedPlan { plan, backfill })
 }
 
 /// Whether this search becomes a sample, whose recall is measured.
@@ -217,11 +241,8 @@ impl Plan {
     fn job(mut self, waits: bool) -> Job {
         Box::new(move |looks| {
             self.note(|profile, now| profile.started = now);
-            // A dropped index is not searched: the last look replies that it does not exist.
-            let is_lacking = waits && is_lacking(&self.index, &self.query, &self.prepared.request);
-            let is_searched = !(self.index.is_dropped() || is_lacking);
             let mut expired = ExpiredDocuments::default();
-            let found = match is_searched {
+            let found = match self.is_searched(waits) {
                 true => self.find(looks, &mut expired).unwrap_or(Found::Late),
                 false => Found::Incomplete,
             };
@@ -231,6 +252,13 @@ impl Plan {
             }
             Search { plan: self, found, expired, loaded: Loaded::default(), rounds: 0 }.approach(looks)
         })
+    }
+
+    /// False for a dropped index, of which the last look replies that it does not exist, and for one that is
+    /// still being built after the wait for that.
+    fn is_searched(&self, waits: bool) -> bool {
+        let is_lacking = waits && is_lacking(&self.index, &self.query, &self.prepared.request);
+        !(self.index.is_dropped() || is_lacking)
     }
 
     fn find(&self, looks: &dyn Looks, expired: &mut ExpiredDocuments) -> Result<Found, Late> {
@@ -332,30 +360,7 @@ impl Search {
     /// Does the work that a last look lacked, without the lock.
     fn go_on(mut self, looks: &dyn Looks, lack: Lack) -> Finish {
         self.rounds += 1;
-        let (plan, expired) = (&self.plan, &mut self.expired);
-        if lack == Lack::Expired {
-            looks.look(&mut |view| expired.begin_walk(view));
-        }
-        let leaves_out = lack != Lack::Rows;
-        match &mut self.found {
-            Found::Nearest(nearest) => {
-                let knn = plan.query.knn.as_ref().expect("found by it");
-                match lack {
-                    Lack::Rows => plan.refill(looks, knn, nearest, expired),
-                    _ => plan.follow_nearest(looks, knn, nearest, expired, leaves_out),
-                }
-            }
-            Found::Matches(matches) => {
-                plan.follow_matches(looks, matches, expired, leaves_out);
-                if lack == Lack::Rows {
-                    plan.score_matches(matches);
-                }
-            }
-            Found::Late | Found::Incomplete => unreachable!("nothing is lacking where nothing was found"),
-        }
-        self.plan.accepts_changes = self.rounds >= ROUNDS_MAX;
-        // The last look uses this, and does not read the clock.
-        self.plan.was_late = leaves_out && self.plan.is_late();
+        self.plan.go_on(looks, (&mut self.found, &mut self.expired), lack, self.rounds);
         self.approach(looks)
     }
 

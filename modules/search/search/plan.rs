@@ -49,6 +49,8 @@ pub struct Plan {
     pub accepts_changes: bool,
     /// The time limit had passed before the next last look.
     pub was_late: bool,
+    /// The documents are the input of an aggregation: all are read, in no order but that of a KNN.
+    pub reads_all: bool,
 }
 
 /// Measurements of a profiled search. All times are on the monotonic clock.
@@ -73,6 +75,8 @@ pub struct Profile {
     pub nodes: Vec<(Duration, u64)>,
     /// The number of rows that were found.
     pub rows: usize,
+    /// The steps of an aggregation.
+    pub steps: Option<Vec<String>>,
 }
 
 /// Approximate costs in multiply-adds: of a term that a pattern is compared with, of a number or text that is
@@ -116,7 +120,7 @@ pub enum SortKey {
 }
 
 /// The score of a document that is not scored: those of a KNN are in the order of their distances.
-const SCORE: f64 = 1.0;
+pub const SCORE: f64 = 1.0;
 
 impl Plan {
     pub fn request(&self) -> &QueryOptions {
@@ -160,6 +164,16 @@ impl Plan {
             Some(knn) => self.vector_work(&documents, knn),
             None => self.order_work(&documents),
         })
+    }
+
+    /// The expected work of finding the documents and reading them all, with their content or without.
+    pub fn rows_work(&self, with_content: bool) -> usize {
+        let documents = self.index.documents.read();
+        let most = self.query.knn.as_ref().map_or(usize::MAX, |knn| knn.k);
+        let most = most.min(most_of(&documents, &self.query.filter));
+        drop(documents);
+        let each = if with_content { DOCUMENT_WORK } else { ROW_WORK };
+        self.work().saturating_add(most.saturating_mul(each))
     }
 
     /// The work of sorting the matches and writing the page.

@@ -31,11 +31,16 @@ use std::time::Duration;
 /// The words of the FT.SEARCH that an FT.PROFILE command runs.
 pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, SearchError> {
     if !args.is(2, "SEARCH") {
-        if args.is(2, "AGGREGATE") || args.is(2, "HYBRID") {
-            return Err(crate::error::unsupported("Profiles of AGGREGATE and HYBRID are"));
+        if args.is(2, "HYBRID") {
+            return Err(crate::error::unsupported("Profiles of HYBRID are"));
         }
         return Err(Kind::NoProfiledCommand.error());
     }
+    words(args, b"FT.SEARCH")
+}
+
+/// The words of the command that an FT.PROFILE command runs.
+pub fn words<'a>(args: Args<'a>, command: &'a [u8]) -> Result<Vec<&'a [u8]>, SearchError> {
     // LIMITED shortens the list of terms that a pattern matched, which is never part of this reply.
     let at = if args.is(3, "LIMITED") { 4 } else { 3 };
     if !args.is(at, "QUERY") {
@@ -44,7 +49,7 @@ pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, SearchError> {
     if args.len() < at + 2 {
         return Err(Kind::NoQuery.error());
     }
-    let mut words = vec![&b"FT.SEARCH"[..], args.word(1)];
+    let mut words = vec![command, args.word(1)];
     words.extend_from_slice(args.from(at + 1));
     Ok(words)
 }
@@ -114,15 +119,19 @@ pub fn write(plan: &Plan, profile: &Profile, warnings: Warnings, reply: &mut dyn
 
 fn processors(plan: &Plan, profile: &Profile, now: Duration, reply: &mut dyn Reply) {
     let request = plan.request();
+    let of_aggregation = profile.steps.as_deref();
+    let is_search = of_aggregation.is_none();
     let steps = [
         (true, "Index", profile.found - profile.started),
         (plan.has_vectors(), "Metrics Applier", Duration::ZERO),
-        (request.sort_by.is_some(), "Sorter", Duration::ZERO),
-        (!request.no_content, "Loader", now - profile.loading),
+        (is_search && request.sort_by.is_some(), "Sorter", Duration::ZERO),
+        (is_search && !request.no_content, "Loader", now - profile.loading),
     ];
-    let steps = steps.into_iter().filter(|(is_there, ..)| *is_there);
+    let steps = steps.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, name, time)| (name, time));
+    let added = of_aggregation.unwrap_or_default().iter().map(|name| (name.as_str(), Duration::ZERO));
+    let steps = steps.chain(added);
     reply.array(steps.clone().count());
-    steps.for_each(|(_, name, time)| {
+    steps.for_each(|(name, time)| {
         reply.map(3);
         pair(reply, "Type", |reply| reply.bulk(name.as_bytes()));
         pair(reply, "Time", |reply| milliseconds(reply, time));

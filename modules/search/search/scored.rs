@@ -117,6 +117,7 @@ impl Plan {
         let request = self.request();
         let is_asked = request.with_scores || request.names_scorer;
         request.sort_by.is_none()
+            && !self.reads_all
             && request.limit > 0
             && self.query.knn.is_none()
             && (is_asked || self.query.filter.has_text() || !self.index.documents.read().scores_equally())

@@ -156,7 +156,7 @@ pub static FOREIGN: &[Foreign] = &[
         "search-workers search-workers-priority-bias-threshold search-min-operation-workers search-gc-scan-size \
          search-fork-gc-clean-threshold search-fork-gc-retry-interval search-fork-gc-run-interval \
          search-fork-gc-sleep-before-exit search-no-gc search-no-mem-pools search-bg-index-sleep-gap \
-         search-index-cursor-limit search-cursor-max-idle search-cursor-read-size search-max-doctablesize \
+         search-index-cursor-limit search-max-doctablesize \
          search-max-prefix-expansions search-min-phonetic-term-len search-min-stem-len search-multi-text-slop \
          search-tiered-hnsw-buffer-limit search-union-iterator-heap search-vss-max-resize search-ext-load \
          search-friso-ini search-partial-indexed-docs search-raw-docid-encoding search-topology-validation-timeout \

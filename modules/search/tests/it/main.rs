@@ -1,5 +1,6 @@
 //! FT.* on an engine over a log in memory, in this process.
 
+mod aggregate;
 mod altering;
 mod backfill;
 mod debug;

@@ -1,0 +1,353 @@
+//! FT.AGGREGATE and FT.CURSOR: rows of documents that go through steps.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `request.rs` | the words |
+//! | `scope.rs` | the properties that steps can name, and where they come from |
+//! | `pipeline.rs` | the steps, and how rows go through them |
+//! | `source.rs` | rows of documents, read in slices |
+//! | `groups.rs`, `reducers.rs`, `sorting.rs` | what gathers rows |
+//! | `budget.rs` | the bound of the memory of one aggregation |
+//! | `cursor.rs` | FT.CURSOR |
+//! | `reply.rs` | the reply |
+//!
+//! The documents are those of an FT.SEARCH with the same query. They are settled at one moment and read in
+//! slices (`search::settled` says what that means for changes). The reply waits for the last change of the
+//! index, which includes all that was read. See decision 0045.
+
+mod budget;
+mod cursor;
+mod groups;
+mod pipeline;
+mod reducers;
+mod reply;
+mod request;
+mod rows;
+mod scope;
+mod sorting;
+mod source;
+
+pub use cursor::cursor;
+pub use request::fuzz_aggregation;
+
+use crate::error::{Kind, SearchError};
+use crate::index::Index;
+use crate::module::{SearchModule, find};
+use crate::search::plan::{Plan, Profile};
+use crate::search::reply::Warnings;
+use crate::search::settled::Settled;
+use crate::search::shape::{is_flat, shaped};
+use crate::search::{INLINE_WORK_MAX, PreparedPlan, prepare, profile, styled};
+use cursor::CursorPlace;
+use engramdb_engine::command::{Args, CommandError, Job, Looks, Reply, Rest, Stage, WaitingJob};
+use engramdb_engine::env::Env;
+use engramdb_engine::store::view::View;
+use pipeline::{EndRows, Flow, RowPipeline};
+use reply::AggregateAnswer;
+use request::AggregateRequest;
+use source::{RowBatch, RowReader};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Rows of a stretch's end that go on between two looks at the clock.
+const GATHERED: usize = 1024;
+/// The least limit of FT.SEARCH's page that covers all documents of a KNN.
+const ALL_ROWS: &[u8] = b"1000000";
+
+/// An aggregation between two steps, or between two reads of its cursor.
+pub struct Aggregation {
+    index: Arc<Index>,
+    env: Env,
+    pipeline: RowPipeline,
+    reader: RowReader,
+    source: Source,
+    batch: RowBatch,
+    cursor: Option<CursorPlace>,
+    expands: bool,
+    deadline: Option<Duration>,
+    fails_on_timeout: bool,
+    warnings: Warnings,
+    /// The plan of a search that was profiled.
+    profiled: Option<Box<Settled>>,
+}
+
+/// Where the next rows come from.
+enum Source {
+    /// The search that finds the documents has not begun; whether it has waited for a backfill.
+    Search(Box<Plan>, bool),
+    Documents(Box<Settled>),
+    Rows(EndRows),
+    Nothing,
+}
+
+/// FT.AGGREGATE.
+pub fn aggregate(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    styled(view, begin(view, args, reply.is_resp3(), None))
+}
+
+/// FT.PROFILE of an aggregation or a search.
+pub fn profile_any(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    if !args.is(2, "AGGREGATE") {
+        return crate::search::profile(view, args, reply);
+    }
+    let begin = || {
+        find(view, args[1], Kind::NoIndex)?;
+        let words = profile::words(args, b"FT.AGGREGATE")?;
+        let began = view.module::<SearchModule>().options.env.clock.monotonic();
+        let profile = Profile { began, ..Profile::default() };
+        begin(view, Args::new(&words), reply.is_resp3(), Some(profile))
+    };
+    styled(view, begin())
+}
+
+fn begin(
+    view: &View<'_>,
+    args: Args<'_>,
+    is_resp3: bool,
+    profile: Option<Profile>,
+) -> Result<Stage, SearchError> {
+    let module = view.module::<SearchModule>();
+    if args.len() < 3 {
+        return Err(Kind::NoQuery.error());
+    }
+    let index = find(view, args[1], Kind::NoIndex)?;
+    view.wait_for(index.changed_by());
+    let mut request = request::parse(args)?;
+    if request.cursor.is_some() {
+        module.cursors.check_room(index)?;
+    }
+    // The page of a KNN holds all of it.
+    request.search.extend([&b"LIMIT"[..], b"0", ALL_ROWS]);
+    if request.adds_scores {
+        request.search.push(b"WITHSCORES");
+    }
+    let PreparedPlan { plan, backfill } = prepare(view, Args::new(&request.search), is_resp3, profile)?;
+    let waits = backfill.is_some();
+    let aggregation = Aggregation::new(module, plan, &request, waits)?;
+    if let Some((signal, at_most)) = backfill {
+        return Ok(Stage::Wait(WaitingJob { signal, at_most, job: aggregation.job() }));
+    }
+    let is_long = aggregation.work() > INLINE_WORK_MAX;
+    let job = aggregation.job();
+    Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
+}
+
+impl Aggregation {
+    fn new(
+        module: &SearchModule,
+        plan: Plan,
+        request: &AggregateRequest<'_>,
+        waits: bool,
+    ) -> Result<Aggregation, SearchError> {
+        let options = plan.request();
+        let (expands, several) = (options.expands, options.several());
+        let mut pipeline = RowPipeline::new(&plan, request, module.settings.aggregate_memory())?;
+        let columns = std::mem::take(&mut pipeline.columns);
+        let reader = RowReader::new(&plan, columns, pipeline.loads_all, several, pipeline.width());
+        let timeout = plan.deadline.map(|deadline| deadline.saturating_sub(plan.env.clock.monotonic()));
+        let place = |options| CursorPlace::new(options, &module.settings, timeout);
+        let cursor = request.cursor.map(place);
+        Ok(Aggregation {
+            index: plan.index.clone(),
+            env: plan.env.clone(),
+            pipeline,
+            reader,
+            batch: RowBatch::default(),
+            cursor,
+            expands,
+            deadline: plan.deadline,
+            fails_on_timeout: plan.fails_on_timeout,
+            warnings: Warnings { timed_out: false, incomplete: plan.is_incomplete },
+            profiled: None,
+            source: Source::Search(Box::new(plan), waits),
+        })
+    }
+
+    /// The expected work, as `Plan::work` counts it.
+    fn work(&self) -> usize {
+        match &self.source {
+            Source::Search(plan, _) => plan.rows_work(self.reader.needs_document()),
+            Source::Documents(_) => usize::MAX,
+            Source::Rows(_) | Source::Nothing => 0,
+        }
+    }
+
+    fn job(mut self) -> Job {
+        Box::new(move |looks| {
+            let want = self.cursor.as_ref().map_or(usize::MAX, |cursor| cursor.count);
+            let run = self.run(looks, want);
+            Box::new(move |view, reply| self.last_look(view, reply, run, want))
+        })
+    }
+
+    /// Runs until there are so many rows, or no more.
+    fn run(&mut self, looks: &dyn Looks, want: usize) -> Result<(), SearchError> {
+        while self.pipeline.flow.out.len() < want {
+            if !self.warnings.timed_out && self.is_late() {
+                self.warnings.timed_out = true;
+                if self.fails_on_timeout {
+                    return Err(Kind::Timeout.error());
+                }
+                match self.source {
+                    // The next read continues.
+                    Source::Documents(_) if self.cursor.is_some() && !self.pipeline.gathers() => break,
+                    Source::Documents(_) => self.end_stretch(),
+                    _ => {}
+                }
+            }
+            match std::mem::replace(&mut self.source, Source::Nothing) {
+                Source::Nothing => break,
+                Source::Search(plan, waits) => self.settle(looks, *plan, waits)?,
+                Source::Documents(mut settled) => {
+                    let has_more = self.reader.next(looks, &mut settled, &mut self.batch);
+                    self.source = Source::Documents(settled);
+                    if !has_more || self.pass_batch()? == Flow::Enough {
+                        self.end_stretch();
+                    }
+                }
+                Source::Rows(mut rows) => {
+                    let flow = self.pass_rows(&mut rows)?;
+                    self.source = Source::Rows(rows);
+                    if flow == Flow::Enough {
+                        self.end_stretch();
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| self.env.clock.monotonic() > deadline)
+    }
+
+    /// Finds the documents; reads them if they are few.
+    fn settle(&mut self, looks: &dyn Looks, plan: Plan, waits: bool) -> Result<(), SearchError> {
+        let (reader, batch) = (&self.reader, &mut self.batch);
+        let settled = plan.settle(looks, waits, &mut |current, few| {
+            // They are few: all are read, however large.
+            let mut left = few;
+            while !left.is_empty() {
+                left = &left[reader.read_some(current, left, batch, true)..];
+            }
+        });
+        if settled.has_nothing() {
+            return Err(Kind::Backfilling.error());
+        }
+        if settled.timed_out {
+            self.warnings.timed_out = true;
+            if self.fails_on_timeout {
+                return Err(Kind::Timeout.error());
+            }
+        }
+        self.source = Source::Documents(Box::new(settled));
+        if self.pass_batch()? == Flow::Enough {
+            self.end_stretch();
+        }
+        Ok(())
+    }
+
+    /// Sends the rows of the batch through the pipeline.
+    fn pass_batch(&mut self) -> Result<Flow, SearchError> {
+        let (pipeline, random) = (&mut self.pipeline, &*self.env.random);
+        let mut last = Flow::On;
+        let first = pipeline.flow.read as u64;
+        self.batch.each(&self.reader, first, |row| {
+            pipeline.flow.read += 1;
+            last = pipeline.push(row, random)?;
+            Ok::<bool, SearchError>(last == Flow::On)
+        })?;
+        Ok(last)
+    }
+
+    /// Sends some rows of a stretch's end through the next one. `Enough` if there are no more.
+    fn pass_rows(&mut self, rows: &mut EndRows) -> Result<Flow, SearchError> {
+        let width = self.pipeline.width();
+        for _ in 0..GATHERED {
+            let Some(row) = rows.next() else { return Ok(Flow::Enough) };
+            let mut row = row.into_row();
+            row.cells.resize(width, None);
+            if self.pipeline.push(&mut row, &*self.env.random)? == Flow::Enough {
+                return Ok(Flow::Enough);
+            }
+        }
+        Ok(Flow::On)
+    }
+
+    fn end_stretch(&mut self) {
+        let rows = self.pipeline.end_stretch().map_or(Source::Nothing, Source::Rows);
+        if let Source::Documents(settled) = std::mem::replace(&mut self.source, rows)
+            && settled.plan.profile.is_some()
+        {
+            self.profiled = Some(settled);
+        }
+    }
+
+    /// Checks that the index is still there, and returns the reply's writer.
+    fn last_look(
+        mut self,
+        view: &View<'_>,
+        reply: &mut dyn Reply,
+        run: Result<(), SearchError>,
+        want: usize,
+    ) -> Result<Rest, CommandError> {
+        let module = view.module::<SearchModule>();
+        let name = &self.index.definition.name;
+        if self.index.is_dropped() || !module.has(view.database(), &self.index) {
+            // The index was dropped or moved to another database during the aggregation.
+            view.whole_keyspace();
+            return styled(view, Err(Kind::NoIndex.of(name)));
+        }
+        view.wait_for(self.index.changed_by());
+        styled(view, run)?;
+        let out = &mut self.pipeline.flow.out;
+        let count = out.len().min(want);
+        let rows: Vec<_> = out.drain(..count).collect();
+        self.pipeline.flow.budget.give_back(rows.iter().map(|row| row.bytes()).sum());
+        let mut answer = AggregateAnswer {
+            total: self.pipeline.flow.total(),
+            names: self.pipeline.names.clone(),
+            rows,
+            warnings: self.warnings,
+            expands: self.expands,
+            cursor: None,
+        };
+        let is_flat = is_flat(view, reply);
+        if self.cursor.is_some() {
+            let timed_out = self.warnings.timed_out && matches!(self.source, Source::Documents(_));
+            let is_whole = count < want && !timed_out;
+            answer.cursor = Some(if is_whole { 0 } else { styled(view, self.keep(module))? });
+            return Ok(Rest::Write(Box::new(move |reply| {
+                shaped(is_flat, reply, |reply| answer.write(reply))
+            })));
+        }
+        let profiled = self.profiled.take();
+        let labels = std::mem::take(&mut self.pipeline.labels);
+        Ok(Rest::Write(Box::new(move |reply| {
+            shaped(is_flat, reply, |reply| match &profiled {
+                None => answer.write(reply),
+                Some(settled) => write_profiled(settled, &labels, &answer, reply),
+            });
+        })))
+    }
+
+    /// Bytes on the heap, estimated.
+    fn heap_bytes(&self) -> usize {
+        let documents = match &self.source {
+            Source::Documents(settled) => settled.heap_bytes(),
+            _ => 0,
+        };
+        size_of::<Aggregation>() + self.pipeline.flow.budget.used() + documents
+    }
+}
+
+fn write_profiled(settled: &Settled, labels: &[String], answer: &AggregateAnswer, reply: &mut dyn Reply) {
+    let plan = &settled.plan;
+    let mut profile = plan.profile.clone().expect("the search was profiled");
+    profile::begin(reply);
+    profile.loading = plan.now();
+    answer.write(reply);
+    profile.rows = answer.total;
+    profile.steps = Some(labels.to_vec());
+    profile::write(plan, &profile, answer.warnings, reply);
+}

@@ -1,0 +1,110 @@
+//! The reply of FT.AGGREGATE and FT.CURSOR READ.
+//!
+//! ```text
+//! [total, [name, value, ...], ...]     RESP3: {attributes, total_results, format, results, warning}
+//! with a cursor: [that, cursor]
+//! ```
+
+use super::rows::OwnedRow;
+use crate::expr::{ExprValue, number_text};
+use crate::search::reply::Warnings;
+use crate::search::{write_number, write_values};
+use engramdb_engine::command::Reply;
+use std::sync::Arc;
+
+/// What a reply is written from.
+pub struct AggregateAnswer {
+    pub total: usize,
+    /// The names of the rows' cells with their places.
+    pub names: Arc<[(Vec<u8>, usize)]>,
+    pub rows: Vec<OwnedRow>,
+    pub warnings: Warnings,
+    /// Values are written with their types.
+    pub expands: bool,
+    /// The cursor, 0 if nothing is left; `None` if none was asked for.
+    pub cursor: Option<u64>,
+}
+
+impl AggregateAnswer {
+    pub fn write(&self, reply: &mut dyn Reply) {
+        if self.cursor.is_some() {
+            reply.array(2);
+        }
+        self.write_rows(reply);
+        if let Some(cursor) = self.cursor {
+            reply.integer(cursor as i64);
+        }
+    }
+
+    /// Writes the reply without the cursor.
+    pub fn write_rows(&self, reply: &mut dyn Reply) {
+        if !reply.is_resp3() {
+            reply.array(1 + self.rows.len());
+            reply.integer(self.total as i64);
+            for row in &self.rows {
+                if reply.room() == 0 {
+                    return reply.give_up();
+                }
+                self.write_row(reply, row);
+            }
+            return;
+        }
+        reply.map(5);
+        reply.bulk(b"attributes");
+        reply.array(0);
+        reply.bulk(b"total_results");
+        reply.integer(self.total as i64);
+        reply.bulk(b"format");
+        reply.bulk(if self.expands { b"EXPAND" } else { b"STRING" });
+        reply.bulk(b"results");
+        reply.array(self.rows.len());
+        for row in &self.rows {
+            if reply.room() == 0 {
+                return reply.give_up();
+            }
+            reply.map(2);
+            reply.bulk(b"extra_attributes");
+            self.write_row(reply, row);
+            reply.bulk(b"values");
+            reply.array(0);
+        }
+        reply.bulk(b"warning");
+        self.warnings.write(reply, None);
+    }
+
+    fn write_row(&self, reply: &mut dyn Reply, row: &OwnedRow) {
+        let cells =
+            || self.names.iter().filter_map(|(name, place)| Some((name, row.cells[*place].as_ref()?)));
+        let is_cell = |name: &[u8]| cells().any(|(own, _)| own == name);
+        let whole = || row.whole.iter().filter(|(name, _)| !is_cell(name));
+        reply.map(cells().count() + whole().count());
+        for (name, value) in cells() {
+            reply.bulk(name);
+            self.write_value(reply, value);
+        }
+        for (name, value) in whole() {
+            reply.bulk(name);
+            self.write_value(reply, value);
+        }
+    }
+
+    fn write_value(&self, reply: &mut dyn Reply, value: &ExprValue<'_>) {
+        match value {
+            ExprValue::Null => reply.null(),
+            ExprValue::Number(number) if self.expands => write_number(reply, *number),
+            ExprValue::Number(number) => reply.bulk(number_text(*number).as_bytes()),
+            ExprValue::Text(text) => reply.bulk(text),
+            ExprValue::List(list) => {
+                reply.array(list.len());
+                list.iter().for_each(|value| match value {
+                    ExprValue::Several(several) => reply.bulk(&several.shown.to_text()),
+                    value => self.write_value(reply, value),
+                });
+            }
+            ExprValue::Several(several) => match several.shown.text() {
+                Some(text) if self.expands => write_values(reply, text),
+                _ => self.write_value(reply, &several.shown),
+            },
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Rows of documents: reads the properties that the steps need, a few documents under each lock.
+//!
+//! Numbers of NUMERIC fields, keys and distances come from the index alone, under the lock of its documents.
+//! Everything else is read in the keyspace. A batch is copied to one buffer there, so that no step runs
+//! under the lock and a row needs no allocation of its own.
+
+use super::rows::{Cell, PipelineRow};
+use super::scope::{Column, ColumnSource};
+use crate::documents::text::lower;
+use crate::expr::{ExprValue, SeveralValues, parse_number};
+use crate::search::plan::Plan;
+use crate::search::reply::is_of_index;
+use crate::search::settled::{CurrentDocument, CurrentDocuments, Settled, SettledDocument};
+use engramdb_engine::command::Looks;
+use engramdb_engine::keyspace::{DocumentSource, DocumentType, FieldValue, Several, ShownValue};
+use engramdb_engine::store::document::Document;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The most documents and bytes that are read under one lock of the keyspace. The last document may exceed
+/// the bytes.
+const READ_DOCUMENTS: usize = 64;
+const READ_BYTES: usize = 128 * 1024;
+/// Documents whose values the index has that are read under one lock of its documents.
+const INDEXED_DOCUMENTS: usize = 1024;
+
+/// Which properties of documents are read, and where.
+#[derive(Clone, Debug)]
+pub struct RowReader {
+    columns: Arc<[Column]>,
+    loads_all: bool,
+    several: Several,
+    /// A property is in the keyspace only.
+    needs_document: bool,
+    /// How many cells a row has.
+    width: usize,
+}
+
+/// Rows that were read.
+#[derive(Debug, Default)]
+pub struct RowBatch {
+    bytes: Vec<u8>,
+    /// The values of all rows, one for each column.
+    cells: Vec<Read>,
+    /// The whole documents: numbers of rows, names and values.
+    whole: Vec<(usize, Range<usize>, Read)>,
+    pub rows: usize,
+}
+
+/// A value in a batch. Ranges are of its bytes.
+#[derive(Clone, Debug)]
+enum Read {
+    Absent,
+    Null,
+    Number(f64),
+    Text(Range<usize>),
+    /// The first value, and the text of the list of all.
+    List(Box<Read>, Range<usize>),
+}
+
+impl RowReader {
+    pub fn new(
+        plan: &Plan,
+        columns: Vec<Column>,
+        loads_all: bool,
+        several: Several,
+        width: usize,
+    ) -> RowReader {
+        let is_hash = plan.index.definition.documents == DocumentType::Hash;
+        let needs = |column: &Column| match &column.source {
+            ColumnSource::Field { numbers, .. } => !is_hash || numbers.is_none(),
+            _ => false,
+        };
+        let needs_document = loads_all || columns.iter().any(needs);
+        RowReader { columns: columns.into(), loads_all, several, needs_document, width }
+    }
+
+    pub fn needs_document(&self) -> bool {
+        self.needs_document
+    }
+
+    /// Reads the next documents. False if there are none.
+    pub fn next(&self, looks: &dyn Looks, settled: &mut Settled, batch: &mut RowBatch) -> bool {
+        batch.clear();
+        let in_keyspace = self.needs_document || settled.may_have_expired;
+        let some = settled.next(if in_keyspace { READ_DOCUMENTS } else { INDEXED_DOCUMENTS });
+        if some.is_empty() {
+            return false;
+        }
+        let index = settled.plan.index.clone();
+        if !in_keyspace {
+            let documents = &*index.documents.read();
+            self.read_some(&mut settled.at(documents, None), &some, batch, false);
+            return true;
+        }
+        let mut left = &some[..];
+        while !left.is_empty() {
+            looks.look(&mut |view| {
+                let documents = &*index.documents.read();
+                let mut current = settled.at(documents, Some(view));
+                let read = self.read_some(&mut current, left, batch, true);
+                left = &left[read..];
+            });
+        }
+        true
+    }
+
+    /// Reads documents under the current locks. Returns how many were read: not all if they are large.
+    pub fn read_some(
+        &self,
+        current: &mut CurrentDocuments<'_, '_>,
+        some: &[SettledDocument],
+        batch: &mut RowBatch,
+        in_keyspace: bool,
+    ) -> usize {
+        current.prefetch(some, in_keyspace);
+        let most = batch.bytes.len() + READ_BYTES;
+        for (number, settled) in some.iter().enumerate() {
+            if batch.bytes.len() > most {
+                return number;
+            }
+            let (plan, documents, view) = (current.plan(), current.documents, current.view);
+            current.read(settled, |found| {
+                let document = found.document.or_else(|| {
+                    let view = view.filter(|_| in_keyspace)?;
+                    plan.document(view, found.key)
+                });
+                if document.is_some() || !in_keyspace {
+                    self.read_row(plan, documents, &found, document, batch);
+                }
+            });
+        }
+        some.len()
+    }
+
+    fn read_row(
+        &self,
+        plan: &Plan,
+        documents: &crate::documents::Documents,
+        found: &CurrentDocument<'_, '_>,
+        document: Option<Document<'_>>,
+        batch: &mut RowBatch,
+    ) {
+        for column in &*self.columns {
+            let cell = match &column.source {
+                ColumnSource::Nothing => Read::Absent,
+                ColumnSource::Score => Read::Number(found.score),
+                ColumnSource::Key => batch.text(found.key),
+                ColumnSource::Distance(name) => {
+                    let nearest = plan.query.knn.as_ref().filter(|knn| knn.alias == *name);
+                    let distance = match nearest {
+                        Some(_) => found.nearest,
+                        None => found.ranges.iter().find(|(own, _)| own == name).map(|range| range.1),
+                    };
+                    distance.map_or(Read::Absent, Read::Number)
+                }
+                ColumnSource::Field { identifier, numbers, numeric, lower } => match document {
+                    Some(document) => self.read_field(&document, identifier, (*numeric, *lower), batch),
+                    None => {
+                        let field = numbers.expect("other fields are read in the keyspace");
+                        let number = documents.value(found.id, field).numbers().first();
+                        number.map_or(Read::Absent, |&number| Read::Number(number))
+                    }
+                },
+            };
+            batch.cells.push(cell);
+        }
+        if let Some(document) = document.filter(|_| self.loads_all) {
+            let is_list = self.several == Several::All && matches!(document, Document::Object(_));
+            document.each_shown(self.several, |name, value| {
+                if !is_of_index(plan, name) {
+                    let name = batch.append(name);
+                    let value = match (batch.shown(&value), is_list) {
+                        (Read::Text(text), true) => Read::List(Box::new(Read::Text(text.clone())), text),
+                        (value, _) => value,
+                    };
+                    batch.whole.push((batch.rows, name, value));
+                }
+            });
+        }
+        batch.rows += 1;
+    }
+
+    fn read_field(
+        &self,
+        document: &Document<'_>,
+        identifier: &[u8],
+        (numeric, is_lower): (bool, bool),
+        batch: &mut RowBatch,
+    ) -> Read {
+        let object = match document {
+            Document::Hash(hash) => {
+                let Some(field) = hash.get(identifier) else { return Read::Absent };
+                return field.value.with_bytes(|bytes| match parse_number(bytes).filter(|_| numeric) {
+                    Some(number) => Read::Number(number),
+                    None if is_lower => batch.text(&lower(bytes)),
+                    None => batch.text(bytes),
+                });
+            }
+            Document::Object(object) => *object,
+        };
+        let Some(first) = self.first_value(object, identifier, is_lower, batch) else { return Read::Absent };
+        match object.shown(identifier, Several::All).filter(|_| self.several == Several::All) {
+            Some(ShownValue::List(text) | ShownValue::Text(text)) => {
+                Read::List(Box::new(first), batch.append(&text))
+            }
+            _ => first,
+        }
+    }
+
+    /// The first value at a path, with its type. A boolean is 1 or 0.
+    fn first_value(
+        &self,
+        object: &dyn DocumentSource,
+        path: &[u8],
+        is_lower: bool,
+        batch: &mut RowBatch,
+    ) -> Option<Read> {
+        let mut first = None;
+        object.values(path, &mut |value| {
+            if first.is_none() {
+                first = Some(match value {
+                    FieldValue::Number(number) => Some(Read::Number(number)),
+                    FieldValue::Boolean(boolean) => Some(Read::Number(f64::from(boolean))),
+                    FieldValue::Null => Some(Read::Null),
+                    FieldValue::Text(text) if is_lower => Some(batch.text(&lower(text.as_bytes()))),
+                    FieldValue::Text(text) => Some(batch.text(text.as_bytes())),
+                    _ => None,
+                });
+            }
+        });
+        // Lists and objects are texts.
+        first.map(|typed| {
+            typed.or_else(|| Some(batch.shown(&object.shown(path, Several::First)?))).unwrap_or(Read::Null)
+        })
+    }
+}
+
+impl RowBatch {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.cells.clear();
+        self.whole.clear();
+        self.rows = 0;
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    fn text(&mut self, bytes: &[u8]) -> Read {
+        Read::Text(self.append(bytes))
+    }
+
+    fn shown(&mut self, value: &ShownValue<'_>) -> Read {
+        match value {
+            ShownValue::Null => Read::Null,
+            ShownValue::Number(number) => Read::Number(*number),
+            ShownValue::List(text) => {
+                let text = self.append(text);
+                Read::List(Box::new(Read::Text(text.clone())), text)
+            }
+            ShownValue::Stored(stored) => stored.with_bytes(|bytes| self.text(bytes)),
+            ShownValue::Text(text) => self.text(text),
+        }
+    }
+
+    /// Calls `each` with the rows, numbered from `first` on, until it returns false or fails.
+    pub fn each<E>(
+        &self,
+        reader: &RowReader,
+        first: u64,
+        mut each: impl FnMut(&mut PipelineRow<'_>) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let mut row = PipelineRow { cells: vec![None; reader.width], ..PipelineRow::default() };
+        let columns = reader.columns.len();
+        let mut whole = self.whole.iter().peekable();
+        for number in 0..self.rows {
+            row.number = first + number as u64;
+            row.cells.iter_mut().for_each(|cell| *cell = None);
+            let cells = &self.cells[number * columns..(number + 1) * columns];
+            for (column, cell) in reader.columns.iter().zip(cells) {
+                row.cells[column.place] = self.cell(cell);
+            }
+            row.whole.clear();
+            while let Some((_, name, value)) = whole.next_if(|(of, ..)| *of == number) {
+                let value = self.cell(value).unwrap_or_default();
+                row.whole.push((Cow::Borrowed(&self.bytes[name.clone()]), value));
+            }
+            if !each(&mut row)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn cell(&self, read: &Read) -> Cell<'_> {
+        Some(match read {
+            Read::Absent => return None,
+            Read::Null => ExprValue::Null,
+            Read::Number(number) => ExprValue::Number(*number),
+            Read::Text(range) => ExprValue::Text(Cow::Borrowed(&self.bytes[range.clone()])),
+            Read::List(first, text) => ExprValue::Several(Arc::new(SeveralValues {
+                seen: self.cell(first).unwrap_or_default().into_owned(),
+                shown: ExprValue::Text(Cow::Owned(self.bytes[text.clone()].to_vec())),
+            })),
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! Cursors: aggregations that wait for their next read.
+//!
+//! A cursor belongs to its index, and ends with it: with FT.DROPINDEX, FLUSHDB and FLUSHALL. It ends when it
+//! was not read for its MAXIDLE too. Cursors are bounded by their number for each index, and by the memory of
+//! all together. What has ended is freed by background work, without the keyspace's lock.
+
+use crate::error::{Kind, SearchError};
+use crate::index::Index;
+use crate::settings::Settings;
+use engramdb_engine::env::Env;
+use engramdb_engine::hashing::HashMap;
+use parking_lot::Mutex;
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The most cursors of one index, as in RediSearch.
+pub const INDEX_CURSORS_MAX: usize = 128;
+/// Ids are below this, so that all clients can read them.
+const IDS: u64 = 1 << 48;
+
+/// The cursors of all indexes that are not being read.
+pub struct CursorRegistry {
+    env: Env,
+    settings: Arc<Settings>,
+    idle: Mutex<IdleCursors>,
+}
+
+#[derive(Default)]
+struct IdleCursors {
+    cursors: HashMap<u64, IdleCursor>,
+    /// Those that have ended and are not freed yet.
+    ended: Vec<IdleCursor>,
+    /// Bytes of `cursors`.
+    bytes: usize,
+}
+
+/// A cursor that waits. Its state is of a type that only its commands know.
+pub struct IdleCursor {
+    pub state: Box<dyn Any + Send>,
+    pub index: Arc<Index>,
+    /// The bytes that it takes, estimated.
+    pub bytes: usize,
+    /// When it ends, on the monotonic clock.
+    pub until: Duration,
+}
+
+impl CursorRegistry {
+    pub fn new(env: Env, settings: Arc<Settings>) -> CursorRegistry {
+        CursorRegistry { env, settings, idle: Mutex::default() }
+    }
+
+    /// Fails if the index has as many cursors as it may have.
+    pub fn check_room(&self, index: &Arc<Index>) -> Result<(), SearchError> {
+        self.end_idle();
+        if self.count_of(index) < INDEX_CURSORS_MAX {
+            return Ok(());
+        }
+        Err(Kind::CursorsOver.with([INDEX_CURSORS_MAX.to_string().into()]))
+    }
+
+    /// How many idle cursors an index has.
+    pub fn count_of(&self, index: &Arc<Index>) -> usize {
+        self.idle.lock().cursors.values().filter(|cursor| Arc::ptr_eq(&cursor.index, index)).count()
+    }
+
+    /// Keeps a cursor until its next read, under the id that it had, or a new one if that is 0.
+    pub fn keep(&self, cursor: IdleCursor, mut id: u64) -> Result<u64, SearchError> {
+        self.check_room(&cursor.index)?;
+        let mut idle = self.idle.lock();
+        let limit = self.settings.cursor_memory();
+        if idle.bytes + cursor.bytes > limit {
+            return Err(Kind::CursorMemory.with([limit.to_string().into()]));
+        }
+        while id == 0 || idle.cursors.contains_key(&id) {
+            id = self.env.random.next_u64() % IDS;
+        }
+        idle.bytes += cursor.bytes;
+        idle.cursors.insert(id, cursor);
+        Ok(id)
+    }
+
+    /// Takes a cursor of an index.
+    pub fn take(&self, id: u64, index: Option<&Arc<Index>>) -> Option<IdleCursor> {
+        self.end_idle();
+        let mut idle = self.idle.lock();
+        let cursor = idle.cursors.get(&id)?;
+        if !index.is_some_and(|index| Arc::ptr_eq(index, &cursor.index)) {
+            return None;
+        }
+        let cursor = idle.cursors.remove(&id)?;
+        idle.bytes -= cursor.bytes;
+        Some(cursor)
+    }
+
+    /// Ends the cursors for which `is_over` is true.
+    fn end(&self, is_over: impl Fn(&IdleCursor) -> bool) -> usize {
+        let idle = &mut *self.idle.lock();
+        let over: Vec<u64> =
+            idle.cursors.iter().filter(|(_, cursor)| is_over(cursor)).map(|(id, _)| *id).collect();
+        for id in &over {
+            let cursor = idle.cursors.remove(id).expect("found above");
+            idle.bytes -= cursor.bytes;
+            idle.ended.push(cursor);
+        }
+        over.len()
+    }
+
+    /// Ends the cursors that were idle for too long. Returns how many.
+    pub fn end_idle(&self) -> usize {
+        let now = self.env.clock.monotonic();
+        self.end(|cursor| cursor.until <= now)
+    }
+
+    /// Ends the cursors of an index that is dropped.
+    pub fn end_of_index(&self, index: &Index) {
+        self.end(|cursor| std::ptr::eq(&*cursor.index, index));
+    }
+
+    /// Whether there is something to free.
+    pub fn has_ended(&self) -> bool {
+        self.end_idle();
+        !self.idle.lock().ended.is_empty()
+    }
+
+    /// Takes what has ended; the caller drops it without the keyspace's lock.
+    pub fn take_ended(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        let ended = std::mem::take(&mut self.idle.lock().ended);
+        if ended.is_empty() { None } else { Some(Box::new(move || drop(ended))) }
+    }
+
+    /// The number of idle cursors, and their bytes, estimated.
+    pub fn totals(&self) -> (usize, usize) {
+        let idle = self.idle.lock();
+        (idle.cursors.len(), idle.bytes)
+    }
+}
