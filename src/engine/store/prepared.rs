@@ -1,4 +1,6 @@
-//! Copies of large values, made without the lock for a write that needs one.
+//! What a write needs and takes long to make: it is made without the lock, and the write runs again.
+//!
+//! A large word that has to be parsed (JSON.SET) depends on nothing else, so the result is always good.
 //!
 //! COPY of a large hash copies a value, and so does the first change of a large string to which a reply still
 //! refers. The handler detects this under the write lock, has no effect, and returns a [`Making`]. After that
@@ -11,6 +13,7 @@
 use crate::keyspace::OwnedValue;
 use crate::store::view::Looks;
 use crate::store::watch::Watch;
+use std::any::Any;
 use std::sync::Arc;
 
 /// Makes a copy; `None` if there is nothing to copy, or the key is changed repeatedly.
@@ -25,12 +28,22 @@ pub(crate) struct Copied {
     pub(crate) watch: Arc<Watch>,
 }
 
+/// What is made of a command's words alone.
+pub struct MadeOfWords {
+    pub value: Box<dyn Any + Send>,
+    /// Bytes on the heap.
+    pub heap_bytes: usize,
+}
+
+/// Makes something of a command's words, which it owns.
+pub type WordsMaking = Box<dyn FnOnce() -> MadeOfWords + Send>;
+
 /// The result of a command's preparation, for its next run.
-pub struct Prepared {
-    database: u32,
-    key: Vec<u8>,
-    attempts: usize,
-    copied: Option<Copied>,
+pub struct Prepared(Made);
+
+enum Made {
+    Copy { database: u32, key: Vec<u8>, attempts: usize, copied: Option<Copied> },
+    OfWords(MadeOfWords),
 }
 
 /// The preparation of a running command: the result that it has, and the one that it requests.
@@ -43,28 +56,38 @@ pub(crate) struct Preparing {
 }
 
 /// The job of a write without an effect so far.
-pub struct Preparation {
-    database: u32,
-    key: Vec<u8>,
-    attempts: usize,
-    making: Making,
+pub struct Preparation(Work);
+
+enum Work {
+    Copy { database: u32, key: Vec<u8>, attempts: usize, making: Making },
+    OfWords(WordsMaking),
 }
 
 impl Preparation {
     pub(crate) fn run(self, looks: &dyn Looks) -> Box<Prepared> {
-        let Preparation { database, key, attempts, making } = self;
-        Box::new(Prepared { database, key, attempts, copied: making(looks) })
+        Box::new(Prepared(match self.0 {
+            Work::Copy { database, key, attempts, making } => {
+                Made::Copy { database, key, attempts, copied: making(looks) }
+            }
+            Work::OfWords(making) => Made::OfWords(making()),
+        }))
     }
 }
 
 impl Prepared {
     /// The memory that it takes until the command runs, which may have to wait for room in the log.
     pub fn heap_bytes(&self) -> usize {
-        self.copied.as_ref().map_or(0, |copied| copied.value.heap_bytes())
+        match &self.0 {
+            Made::Copy { copied, .. } => copied.as_ref().map_or(0, |copied| copied.value.heap_bytes()),
+            Made::OfWords(made) => made.heap_bytes,
+        }
     }
 
     fn into_value(self) -> Option<Box<OwnedValue>> {
-        self.copied.map(|copied| copied.value)
+        match self.0 {
+            Made::Copy { copied, .. } => copied.map(|copied| copied.value),
+            Made::OfWords(_) => None,
+        }
     }
 }
 
@@ -96,20 +119,33 @@ impl Preparing {
 
     pub(crate) fn copy(&mut self, database: u32, key: &[u8], making: impl FnOnce() -> Making) -> Copy {
         let mut attempts = 0;
-        if let Some(prepared) = self.prepared.take_if(|made| made.database == database && made.key == key) {
-            let Some(copied) = prepared.copied else { return Copy::InPlace };
+        let is_of_key = |prepared: &mut Box<Prepared>| matches!(&prepared.0, Made::Copy { database: of, key: copied, .. } if *of == database && copied == key);
+        if let Some(Prepared(Made::Copy { attempts: made, copied, .. })) =
+            self.prepared.take_if(is_of_key).map(|prepared| *prepared)
+        {
+            let Some(copied) = copied else { return Copy::InPlace };
             if copied.watch.dirtied_by().is_none() {
                 return Copy::Made(copied);
             }
             self.outdated = Some(copied.value);
-            attempts = prepared.attempts;
+            attempts = made;
             if attempts >= ATTEMPTS_MAX {
                 return Copy::InPlace;
             }
         }
-        let (key, attempts) = (key.to_vec(), attempts + 1);
-        self.wanted = Some(Box::new(Preparation { database, key, attempts, making: making() }));
+        let work = Work::Copy { database, key: key.to_vec(), attempts: attempts + 1, making: making() };
+        self.wanted = Some(Box::new(Preparation(work)));
         Copy::Wanted
+    }
+
+    /// What was made of the words; `None` if the command must return, and will run again.
+    pub(crate) fn of_words(&mut self, making: impl FnOnce() -> WordsMaking) -> Option<MadeOfWords> {
+        let is_of_words = |prepared: &mut Box<Prepared>| matches!(prepared.0, Made::OfWords(_));
+        if let Some(Prepared(Made::OfWords(made))) = self.prepared.take_if(is_of_words).map(|made| *made) {
+            return Some(made);
+        }
+        self.wanted = Some(Box::new(Preparation(Work::OfWords(making()))));
+        None
     }
 }
 

@@ -8,7 +8,7 @@ use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
 use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, ValueRef};
 use crate::store::Store;
-use crate::store::prepared::{Copied, Copy, Making, Preparing};
+use crate::store::prepared::{Copied, Copy, MadeOfWords, Making, Preparing};
 use crate::store::view::{StoreContext, View};
 use crate::types::Contents;
 use std::cell::Cell;
@@ -187,6 +187,21 @@ impl<'a> Tx<'a> {
             Copy::Wanted => return false,
         }
         true
+    }
+
+    /// What `making` makes of a large word, made without the lock where the command may return and run again;
+    /// `None` if it must return now, without an effect or a reply. In EXEC it is made in place.
+    pub fn made_of(&mut self, word: &[u8], making: fn(Arc<Vec<u8>>) -> MadeOfWords) -> Option<MadeOfWords> {
+        let content = self.lent.contents.as_ref().and_then(|contents| contents.of(word));
+        let shared = content.map(|content| content.bytes().clone());
+        let shared = || shared.unwrap_or_else(|| Arc::new(word.to_vec()));
+        match &mut self.lent.preparing {
+            None => Some(making(shared())),
+            Some(preparing) => preparing.of_words(|| {
+                let word = shared();
+                Box::new(move || making(word))
+            }),
+        }
     }
 
     /// The number of effects that this transaction has applied: 0 means that nothing changed.
