@@ -1,6 +1,7 @@
 //! A document as a value of the keyspace.
 
 use crate::effect::{self, NUMBER};
+use crate::error;
 use crate::location::{self, LocationStep, Steps};
 use crate::packed::{self, JsonNumber};
 use crate::path::{ClientPath, JsonPath, WalkBudget, locate, select};
@@ -60,6 +61,31 @@ impl JsonDocument {
         WalkBudget::of_document(self.heap_bytes())
     }
 
+    /// The same under the lock.
+    pub fn budget_under_lock(&self) -> WalkBudget {
+        WalkBudget::under_lock(self.heap_bytes())
+    }
+
+    /// The most bytes of values that a reply shows: a path can lead to a value many times.
+    pub fn shown_bytes_max(&self) -> usize {
+        const ALWAYS: usize = 1 << 20;
+        ALWAYS.saturating_add(self.heap_bytes().saturating_mul(16))
+    }
+
+    /// Whether a command may add `bytes` at each of so many places: what multiplies its words is bounded.
+    pub fn check_growth(&self, places: usize, bytes: usize) -> Result<(), CommandError> {
+        const MULTIPLIED_BYTES_MAX: usize = 64 << 20;
+        const DOCUMENT_BYTES_MAX: usize = 2 << 30;
+        let total = places.saturating_mul(bytes);
+        if places > 1 && total > MULTIPLIED_BYTES_MAX {
+            return Err(error::TOO_MANY_BYTES);
+        }
+        if self.heap_bytes().saturating_add(total) > DOCUMENT_BYTES_MAX {
+            return Err(error::TOO_LARGE);
+        }
+        Ok(())
+    }
+
     /// The first value at a path.
     pub fn first(&self, path: &ClientPath<'_>) -> Result<Option<JsonNode<'_>>, CommandError> {
         let query = path.query()?;
@@ -70,12 +96,11 @@ impl JsonDocument {
         Ok(first.and_then(|steps| effect::at(self.value(), &steps)))
     }
 
-    /// Calls `each` with the values at a path of an index or a query.
-    fn select(&self, path: &[u8], mut each: impl FnMut(JsonNode<'_>)) {
-        let Ok(text) = std::str::from_utf8(path) else { return };
-        let Ok(query) = JsonPath::parse(text) else { return };
-        // A path that leads to too many values shows those that were found by then.
-        _ = select(&query, self.value(), &mut self.budget(), &mut |node| each(node));
+    /// Calls `each` with the values at a path of an index or a query. False if it leads to too many.
+    fn select(&self, path: &[u8], mut each: impl FnMut(JsonNode<'_>)) -> bool {
+        let Ok(text) = std::str::from_utf8(path) else { return true };
+        let Ok(query) = JsonPath::parse(text) else { return true };
+        select(&query, self.value(), &mut self.budget(), &mut |node| each(node)).is_ok()
     }
 }
 
@@ -84,7 +109,7 @@ impl JsonDocument {
     /// booleans as 1 and 0.
     fn first_shown(&self, path: &[u8]) -> Option<ShownValue<'_>> {
         let mut first = None;
-        self.select(path, |node| {
+        let is_whole = self.select(path, |node| {
             if first.is_some() {
                 return;
             }
@@ -102,7 +127,7 @@ impl JsonDocument {
                 }
             });
         });
-        first
+        first.filter(|_| is_whole)
     }
 }
 
@@ -298,7 +323,9 @@ fn field_value(node: JsonNode<'_>) -> FieldValue<'_> {
 
 impl DocumentSource for JsonDocument {
     fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {
-        self.select(path, |node| each_value(node, each));
+        if !self.select(path, |node| each_value(node, each)) {
+            each(FieldValue::Other);
+        }
     }
 
     fn shown(&self, path: &[u8], several: Several) -> Option<ShownValue<'_>> {
@@ -306,11 +333,14 @@ impl DocumentSource for JsonDocument {
             Several::First => self.first_shown(path),
             Several::All => {
                 let mut text = Vec::new();
-                self.select(path, |node| {
-                    text.push(if text.is_empty() { b'[' } else { b',' });
-                    text::write(node, Layout::default(), 0, &mut text);
+                let is_whole = self.select(path, |node| {
+                    if text.len() <= self.shown_bytes_max() {
+                        text.push(if text.is_empty() { b'[' } else { b',' });
+                        text::write(node, Layout::default(), 0, &mut text);
+                    }
                 });
-                (!text.is_empty()).then(|| {
+                let is_shown = !text.is_empty() && is_whole && text.len() <= self.shown_bytes_max();
+                is_shown.then(|| {
                     text.push(b']');
                     ShownValue::List(Cow::Owned(text))
                 })

@@ -27,6 +27,16 @@ pub const BSON: CommandError = CommandError::of("ERR FORMAT BSON is not supporte
 pub const FILTER_TOO_DEEP: CommandError = CommandError::of("ERR JSONPath filter is nested too deeply");
 pub const TOO_MANY_PATTERNS: CommandError = CommandError::of("ERR JSONPath has too many patterns");
 pub const TOO_DEEP: CommandError = CommandError::of("ERR the document would be nested too deeply");
+pub const PATH_TOO_LONG: CommandError = CommandError::of("ERR JSONPath is longer than 32768 bytes");
+pub const TOO_MANY_PLACES: CommandError =
+    CommandError::of("ERR JSONPath leads to more than 65536 values to change: change them in parts");
+pub const TOO_MANY_BYTES: CommandError = CommandError::of(
+    "ERR the command would add more than 67108864 bytes at the places that the path leads to",
+);
+pub const TOO_LARGE: CommandError =
+    CommandError::of("ERR the document would be larger than 2147483648 bytes");
+pub const TOO_MUCH_TEXT: CommandError =
+    CommandError::of("ERR the reply would be many times the document: name fewer levels with .. and *");
 pub const TOO_MUCH: CommandError =
     CommandError::of("ERR JSONPath leads to too many values: name fewer levels with .. and *");
 

@@ -78,6 +78,7 @@ pub fn take<'a>(bytes: &mut &'a [u8], max: usize) -> Option<Steps<'a>> {
         } else {
             let (name, rest) = bytes.split_at_checked(value)?;
             *bytes = rest;
+            std::str::from_utf8(name).ok()?;
             LocationStep::Name(name)
         });
     }

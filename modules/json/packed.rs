@@ -44,8 +44,9 @@ const TEXT_MAX: usize = 0x3F;
 pub const EMPTY_ARRAY: &[u8] = &[ARRAY8, 0, 0];
 pub const EMPTY_OBJECT: &[u8] = &[OBJECT8, 0, 0];
 
-/// Containers within each other that a document may have: the limit of recursion everywhere.
-pub const DEPTH_MAX: usize = 128;
+/// Containers within each other that a document may have: the limit of recursion everywhere. A text has fewer
+/// (`text`).
+pub const DEPTH_MAX: usize = 512;
 
 const SHORT: usize = 3;
 const LONG: usize = 9;

@@ -1,7 +1,6 @@
 //! The complete content of a keyspace in a comparable form, including expired keys and fields.
 
-use engramdb_engine::effect::Effect;
-use engramdb_engine::keyspace::{Keyspace, TypedValue, ValueRef};
+use engramdb_engine::keyspace::{Keyspace, ValueRef};
 use engramdb_engine::module::Modules;
 use std::collections::BTreeMap;
 
@@ -16,8 +15,8 @@ pub struct Dumped {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     String(Bytes),
-    /// Of another type: its name, and the effects that build it.
-    Object(String, Vec<String>),
+    /// Of another type: its name, and its digest, which is the same for equal values.
+    Object(String, u64),
     /// By field name: the value, and the expiry (0 for never).
     Hash(BTreeMap<Bytes, (Bytes, u64)>),
 }
@@ -32,7 +31,7 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
             let content = match entry.value() {
                 ValueRef::String(string) => Content::String(string.to_bytes().into_owned()),
                 ValueRef::Object(object) => {
-                    Content::Object(object.data_type().name().to_owned(), saved(object))
+                    Content::Object(object.data_type().name().to_owned(), object.digest())
                 }
                 ValueRef::Hash(hash) => Content::Hash(
                     hash.iter()
@@ -50,21 +49,6 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
         assert_eq!(database.len(), database.iter().count(), "the length is the number of keys");
     }
     dump
-}
-
-/// The effects that build a value, as text, each under the key "".
-fn saved(object: &dyn TypedValue) -> Vec<String> {
-    let (mut effects, mut cursor) = (Vec::new(), 0);
-    loop {
-        let mut show = |effect: &Effect<'_>| {
-            effects.push(format!("{effect:?}"));
-            Ok(())
-        };
-        cursor = object.save(b"", cursor, &mut show).expect("showing does not fail");
-        if cursor == 0 {
-            return effects;
-        }
-    }
 }
 
 /// The effects that the modules would write to a snapshot, encoded.

@@ -4,3 +4,4 @@ mod libraries;
 mod programs;
 mod redis;
 mod redisearch;
+mod redisjson;

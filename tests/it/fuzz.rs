@@ -96,6 +96,81 @@ fn search_queries() {
     fuzz::run("search_queries", &corpus, dictionary, engramdb_search::fuzz_query);
 }
 
+#[test]
+fn json_texts() {
+    let corpus: Vec<Vec<u8>> = [
+        r#"{"a":[1,-2,3.5e-7,null,true,false,"x\u00e9\ud83d\ude00\n"],"b":{"":{}},"a":0}"#,
+        r#"[[[[[[1]]]]],18446744073709551615,-9223372036854775808,1e308,-0.0,0.1]"#,
+        " [ ] ",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into();
+    let deep = [b"[".repeat(200), [b"{\"a\":".repeat(127), b"1".to_vec(), b"}".repeat(127)].concat()];
+    let many = (0..400).map(|number| format!("\"n{}\":{number}", number % 300)).collect::<Vec<_>>().join(",");
+    let corpus = [corpus, deep.into(), vec![format!("{{{many}}}").into_bytes()]].concat();
+    let dictionary: &[&[u8]] = &[
+        b"\"",
+        b"\\u",
+        b"\\ud83d\\ude00",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"null",
+        b"true",
+        b"e+",
+        b"-",
+        b"1e999",
+    ];
+    fuzz::run("json_texts", &corpus, dictionary, engramdb_json::fuzz_text);
+}
+
+#[test]
+fn json_paths() {
+    let corpus: Vec<Vec<u8>> = [
+        "$..a[0,-1].b",
+        "$.*[?(@.b[0]==true && (@.a>=1 || !(@.c=~'x')))]",
+        "$['a',\"b\\\"c\"][1:-1:2][:2][::]",
+        "a[0].b",
+        "$..*..*..[*]",
+        "$[?(@.a.a==$.a[2].a.a)][?@.x<1.5]",
+        "$.a[?(@=='x' || @!=null || @ =~ \"^(a|b)*$\")]",
+    ]
+    .map(|path| path.as_bytes().to_vec())
+    .into();
+    let dictionary: &[&[u8]] = &[
+        b"$", b"@", b"..", b".", b"[", b"]", b"*", b"?(", b")", b"&&", b"||", b"==", b"=~", b"'", b"\"",
+        b"\\", b":", b",", b"-1", b"true", b"null",
+    ];
+    fuzz::run("json_paths", &corpus, dictionary, engramdb_json::fuzz_path);
+}
+
+#[test]
+fn json_effects() {
+    // Kind, length and payload in turn: a Set of a member, a Remove, an Insert, a Trim, an Append, a Merge.
+    let corpus = [
+        b"\x01\x04\x00\x05\x01\x02b\x02\x05\x00\x01\x02a\x03".to_vec(),
+        b"\x04\x08\x00\x02\x01\x02\x01\x02a\x01\x05\x06\x00\x01\x02a\x00\x02".to_vec(),
+        b"\x06\x08\x00\x81y\x02\x02a\x03\x07\x07\x00\xd2\x03\x01\x81c\xc0\x00".to_vec(),
+        b"\x08\x07\x00\x01\x02a\x02\xc0\xc1\x03\x07\x00\x01\x02c\xc8\x00\x00\x20\x40".to_vec(),
+    ];
+    let dictionary: &[&[u8]] = &[
+        b"\xd0\x00\x00",
+        b"\xd2\x00\x00",
+        b"\xd1",
+        b"\xd3",
+        b"\xca",
+        b"\xcb",
+        b"\x01\x02a",
+        b"\x02\x02a\x05",
+        b"\x80",
+        b"\xff",
+    ];
+    fuzz::run("json_effects", &corpus, dictionary, engramdb_json::fuzz_effects);
+}
+
 fn every_reply(protocol: Protocol) -> Vec<u8> {
     let mut output = b"|1\r\n+ttl\r\n:3600\r\n".to_vec();
     let mut reply = Encoder::new(&mut output, protocol);

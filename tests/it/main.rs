@@ -6,6 +6,7 @@ mod bench;
 mod commands;
 mod following;
 mod fuzz;
+mod json;
 mod objects;
 mod program;
 mod properties;

@@ -1,8 +1,9 @@
 //! Properties of commands over generated runs. Failures print the seed's input, shrunk.
 
+use engramdb_json::JsonModule;
 use engramdb_resp::{Protocol, Value};
-use engramdb_testkit::counter;
-use engramdb_testkit::instance::{Instance, Kept};
+use engramdb_testkit::counter::{self, Counters};
+use engramdb_testkit::instance::{Instance, Kept, Parts};
 use engramdb_testkit::machine::Need;
 use engramdb_testkit::oracle::Oracle;
 use engramdb_testkit::tcp::Client;
@@ -10,8 +11,15 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use std::collections::BTreeSet;
 
+/// Counters and JSON documents.
+const PARTS: Parts = Parts {
+    commands: &[counter::COMMANDS, engramdb_json::COMMANDS],
+    serving: |_, _| vec![Box::new(Counters), Box::new(JsonModule)],
+    offline: |_| vec![Box::new(Counters), Box::new(JsonModule)],
+};
+
 /// Commands and steps with placeholders: K a key, F a field, V a value, I a number, T milliseconds, D a
-/// database.
+/// database, J a JSON text, P a path.
 const TEMPLATES: &[&str] = &[
     "SET K V",
     "SET K I",
@@ -102,6 +110,24 @@ const OURS: &[&str] = &[
     "COUNT.ADD K 1 I 2 I",
     "COUNT.REMOVE K I 1",
     "COUNT.TOTAL K",
+    "JSON.SET K $ J",
+    "JSON.SET K $ J",
+    "JSON.SET K P J",
+    "JSON.SET K P J NX",
+    "JSON.MSET K P J K $ J K P J",
+    "JSON.MERGE K P J",
+    "JSON.DEL K P",
+    "JSON.NUMINCRBY K P I",
+    "JSON.NUMMULTBY K P 0.1",
+    "JSON.STRAPPEND K P \"é\"",
+    "JSON.TOGGLE K P",
+    "JSON.CLEAR K P",
+    "JSON.ARRAPPEND K P J J",
+    "JSON.ARRINSERT K P 1 J",
+    "JSON.ARRPOP K P",
+    "JSON.ARRPOP K P 1",
+    "JSON.ARRTRIM K P 1 -2",
+    "JSON.GET K P",
     "!snapshot",
     "!crash",
     "!clock T",
@@ -139,10 +165,37 @@ fn fill(template: &str, choices: [u8; 8]) -> Vec<String> {
                 "I" => pick(&["1", "-3", "9223372036854775807", "0"], choices.next().unwrap_or(0)),
                 "T" => pick(&["1", "999", "1500", "60000", "3600000"], choices.next().unwrap_or(0)),
                 "D" => pick(&["0", "0", "1", "15"], choices.next().unwrap_or(0)),
+                "J" => json(choices.next().unwrap_or(0)),
+                "P" => pick(
+                    &["$", "$.f0", "$.f1[1]", "$..f0", "$.*", "$..[0]", "f1", "$[?(@.f0)]", "$.f2", "$..*"],
+                    choices.next().unwrap_or(0),
+                ),
                 other => other.to_owned(),
             }
         })
         .collect()
+}
+
+/// A JSON text; now and then one that takes several blocks.
+fn json(choice: usize) -> String {
+    const SMALL: &[&str] = &[
+        "{\"f0\":[1,2.5,\"x\",{\"f0\":true}],\"f1\":{\"f0\":null,\"f2\":\"text\"}}",
+        "{\"f1\":[{\"f0\":[]},[[1]]],\"f2\":7}",
+        "[[0,1,[2]],{\"f0\":[3,4]},5]",
+        "\"text\"",
+        "1",
+        "null",
+        "{\"f0\":null}",
+    ];
+    let many = |item: &str| vec![item; 6000].join(",");
+    match choice {
+        250.. => format!("{{\"f0\":[{}],\"f1\":[[{}],1]}}", many("0.1"), many("\"abc\"")),
+        240.. => {
+            let members = (0..3000).map(|number| format!("\"f{number}\":[{number}]"));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        }
+        choice => SMALL[choice % SMALL.len()].to_owned(),
+    }
 }
 
 fn run(instance: &mut Instance, words: &[String]) {
@@ -188,7 +241,7 @@ proptest! {
 
     #[test]
     fn replay_gives_what_is_live(run_of in prop::collection::vec((0..TEMPLATES.len() + OURS.len(), any::<[u8; 8]>()), 1..200)) {
-        let mut instance = Instance::with_modules(1, Protocol::Resp3, counter::PARTS);
+        let mut instance = Instance::with_modules(1, Protocol::Resp3, PARTS);
         for (number, choices) in run_of {
             let template = TEMPLATES.iter().chain(OURS).nth(number).expect("in range");
             run(&mut instance, &fill(template, choices));

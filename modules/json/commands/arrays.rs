@@ -3,7 +3,8 @@
 use super::get::{ReplyFormat, reply_node};
 use super::matches::{Match, innermost_first, matches};
 use super::scalars::reply_lengths;
-use super::{default_path, document, existing, utf8};
+use super::{at_most, default_path, existing, utf8};
+use crate::document::JsonDocument;
 use crate::effect;
 use crate::error;
 use crate::location::{self, LocationStep};
@@ -35,10 +36,11 @@ fn change_arrays(
 ) -> Outcome {
     let mut is_changed = false;
     let lengths = tx.read(|view| {
+        let document = existing(view, key)?;
         let query = path.query()?;
         let mut lengths = Vec::new();
         let mut places = Vec::new();
-        for found in matches(&query, existing(view, key)?)? {
+        for found in matches(&query, document)? {
             let Some(length) = array_length(found.node) else {
                 lengths.push(None);
                 continue;
@@ -51,6 +53,7 @@ fn change_arrays(
             lengths.push(Some(change(length, &mut place)?));
             places.push((found.steps.len(), place));
         }
+        document.check_growth(places.len(), payload.len())?;
         places.sort_by_key(|(steps, _)| std::cmp::Reverse(*steps));
         places.iter().for_each(|(_, place)| payload.extend_from_slice(place));
         is_changed = !places.is_empty();
@@ -60,7 +63,7 @@ fn change_arrays(
         return Err(error::no_path_or(shown, "not an array"));
     }
     if is_changed {
-        tx.apply(effect::of(key, kind, &payload));
+        effect::apply_own(tx, key, kind, &payload, None);
     }
     reply_lengths(lengths, path.is_legacy(), reply);
     Ok(())
@@ -130,12 +133,12 @@ fn kept(start: i64, stop: i64, length: usize) -> (usize, usize) {
     if start > stop { (0, 0) } else { (start as usize, stop as usize + 1) }
 }
 
-pub fn length(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+pub fn length(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let path = default_path(args, 2)?;
     if !path.is_legacy() {
-        return super::reply_of_each(view, args, &path, array_length, reply);
+        return super::reply_of_each(found, &path, array_length, reply);
     }
-    let Some(document) = document(view, args.word(1))? else {
+    let Some(document) = found else {
         reply.null();
         return Ok(());
     };
@@ -162,9 +165,7 @@ pub fn pop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     }
     let path = if words.is_done() { ClientPath::legacy_root() } else { ClientPath::new(words.word()?)? };
     let index = if words.is_done() { -1 } else { integer(words.word()?)? };
-    if !words.is_done() {
-        return Err(CommandError::wrong_arity("json.arrpop"));
-    }
+    at_most(args, words.index())?;
     if path.is_legacy() && format != ReplyFormat::Text {
         return Err(error::FORMAT_OF_LEGACY);
     }
@@ -173,7 +174,7 @@ pub fn pop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         return Err(error::no_path_or(path.text(), "not an array"));
     }
     if !payload.is_empty() {
-        tx.apply(effect::of(args.word(1), effect::REMOVE, &payload));
+        effect::apply_own(tx, args.word(1), effect::REMOVE, &payload, None);
     }
     let shown = if path.is_legacy() {
         vec![popped.into_iter().flatten().last().flatten()]
@@ -208,8 +209,9 @@ fn popped(
     path: &ClientPath<'_>,
     index: i64,
 ) -> Result<(Vec<u8>, Popped), CommandError> {
+    let document = existing(view, key)?;
     let query = path.query()?;
-    let mut found = matches(&query, existing(view, key)?)?;
+    let mut found = matches(&query, document)?;
     let element = |found: &Match<'_>| {
         let last = array_length(found.node)?.checked_sub(1)?;
         let from_end = usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX);
@@ -235,15 +237,15 @@ fn popped(
 }
 
 /// `JSON.ARRINDEX key path value [start [stop]]`
-pub fn index_of(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+pub fn index_of(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    at_most(args, 6)?;
     let path = ClientPath::new(args.word(2))?;
     let optional = |index: usize| args.get(index).map_or(Ok(0), |word| integer(word));
     let (start, stop) = (optional(4)?, optional(5)?);
-    let document = document(view, args.word(1))?;
     let mut wanted = Vec::new();
     text::parse(utf8(args.word(3))?, &mut wanted).map_err(error::with_code)?;
     let wanted = JsonNode::Packed(&wanted);
-    let document = document.ok_or_else(|| error::no_path(path.original()))?;
+    let document = found.ok_or_else(|| error::no_path(path.original()))?;
     if path.is_legacy() {
         let first = document.first(&path)?.ok_or_else(|| error::no_path(path.text()))?;
         let found = find(first, wanted, (start, stop), &mut document.budget())?;

@@ -1,30 +1,20 @@
 //! Commands on objects, on containers of both kinds, and on how a document is stored.
 
 use super::matches::matches;
-use super::{default_path, document, existing, utf8};
+use super::{default_path, existing, nodes, of_document, utf8};
+use crate::document::JsonDocument;
 use crate::effect;
 use crate::error;
 use crate::location::{self, removal_order};
 use crate::packed::{self, JsonNumber};
-use crate::path::{ClientPath, select};
 use crate::value::{JsonNode, NodeContent};
-use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
+use engramdb_engine::command::{Args, CommandError, Outcome, Reply, Stage};
 use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 
 fn object_length(node: JsonNode<'_>) -> Option<usize> {
     node.items().filter(|_| node.is_object() == Some(true)).map(|items| items.len())
-}
-
-/// The nodes at a path of a document that is there.
-fn nodes<'a>(
-    document: &'a crate::document::JsonDocument,
-    query: &'a crate::path::JsonPath<'_>,
-) -> Result<Vec<JsonNode<'a>>, CommandError> {
-    let mut nodes = Vec::new();
-    select(query, document.value(), &mut document.budget(), &mut |node| nodes.push(node))?;
-    Ok(nodes)
 }
 
 fn reply_names(node: JsonNode<'_>, reply: &mut dyn Reply) {
@@ -37,19 +27,18 @@ fn reply_names(node: JsonNode<'_>, reply: &mut dyn Reply) {
     }
 }
 
-pub fn names(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+pub fn names(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let path = default_path(args, 2)?;
     if path.is_legacy() {
         // At a malformed path there is nothing.
-        let document = document(view, args.word(1))?;
-        match document.and_then(|document| document.first(&path).ok().flatten()) {
+        match found.and_then(|document| document.first(&path).ok().flatten()) {
             None => reply.null(),
             Some(node) if object_length(node).is_some() => reply_names(node, reply),
             Some(_) => return Err(error::no_path_or(path.text(), "not an object")),
         }
         return Ok(());
     }
-    let document = existing(view, args.word(1))?;
+    let document = found.ok_or(error::NO_KEY)?;
     let query = path.query()?;
     let nodes = nodes(document, &query)?;
     reply.array(nodes.len());
@@ -57,12 +46,11 @@ pub fn names(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
     Ok(())
 }
 
-pub fn length(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+pub fn length(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let path = default_path(args, 2)?;
-    let found = document(view, args.word(1))?;
     if !path.is_legacy() {
         found.ok_or_else(|| error::no_path_or(path.text(), "not an object"))?;
-        return super::reply_of_each(view, args, &path, object_length, reply);
+        return super::reply_of_each(found, &path, object_length, reply);
     }
     match found.and_then(|document| document.first(&path).ok().flatten()) {
         None => reply.null(),
@@ -104,15 +92,15 @@ pub fn clear(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
         Ok::<usize, CommandError>(found.len())
     })?;
     if count > 0 {
-        tx.apply(effect::of(args.word(1), effect::REPLACE, &payload));
+        effect::apply_own(tx, args.word(1), effect::REPLACE, &payload, None);
     }
     reply.integer(count as i64);
     Ok(())
 }
 
-pub fn as_resp(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+pub fn as_resp(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let path = default_path(args, 2)?;
-    let Some(document) = document(view, args.word(1))? else {
+    let Some(document) = found else {
         reply.null();
         return Ok(());
     };
@@ -154,25 +142,28 @@ fn reply_as_resp(node: JsonNode<'_>, reply: &mut dyn Reply) {
 }
 
 /// `JSON.DEBUG MEMORY key [path]` and `JSON.DEBUG HELP`
-pub fn debug(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+pub fn debug(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let subcommand = utf8(args.word(1))?;
     if subcommand.eq_ignore_ascii_case("HELP") {
         reply.array(2);
         reply.bulk(b"MEMORY <key> [path] - reports memory usage");
         reply.bulk(b"HELP                - this message");
-        return Ok(());
+        return Ok(Stage::Done);
     }
     if !subcommand.eq_ignore_ascii_case("MEMORY") {
         return Err(error::UNKNOWN_DEBUG);
     }
     let key = args.get(2).ok_or_else(|| CommandError::wrong_arity("json.debug"))?;
-    let path = args.get(3).map_or_else(|| Ok(ClientPath::legacy_root()), |path| ClientPath::new(path))?;
-    let found = document(view, key)?;
+    of_document(view, key, args, reply, memory)
+}
+
+fn memory(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let path = default_path(args, 3)?;
     if path.is_legacy() {
         let bytes = match found {
             None => 0,
             Some(document) if path.is_root() => size_of_val(document) + document.heap_bytes(),
-            Some(document) => bytes(document.first(&path)?.ok_or_else(|| error::no_path(path.text()))?),
+            Some(document) => document.first(&path)?.ok_or_else(|| error::no_path(path.text()))?.bytes(),
         };
         reply.integer(bytes as i64);
         return Ok(());
@@ -180,14 +171,6 @@ pub fn debug(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
     let query = path.query()?;
     let nodes = found.map_or_else(|| Ok(Vec::new()), |document| nodes(document, &query))?;
     reply.array(nodes.len());
-    nodes.into_iter().for_each(|node| reply.integer(bytes(node) as i64));
+    nodes.into_iter().for_each(|node| reply.integer(node.bytes() as i64));
     Ok(())
-}
-
-/// The memory of a value in its document.
-fn bytes(node: JsonNode<'_>) -> usize {
-    match node {
-        JsonNode::Packed(value) => packed::size(value),
-        JsonNode::Large(container) => container.heap_bytes(),
-    }
 }

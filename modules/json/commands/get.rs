@@ -1,17 +1,18 @@
 //! Commands that reply values at paths.
 
-use super::{document, utf8};
+use super::{default_path, document, nodes, utf8};
 use crate::document::JsonDocument;
 use crate::error;
-use crate::path::{ClientPath, select};
+use crate::path::{ClientPath, WalkBudget, select};
 use crate::text::{self, Layout};
 use crate::value::{JsonNode, NodeContent};
-use engramdb_engine::command::{Args, CommandError, Finish, Job, Outcome, Reply, Rest, Stage};
+use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
+use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::store::view::View;
 use std::sync::Arc;
 
-/// A larger document is written without the lock, from a reference to it.
-const AT_ONCE_BYTES: usize = 256 << 10;
+/// A longer text is not copied into the reply, but referred to.
+const COPIED_BYTES_MAX: usize = 64 << 10;
 
 /// How JSON.GET replies values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +70,12 @@ impl<'a> Request<'a> {
     /// The reply as one text.
     fn text(&self, document: &JsonDocument, out: &mut Vec<u8>) -> Outcome {
         let is_legacy = self.paths.iter().all(ClientPath::is_legacy);
+        // All paths together.
+        let budget = &mut document.budget();
         if let [path] = &self.paths[..] {
             return match is_legacy {
-                true => write_first(document, path, path.text(), (self.layout, 0), out),
-                false => write_all(document, path, (self.layout, 0), out),
+                true => write_first(document, path, path.text(), (self.layout, 0), (budget, out)),
+                false => write_all(document, path, (self.layout, 0), (budget, out)),
             };
         }
         out.push(b'{');
@@ -88,8 +91,8 @@ impl<'a> Request<'a> {
             out.push(b':');
             out.extend_from_slice(self.layout.space);
             match is_legacy {
-                true => write_first(document, path, path.original(), (self.layout, 1), out)?,
-                false => write_all(document, path, (self.layout, 1), out)?,
+                true => write_first(document, path, path.original(), (self.layout, 1), (budget, out))?,
+                false => write_all(document, path, (self.layout, 1), (budget, out))?,
             }
         }
         self.layout.end_items(false, 0, out);
@@ -104,11 +107,11 @@ pub fn write_first(
     path: &ClientPath<'_>,
     shown: &str,
     (layout, level): (Layout<'_>, usize),
-    out: &mut Vec<u8>,
+    (budget, out): (&mut WalkBudget, &mut Vec<u8>),
 ) -> Outcome {
     let query = path.query()?;
     let mut first = None;
-    select(&query, document.value(), &mut document.budget(), &mut |node| first = first.or(Some(node)))?;
+    select(&query, document.value(), budget, &mut |node| first = first.or(Some(node)))?;
     text::write(first.ok_or_else(|| error::no_path(shown))?, layout, level, out);
     Ok(())
 }
@@ -118,57 +121,44 @@ pub fn write_all(
     document: &JsonDocument,
     path: &ClientPath<'_>,
     (layout, level): (Layout<'_>, usize),
-    out: &mut Vec<u8>,
+    (budget, out): (&mut WalkBudget, &mut Vec<u8>),
 ) -> Outcome {
     let query = path.query()?;
     out.push(b'[');
-    let mut count = 0;
-    select(&query, document.value(), &mut document.budget(), &mut |node| {
-        layout.begin_item(count, level, out);
-        text::write(node, layout, level + 1, out);
+    let (mut count, most) = (0, out.len().saturating_add(document.shown_bytes_max()));
+    select(&query, document.value(), budget, &mut |node| {
+        if out.len() <= most {
+            layout.begin_item(count, level, out);
+            text::write(node, layout, level + 1, out);
+        }
         count += 1;
     })?;
+    if out.len() > most {
+        return Err(error::TOO_MUCH_TEXT);
+    }
     layout.end_items(count == 0, level, out);
     out.push(b']');
     Ok(())
 }
 
-pub fn get(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+pub fn get(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let request = Request::parse(args, reply.is_resp3())?;
-    let Some(document) = document(view, args.word(1))? else {
+    let Some(document) = found else {
         reply.null();
-        return Ok(Stage::Done);
+        return Ok(());
     };
     if request.format != ReplyFormat::Text {
-        return expanded(document, &request, reply).map(|()| Stage::Done);
-    }
-    use engramdb_engine::keyspace::TypedValue;
-    if document.heap_bytes() > AT_ONCE_BYTES {
-        return Ok(Stage::Copy(get_without_lock(document.clone(), args)));
+        return expanded(document, &request, reply);
     }
     super::set::with_payload(|text| {
         request.text(document, text)?;
-        reply.bulk(text);
-        Ok(Stage::Done)
-    })
-}
-
-/// Writes the reply of a large document, which a reference keeps as it is.
-fn get_without_lock(document: JsonDocument, args: Args<'_>) -> Job {
-    let words: Vec<Vec<u8>> = args.iter().map(|word| word.to_vec()).collect();
-    Box::new(move |_| {
-        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        let mut text = Vec::new();
-        let made =
-            Request::parse(Args::new(&words), false).and_then(|request| request.text(&document, &mut text));
-        drop(document);
-        let finish: Finish = Box::new(move |_, reply| {
-            made?;
-            let text = Arc::new(text);
+        if text.len() < COPIED_BYTES_MAX {
+            reply.bulk(text);
+        } else {
+            let text = Arc::new(std::mem::take(text));
             reply.bulk_shared(&text, 0..text.len());
-            Ok(Rest::Nothing)
-        });
-        finish
+        }
+        Ok(())
     })
 }
 
@@ -176,12 +166,7 @@ fn get_without_lock(document: JsonDocument, args: Args<'_>) -> Job {
 fn expanded(document: &JsonDocument, request: &Request<'_>, reply: &mut dyn Reply) -> Outcome {
     let queries = request.paths.iter().map(ClientPath::query);
     let queries = queries.collect::<Result<Vec<_>, _>>()?;
-    let mut found = Vec::with_capacity(queries.len());
-    for query in &queries {
-        let mut nodes = Vec::new();
-        select(query, document.value(), &mut document.budget(), &mut |node| nodes.push(node))?;
-        found.push(nodes);
-    }
+    let found = queries.iter().map(|query| nodes(document, query)).collect::<Result<Vec<_>, _>>()?;
     reply.array(found.len());
     for nodes in found {
         reply.array(nodes.len());
@@ -230,27 +215,33 @@ pub fn get_many(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
     view.prefetch(keys.iter().copied());
     reply.array(keys.len());
     let mut text = Vec::new();
+    // All keys together.
+    let mut budget = WalkBudget::of_document(0);
     for key in keys {
         text.clear();
         let written = match document(view, key) {
-            Ok(Some(document)) if path.is_legacy() => {
-                write_first(document, &path, path.text(), (Layout::default(), 0), &mut text)
+            Ok(Some(document)) => {
+                budget.add(document.heap_bytes());
+                let out = (&mut budget, &mut text);
+                match path.is_legacy() {
+                    true => write_first(document, &path, path.text(), (Layout::default(), 0), out),
+                    false => write_all(document, &path, (Layout::default(), 0), out),
+                }
             }
-            Ok(Some(document)) => write_all(document, &path, (Layout::default(), 0), &mut text),
             Ok(None) => Err(CommandError::NO_SUCH_KEY),
             Err(error) => Err(error),
         };
         match written {
             Ok(()) => reply.bulk(&text),
+            Err(error) if error == error::TOO_MUCH || error == error::TOO_MUCH_TEXT => return Err(error),
             Err(_) => reply.null(),
         }
     }
     Ok(())
 }
 
-pub fn types(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let path = args.get(2).map_or_else(|| Ok(ClientPath::legacy_root()), |path| ClientPath::new(path))?;
-    let document = document(view, args.word(1))?;
+pub fn types(document: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let path = default_path(args, 2)?;
     let mut names = Vec::new();
     if let Some(document) = document {
         // A malformed legacy path is one at which there is nothing.

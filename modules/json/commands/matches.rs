@@ -2,12 +2,16 @@
 
 use super::document;
 use crate::document::JsonDocument;
+use crate::error;
 use crate::location::{self, LocationStep, Steps};
 use crate::path::{ClientPath, JsonPath, TooMuch, locate};
 use crate::value::JsonNode;
 use engramdb_engine::command::{Args, CommandError};
 use engramdb_engine::hashing::HashSet;
 use engramdb_engine::store::view::View;
+
+/// The most values that a command changes: a change takes some microseconds under the lock.
+const PLACES_MAX: usize = 1 << 16;
 
 /// A value that a path leads to.
 #[derive(Clone, Debug)]
@@ -21,10 +25,16 @@ pub fn matches<'a>(
     query: &'a JsonPath<'_>,
     document: &'a JsonDocument,
 ) -> Result<Vec<Match<'a>>, CommandError> {
-    let mut matches = Vec::new();
-    locate(query, document.value(), &mut document.budget(), &mut |steps, node| {
-        matches.push(Match { steps: Steps::from_slice(steps), node });
+    let (mut matches, mut is_too_many) = (Vec::new(), false);
+    locate(query, document.value(), &mut document.budget_under_lock(), &mut |steps, node| {
+        is_too_many |= matches.len() == PLACES_MAX;
+        if !is_too_many {
+            matches.push(Match { steps: Steps::from_slice(steps), node });
+        }
     })?;
+    if is_too_many {
+        return Err(error::TOO_MANY_PLACES);
+    }
     if query.may_repeat() && matches.len() > 1 {
         let mut seen = HashSet::default();
         matches.retain(|found| seen.insert(found.steps.clone()));
@@ -57,7 +67,7 @@ pub fn room_of(view: &View<'_>, key: &[u8], path: &[u8]) -> usize {
 
 fn bytes_of(query: &JsonPath<'_>, document: &JsonDocument) -> Result<usize, TooMuch> {
     let mut bytes = 0;
-    locate(query, document.value(), &mut document.budget(), &mut |steps, _| {
+    locate(query, document.value(), &mut document.budget_under_lock(), &mut |steps, _| {
         bytes += MATCH_BYTES + steps.iter().map(LocationStep::bytes_max).sum::<usize>();
     })?;
     Ok(bytes)

@@ -9,11 +9,13 @@ mod set;
 
 use crate::document::JsonDocument;
 use crate::error;
-use crate::path::{ClientPath, select};
+use crate::path::{ClientPath, JsonPath, select};
 use crate::value::JsonNode;
 use engramdb_engine::command::{
-    Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, flag, read, sliced, write,
+    Args, Command, CommandError, Job, Outcome, Reply, Rest, Stage, StagedHandler, WriteHandler, flag, read,
+    sliced, write,
 };
+use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::store::view::View;
 
 pub const COMMANDS: &[Command] = &[
@@ -22,17 +24,20 @@ pub const COMMANDS: &[Command] = &[
         WALK,
         "Adds values at the end of arrays, and replies their lengths.",
     ),
-    reads("JSON.ARRINDEX", "key path value [start [stop]]", arrays::index_of).docs(
-        "1.0.0",
-        WALK,
-        "Replies the index of the first element that is equal to a value.",
-    ),
+    reads("JSON.ARRINDEX", "key path value [start [stop]]", |view, args, reply| {
+        of_first(view, args, reply, arrays::index_of)
+    })
+    .docs("1.0.0", WALK, "Replies the index of the first element that is equal to a value."),
     grows("JSON.ARRINSERT", "key path index value+", arrays::insert).docs(
         "1.0.0",
         WALK,
         "Puts values into arrays, in front of an element, and replies the arrays' lengths.",
     ),
-    reads("JSON.ARRLEN", "key [path]", arrays::length).docs("1.0.0", WALK, "Replies the lengths of arrays."),
+    reads("JSON.ARRLEN", "key [path]", |view, args, reply| of_first(view, args, reply, arrays::length)).docs(
+        "1.0.0",
+        WALK,
+        "Replies the lengths of arrays.",
+    ),
     frees("JSON.ARRPOP", "key [FORMAT format] [path [index]]", arrays::pop).room(pop_room).docs(
         "1.0.0",
         WALK,
@@ -55,17 +60,14 @@ pub const COMMANDS: &[Command] = &[
     ),
     frees("JSON.DEL", "key [path]", set::delete).docs("1.0.0", WALK, REMOVES),
     frees("JSON.FORGET", "key [path]", set::delete).docs("1.0.0", WALK, REMOVES),
-    row(sliced("JSON.GET", "key [option+] [path+]", get::get)).docs(
-        "1.0.0",
-        WALK,
-        "Replies the values at paths of a document as JSON text.",
-    ),
+    reads("JSON.GET", "key [option+] [path+]", |view, args, reply| of_first(view, args, reply, get::get))
+        .docs("1.0.0", WALK, "Replies the values at paths of a document as JSON text."),
     grows("JSON.MERGE", "key path value [FORMAT format]", set::merge).docs(
         "2.6.0",
         WALK,
         "Merges a value into those at a path: members are set, and removed by null.",
     ),
-    reads("JSON.MGET", "key+ path", get::get_many).keys(keys_in_front_of_path).docs(
+    row(read("JSON.MGET", "key+ path", get::get_many)).keys(keys_in_front_of_path).docs(
         "1.0.0",
         "O(N) for N values that the path walks over in all documents",
         "Replies the values at a path of several documents.",
@@ -82,17 +84,12 @@ pub const COMMANDS: &[Command] = &[
         WALK,
         "Raises numbers to a power.",
     ),
-    reads("JSON.OBJKEYS", "key [path]", containers::names).docs(
-        "1.0.0",
-        WALK,
-        "Replies the names in objects.",
-    ),
-    reads("JSON.OBJLEN", "key [path]", containers::length).docs(
-        "1.0.0",
-        WALK,
-        "Replies the numbers of members of objects.",
-    ),
-    reads("JSON.RESP", "key [path]", containers::as_resp).docs("1.0.0", WALK, "Replies values as RESP."),
+    reads("JSON.OBJKEYS", "key [path]", |view, args, reply| of_first(view, args, reply, containers::names))
+        .docs("1.0.0", WALK, "Replies the names in objects."),
+    reads("JSON.OBJLEN", "key [path]", |view, args, reply| of_first(view, args, reply, containers::length))
+        .docs("1.0.0", WALK, "Replies the numbers of members of objects."),
+    reads("JSON.RESP", "key [path]", |view, args, reply| of_first(view, args, reply, containers::as_resp))
+        .docs("1.0.0", WALK, "Replies values as RESP."),
     grows("JSON.SET", "key path value [NX|XX] [FORMAT format]", set::set).docs(
         "1.0.0",
         "O(N) for N values in the text",
@@ -103,13 +100,10 @@ pub const COMMANDS: &[Command] = &[
         WALK,
         "Extends texts, and replies their lengths.",
     ),
-    reads("JSON.STRLEN", "key [path]", scalars::text_length).docs(
-        "1.0.0",
-        WALK,
-        "Replies the lengths of texts.",
-    ),
+    reads("JSON.STRLEN", "key [path]", |view, args, reply| of_first(view, args, reply, scalars::text_length))
+        .docs("1.0.0", WALK, "Replies the lengths of texts."),
     grows("JSON.TOGGLE", "key path", scalars::toggle).docs("2.0.0", WALK, "Inverts booleans."),
-    reads("JSON.TYPE", "key [path]", get::types).docs(
+    reads("JSON.TYPE", "key [path]", |view, args, reply| of_first(view, args, reply, get::types)).docs(
         "1.0.0",
         WALK,
         "Replies the types of the values at a path.",
@@ -123,8 +117,8 @@ const fn row(command: Command) -> Command {
     command.group("json").flags(flag::MODULE)
 }
 
-const fn reads(name: &'static str, usage: &'static str, handler: ReadHandler) -> Command {
-    row(read(name, usage, handler))
+const fn reads(name: &'static str, usage: &'static str, handler: StagedHandler) -> Command {
+    row(sliced(name, usage, handler))
 }
 
 /// The path is the second argument of all but JSON.ARRPOP and JSON.MSET.
@@ -156,6 +150,57 @@ fn keys_in_front_of_path(args: Args<'_>) -> Result<Vec<usize>, CommandError> {
     Ok((1..args.len() - 1).collect())
 }
 
+/// What a command that reads does with its document.
+type OfDocument = fn(Option<&JsonDocument>, Args<'_>, &mut dyn Reply) -> Outcome;
+
+/// A larger document is read without the lock, from a reference to it.
+const AT_ONCE_BYTES: usize = 64 << 10;
+
+/// Reads the document of the first key.
+fn of_first(
+    view: &View<'_>,
+    args: Args<'_>,
+    reply: &mut dyn Reply,
+    read: OfDocument,
+) -> Result<Stage, CommandError> {
+    of_document(view, args.word(1), args, reply, read)
+}
+
+/// Reads the document at a key: a small one at once, a large one as it is now, without the lock.
+fn of_document(
+    view: &View<'_>,
+    key: &[u8],
+    args: Args<'_>,
+    reply: &mut dyn Reply,
+    read: OfDocument,
+) -> Result<Stage, CommandError> {
+    let document = match document(view, key)? {
+        Some(document) if document.heap_bytes() > AT_ONCE_BYTES => document.clone(),
+        found => return read(found, args, reply).map(|()| Stage::Done),
+    };
+    let words: Vec<Vec<u8>> = args.iter().map(|word| word.to_vec()).collect();
+    let write = move |reply: &mut dyn Reply| {
+        let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let mark = reply.mark();
+        if let Err(error) = read(Some(&document), Args::new(&words), reply) {
+            reply.rewind(mark);
+            reply.error(&error);
+        }
+    };
+    let job: Job = Box::new(move |_| Box::new(move |_, _| Ok(Rest::Write(Box::new(write)))));
+    Ok(Stage::Copy(job))
+}
+
+/// The values at a path, for a reply that shows them.
+fn nodes<'a>(document: &'a JsonDocument, query: &'a JsonPath<'_>) -> Result<Vec<JsonNode<'a>>, CommandError> {
+    let (mut nodes, mut bytes) = (Vec::new(), 0_usize);
+    select(query, document.value(), &mut document.budget(), &mut |node| {
+        bytes = bytes.saturating_add(node.bytes());
+        nodes.push(node);
+    })?;
+    if bytes > document.shown_bytes_max() { Err(error::TOO_MUCH_TEXT) } else { Ok(nodes) }
+}
+
 /// The document at a key.
 fn document<'a>(view: &View<'a>, key: &[u8]) -> Result<Option<&'a JsonDocument>, CommandError> {
     view.object(key).map_err(|_| error::WRONG_KEY_TYPE)
@@ -171,20 +216,28 @@ fn existing<'a>(view: &View<'a>, key: &[u8]) -> Result<&'a JsonDocument, Command
     document(view, key)?.ok_or(error::NO_KEY)
 }
 
-/// The path at this place of the request, or that of the whole document.
+/// Refuses words that a command has no meaning for.
+fn at_most(args: Args<'_>, words: usize) -> Result<(), CommandError> {
+    if args.len() <= words {
+        return Ok(());
+    }
+    Err(CommandError::wrong_arity(&String::from_utf8_lossy(args.word(0)).to_lowercase()))
+}
+
+/// The path at this place of the request, which is the last one, or that of the whole document.
 fn default_path(args: Args<'_>, index: usize) -> Result<ClientPath<'_>, CommandError> {
+    at_most(args, index + 1)?;
     args.get(index).map_or_else(|| Ok(ClientPath::legacy_root()), |path| ClientPath::new(path))
 }
 
 /// Replies a number of each value at a JSONPath, null where it has none.
 fn reply_of_each(
-    view: &View<'_>,
-    args: Args<'_>,
+    found: Option<&JsonDocument>,
     path: &ClientPath<'_>,
     number: fn(JsonNode<'_>) -> Option<usize>,
     reply: &mut dyn Reply,
 ) -> Outcome {
-    let document = existing(view, args.word(1))?;
+    let document = found.ok_or(error::NO_KEY)?;
     let query = path.query()?;
     let mut numbers = Vec::new();
     select(&query, document.value(), &mut document.budget(), &mut |node| numbers.push(number(node)))?;

@@ -3,7 +3,8 @@
 use super::get::reply_number;
 use super::matches::{Match, matches};
 use super::set::with_payload;
-use super::{default_path, document, existing, utf8};
+use super::{at_most, default_path, existing, utf8};
+use crate::document::JsonDocument;
 use crate::effect;
 use crate::error;
 use crate::location;
@@ -13,7 +14,9 @@ use crate::text;
 use crate::value::{JsonNode, NodeContent};
 use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
 use engramdb_engine::store::tx::Tx;
-use engramdb_engine::store::view::View;
+
+/// The longest text that JSON.STRAPPEND makes: that of a string.
+const TEXT_BYTES_MAX: usize = 512 << 20;
 
 #[derive(Clone, Copy)]
 enum Operation {
@@ -40,9 +43,10 @@ fn change_numbers(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply, operat
     let operand = utf8(args.word(3))?;
     let results = with_payload(|payload| {
         let results = tx.read(|view| {
+            let document = existing(view, args.word(1))?;
             let query = path.query()?;
             let mut results = Vec::new();
-            for found in matches(&query, existing(view, args.word(1))?)? {
+            for found in matches(&query, document)? {
                 let result = match found.node.number() {
                     Some(number) => Some(calculate(number, parse_number(operand)?, operation)?),
                     None => None,
@@ -59,7 +63,7 @@ fn change_numbers(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply, operat
             return Err(error::no_path_or(path.text(), "does not contains a number"));
         }
         if !payload.is_empty() {
-            tx.apply(effect::of(args.word(1), effect::REPLACE, payload));
+            effect::apply_own(tx, args.word(1), effect::REPLACE, payload, None);
         }
         Ok(results)
     })?;
@@ -101,13 +105,13 @@ fn parse_number(text: &str) -> Result<JsonNumber, CommandError> {
     packed::number(&value).ok_or(error::NO_NUMBER)
 }
 
-/// Integers stay integers while they fit; beyond that the result is a float.
+/// A result of integers is one: it wraps around beyond their range, as in RedisJSON, whose tests ask for it.
 fn calculate(left: JsonNumber, right: JsonNumber, operation: Operation) -> Result<JsonNumber, CommandError> {
     if let (JsonNumber::Integer(left), JsonNumber::Integer(right)) = (left, right) {
         let result = match operation {
-            Operation::Add => left.checked_add(right),
-            Operation::Multiply => left.checked_mul(right),
-            Operation::Power => u32::try_from(right).ok().and_then(|right| left.checked_pow(right)),
+            Operation::Add => Some(left.wrapping_add(right)),
+            Operation::Multiply => Some(left.wrapping_mul(right)),
+            Operation::Power => u32::try_from(right).ok().map(|right| left.wrapping_pow(right)),
         };
         if let Some(result) = result {
             return Ok(JsonNumber::Integer(result));
@@ -126,6 +130,7 @@ pub fn toggle(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
     let path = ClientPath::new(args.word(2))?;
     let mut payload = Vec::new();
     let results = tx.read(|view| {
+        let document = existing(view, args.word(1))?;
         let query = path.query()?;
         let toggled = |found: Match<'_>| match found.node.content() {
             NodeContent::Boolean(boolean) => {
@@ -135,14 +140,14 @@ pub fn toggle(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
             }
             _ => None,
         };
-        let found = matches(&query, existing(view, args.word(1))?)?;
+        let found = matches(&query, document)?;
         Ok::<Vec<Option<bool>>, CommandError>(found.into_iter().map(toggled).collect())
     })?;
     if path.is_legacy() && payload.is_empty() {
         return Err(error::no_path_or(path.text(), "not a bool"));
     }
     if !payload.is_empty() {
-        tx.apply(effect::of(args.word(1), effect::REPLACE, &payload));
+        effect::apply_own(tx, args.word(1), effect::REPLACE, &payload, None);
     }
     if path.is_legacy() {
         let last = results.into_iter().flatten().last() == Some(true);
@@ -166,14 +171,16 @@ pub fn reply_integers(results: impl ExactSizeIterator<Item = Option<usize>>, rep
 
 /// `JSON.STRAPPEND key [path] text`
 pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    at_most(args, 4)?;
     let (path, suffix) = match args.get(3) {
         Some(suffix) => (ClientPath::new(args.word(2))?, utf8(suffix)?),
         None => (ClientPath::legacy_root(), utf8(args.word(2))?),
     };
     let mut payload = Vec::new();
     let lengths = tx.read(|view| {
+        let document = existing(view, args.word(1))?;
         let query = path.query()?;
-        let found = matches(&query, existing(view, args.word(1))?)?;
+        let found = matches(&query, document)?;
         if found.iter().all(|found| found.node.text().is_none()) {
             return match path.is_legacy() {
                 true => Err(error::no_path_or(path.text(), "not a string")),
@@ -185,6 +192,11 @@ pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
             return Err(error::expected("string", suffix));
         };
         let length = appended.len();
+        let texts = found.iter().filter_map(|found| found.node.text());
+        document.check_growth(texts.clone().count(), length)?;
+        if texts.into_iter().any(|text| text.len() + length > TEXT_BYTES_MAX) {
+            return Err(CommandError::STRING_TOO_LONG);
+        }
         let mut appended = |found: &Match<'_>| {
             let text = found.node.text()?;
             location::put(&mut payload, &found.steps);
@@ -193,7 +205,7 @@ pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         Ok::<Vec<Option<usize>>, CommandError>(found.iter().map(&mut appended).collect())
     })?;
     if lengths.iter().flatten().next().is_some() {
-        tx.apply(effect::of(args.word(1), effect::APPEND, &payload));
+        effect::apply_own(tx, args.word(1), effect::APPEND, &payload, None);
     }
     reply_lengths(lengths, path.is_legacy(), reply);
     Ok(())
@@ -210,13 +222,13 @@ pub fn reply_lengths(lengths: Vec<Option<usize>>, is_legacy: bool, reply: &mut d
     reply_integers(lengths.into_iter(), reply);
 }
 
-pub fn text_length(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+pub fn text_length(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let length = |node: JsonNode<'_>| node.text().map(<[u8]>::len);
     let path = default_path(args, 2)?;
     if !path.is_legacy() {
-        return super::reply_of_each(view, args, &path, length, reply);
+        return super::reply_of_each(found, &path, length, reply);
     }
-    let Some(document) = document(view, args.word(1))? else {
+    let Some(document) = found else {
         reply.null();
         return Ok(());
     };

@@ -1,20 +1,23 @@
 //! Commands that set and remove values at paths.
 
 use super::matches::{self, innermost_first, matches, put_locations};
-use super::{document, utf8};
+use super::{default_path, document, utf8};
 use crate::document::JsonDocument;
 use crate::error;
 use crate::location::{self, LocationStep, removal_order};
 use crate::packed::DEPTH_MAX;
 use crate::path::{ClientPath, JsonPath, LastStep, locate};
 use crate::text;
+use crate::value::tree::Root;
 use crate::{effect, value::JsonNode};
+use engramdb_engine::MadeOfWords;
 use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::hashing::HashSet;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 use std::cell::RefCell;
+use std::sync::Arc;
 
 /// What JSON.SET requires of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,28 +46,72 @@ pub fn with_payload<R>(with: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
+/// A text of more bytes is parsed without the lock.
+const AT_ONCE_BYTES: usize = 128 << 10;
+
+/// A text that was parsed without the lock: the beginning of the payload, how many containers are within each
+/// other, and the value in memory.
+type Parsed = Result<(Vec<u8>, usize, Root), CommandError>;
+
+fn parse_apart(text: Arc<Vec<u8>>) -> MadeOfWords {
+    let parse = || {
+        let mut payload = Vec::new();
+        let depth = text::parse(utf8(&text)?, &mut payload)?;
+        let root = Root::of(&payload);
+        Ok((payload, depth, root))
+    };
+    let parsed: Parsed = parse();
+    let heap_bytes = parsed.as_ref().map_or(0, |(payload, _, root)| payload.capacity() + root.heap_bytes());
+    MadeOfWords { value: Box::new(parsed), heap_bytes }
+}
+
+/// Parses a text of the request into the payload, and returns how many containers are within each other, and
+/// the value if it was built without the lock. `None` if the command must return, and will run again.
+fn parse(
+    tx: &mut Tx<'_>,
+    word: &[u8],
+    payload: &mut Vec<u8>,
+) -> Result<Option<(usize, Option<Root>)>, CommandError> {
+    if word.len() <= AT_ONCE_BYTES {
+        return Ok(Some((text::parse(utf8(word)?, payload)?, None)));
+    }
+    let Some(made) = tx.made_of(word, parse_apart) else { return Ok(None) };
+    let parsed = made.value.downcast::<Parsed>().expect("what parse_apart makes");
+    let (packed, depth, root) = (*parsed)?;
+    *payload = packed;
+    Ok(Some((depth, Some(root))))
+}
+
 pub fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let key = args.word(1);
     let path = ClientPath::new(args.word(2))?;
-    let text = utf8(args.word(3))?;
     let presence = set_options(args)?;
-    let is_set = with_payload(|payload| {
+    with_payload(|payload| {
+        let mut large = None;
+        if args.word(3).len() > AT_ONCE_BYTES {
+            tx.read(|view| document(view, key).map(|_| ()))?;
+            large = parse(tx, args.word(3), payload)?;
+            if large.is_none() {
+                return Ok(());
+            }
+        }
         let is_planned = tx.read(|view| {
             let document = document(view, key)?;
-            let depth = text::parse(text, payload)?;
+            let depth = match &large {
+                Some((depth, _)) => *depth,
+                None => text::parse(utf8(args.word(3))?, payload)?,
+            };
             plan(document, &path, presence, depth, payload)
         })?;
+        let built = large.and_then(|(_, built)| built).filter(|_| path.is_root());
         if is_planned {
-            tx.apply(effect::of(key, effect::SET, payload));
+            effect::apply_own(tx, key, effect::SET, payload, built);
+            reply.ok();
+        } else {
+            reply.null();
         }
-        Ok::<bool, CommandError>(is_planned)
-    })?;
-    if is_set {
-        reply.ok()
-    } else {
-        reply.null()
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn set_options(args: Args<'_>) -> Result<Presence, CommandError> {
@@ -135,11 +182,13 @@ fn plan_present(
         let mut matches = matches(query, document)?;
         innermost_first(&mut matches);
         matches.iter().try_for_each(|found| check_depth(found.steps.len(), depth))?;
+        document.check_growth(matches.len(), payload.len())?;
         put_locations(payload, &matches);
         return Ok(!matches.is_empty());
     }
+    document.check_growth(1, payload.len())?;
     let mut steps_found = None;
-    locate(query, document.value(), &mut document.budget(), &mut |steps, _| {
+    locate(query, document.value(), &mut document.budget_under_lock(), &mut |steps, _| {
         location::put(payload, steps);
         steps_found = Some(steps.len());
     })?;
@@ -160,20 +209,26 @@ fn plan_new(
     if !query.is_static() {
         return Err(error::NOT_STATIC);
     }
+    document.check_growth(1, payload.len())?;
     let mut is_there = false;
-    locate(&query, document.value(), &mut document.budget(), &mut |_, _| is_there = true)?;
+    locate(&query, document.value(), &mut document.budget_under_lock(), &mut |_, _| is_there = true)?;
     let (parent, last) = query.split_last().ok_or(error::NO_MEMBER_TO_SET)?;
     let LastStep::Name(name) = last else {
         return if is_there { Ok(false) } else { Err(error::OUT_OF_RANGE) };
     };
     let mut steps_found = None;
-    locate(&parent, document.value(), &mut document.budget(), &mut |steps, node: JsonNode<'_>| {
-        if node.is_object() == Some(true) && !is_there {
-            steps_found = Some(steps.len() + 1);
-            let steps = steps.iter().copied().chain([LocationStep::Name(&name)]);
-            location::put(payload, &steps.collect::<location::Steps<'_>>());
-        }
-    })?;
+    locate(
+        &parent,
+        document.value(),
+        &mut document.budget_under_lock(),
+        &mut |steps, node: JsonNode<'_>| {
+            if node.is_object() == Some(true) && !is_there {
+                steps_found = Some(steps.len() + 1);
+                let steps = steps.iter().copied().chain([LocationStep::Name(&name)]);
+                location::put(payload, &steps.collect::<location::Steps<'_>>());
+            }
+        },
+    )?;
     steps_found.map_or(Ok(false), |steps| check_depth(steps, depth).map(|()| true))
 }
 
@@ -181,7 +236,6 @@ fn plan_new(
 pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let key = args.word(1);
     let path = ClientPath::new(args.word(2))?;
-    let text = utf8(args.word(3))?;
     let mut options = args.options(4);
     while !options.is_done() {
         if !options.take("FORMAT") {
@@ -189,10 +243,11 @@ pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
         }
         check_format(options.word().map_err(|_| CommandError::wrong_arity("json.merge"))?)?;
     }
+    tx.read(|view| document(view, key).map(|_| ()))?;
     let mut payload = Vec::new();
+    let Some((depth, _)) = parse(tx, args.word(3), &mut payload)? else { return Ok(()) };
     let kind = tx.read(|view| {
         let document = document(view, key)?;
-        let depth = text::parse(text, &mut payload)?;
         let Some(document) = document.filter(|_| !path.is_root()) else {
             let is_new = document.is_none();
             let is_planned = plan(document, &path, Presence::Any, depth, &mut payload)?;
@@ -207,7 +262,7 @@ pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
     })?;
     match kind {
         Some(kind) => {
-            tx.apply(effect::of(key, kind, &payload));
+            effect::apply_own(tx, key, kind, &payload, None);
             reply.ok();
         }
         None => reply.null(),
@@ -231,7 +286,7 @@ pub fn set_many(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
             planned_payload = tx.read(|view| planned(view, key, path, text)).unwrap_or_default();
         }
         if let Some(payload) = planned_payload {
-            tx.apply(effect::of(key, effect::SET, &payload));
+            effect::apply_own(tx, key, effect::SET, &payload, None);
         }
     }
     reply.ok();
@@ -261,7 +316,7 @@ pub fn room_to_set_many(view: &View<'_>, args: Args<'_>) -> usize {
 
 pub fn delete(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let key = args.word(1);
-    let path = args.get(2).map_or_else(|| Ok(ClientPath::legacy_root()), |path| ClientPath::new(path))?;
+    let path = default_path(args, 2)?;
     let (payload, removed) = tx.read(|view| match document(view, key)? {
         None => Ok::<_, CommandError>((None, 0)),
         Some(_) if path.is_root() => Ok((None, 1)),
@@ -271,6 +326,9 @@ pub fn delete(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
             matches.sort_by(|one, other| removal_order(&one.steps, &other.steps));
             // What is within a removed value goes with it.
             matches.dedup_by(|inner, outer| inner.steps.starts_with(&outer.steps));
+            if matches.first().is_some_and(|found| found.steps.is_empty()) {
+                return Ok((None, 1));
+            }
             let mut payload = Vec::new();
             put_locations(&mut payload, &matches);
             Ok((Some(payload), matches.len()))
@@ -278,7 +336,7 @@ pub fn delete(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
     })?;
     match payload {
         _ if removed == 0 => {}
-        Some(payload) => _ = tx.apply(effect::of(key, effect::REMOVE, &payload)),
+        Some(payload) => _ = effect::apply_own(tx, key, effect::REMOVE, &payload, None),
         None => _ = tx.apply(Effect::Delete { key, cause: Cause::Command }),
     }
     reply.integer(removed as i64);

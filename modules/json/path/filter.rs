@@ -71,6 +71,7 @@ impl<'p> PathFilter<'p> {
         root: JsonNode<'a>,
         budget: &mut WalkBudget,
     ) -> Result<bool, TooMuch> {
+        budget.spend(1)?;
         Ok(match self {
             PathFilter::Any(parts) => {
                 for part in parts {

@@ -35,7 +35,7 @@ enum Segment<'p> {
     Indexes(SmallVec<[i64; 2]>),
     /// `[start:stop:step]`
     Range { start: Option<i64>, stop: Option<i64>, step: usize },
-    /// `[?filter]`
+    /// `[?filter]`: the items of a container, or a value that is none itself.
     Filter(Box<PathFilter<'p>>),
 }
 
@@ -61,13 +61,12 @@ impl<'p> JsonPath<'p> {
 
     /// Whether it can name a value twice.
     pub fn may_repeat(&self) -> bool {
-        let descends = self.segments.iter().filter(|segment| matches!(segment, Segment::Descend)).count();
-        let has_list = self.segments.iter().any(|segment| match segment {
+        self.segments.iter().any(|segment| match segment {
+            Segment::Descend => true,
             Segment::Names(names) => names.len() > 1,
             Segment::Indexes(indexes) => indexes.len() > 1,
             _ => false,
-        });
-        descends > 1 || has_list
+        })
     }
 
     /// Splits off the last step of a static path.
@@ -160,3 +159,6 @@ pub fn fuzz_path(bytes: &[u8]) {
     });
     assert_eq!((selected, one.is_ok()), (located, other.is_ok()));
 }
+
+#[cfg(test)]
+mod tests;

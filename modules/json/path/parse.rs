@@ -11,6 +11,8 @@ use std::borrow::Cow;
 
 /// Parentheses, and paths in filters, within each other.
 const DEPTH_MAX: usize = 32;
+/// A longer path is refused: it is parsed under the lock.
+const PATH_BYTES_MAX: usize = 32 << 10;
 /// Patterns are compiled, which takes time and memory.
 const PATTERNS_MAX: usize = 8;
 
@@ -21,6 +23,9 @@ const RANGE: &str = "['start:end:steps']";
 const TERM: &str = "decimal, from_current, from_root, boolean_true, boolean_false, null";
 
 pub fn parse(text: &str) -> Result<JsonPath<'_>, CommandError> {
+    if text.len() > PATH_BYTES_MAX {
+        return Err(error::PATH_TOO_LONG);
+    }
     let mut parser = Parser { text, at: 0, depth: 0, patterns: 0 };
     if !parser.eat(b"$") {
         return Err(parser.expected("query"));
@@ -217,7 +222,7 @@ impl<'p> Parser<'p> {
         let first = self.number();
         if self.eat(b":") {
             let stop = self.number();
-            if stop.is_none() && first.is_some() && !matches!(self.peek(), Some(b']' | b':')) {
+            if stop.is_none() && !matches!(self.peek(), Some(b']' | b':')) {
                 return Err(self.expected(NUMBER));
             }
             let step = if self.eat(b":") { self.range_step()? } else { 1 };

@@ -4,12 +4,26 @@
 use super::{JsonPath, Segment};
 use crate::error;
 use crate::location::{LocationStep, Steps};
+use crate::packed::DEPTH_MAX;
 use crate::value::JsonNode;
 use engramdb_engine::command::CommandError;
 
-/// What a walk may cost, in visited values. `$..*..*..*` would visit a value once for each way to it.
+/// What a walk may cost. `$..*..*..*` would visit a value once for each way to it, and filters within filters
+/// can begin at the root again.
 #[derive(Debug)]
-pub struct WalkBudget(usize);
+pub struct WalkBudget {
+    /// Values that may still be visited.
+    visits: usize,
+    /// Levels that the walk may still go down, those of filters that it is in included: they take stack.
+    levels: usize,
+}
+
+/// Visits that any walk may cost: about a millisecond.
+const VISITS_MIN: usize = 100_000;
+/// The most visits of a walk under the lock: about ten milliseconds.
+const VISITS_UNDER_LOCK_MAX: usize = 1_000_000;
+/// A document, and filters in it.
+const LEVELS_MAX: usize = 2 * DEPTH_MAX;
 
 /// A walk has cost more than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,18 +37,28 @@ impl From<TooMuch> for CommandError {
 
 impl WalkBudget {
     pub fn new(visits: usize) -> WalkBudget {
-        WalkBudget(visits)
+        WalkBudget { visits, levels: LEVELS_MAX }
     }
 
-    /// For a document of this many bytes: a walk that visits each value a few times always fits.
+    /// For a document of this many bytes: a walk that visits each value once or twice always fits.
     pub fn of_document(bytes: usize) -> WalkBudget {
-        const VISITS_MIN: usize = 1 << 20;
-        WalkBudget(VISITS_MIN.saturating_add(bytes.saturating_mul(4)))
+        WalkBudget::new(VISITS_MIN.saturating_add(bytes.saturating_mul(2)))
+    }
+
+    /// The same for a walk under the lock, which others wait for.
+    pub fn under_lock(bytes: usize) -> WalkBudget {
+        let WalkBudget { visits, levels } = WalkBudget::of_document(bytes);
+        WalkBudget { visits: visits.min(VISITS_UNDER_LOCK_MAX), levels }
+    }
+
+    /// For a further document of this many bytes.
+    pub fn add(&mut self, bytes: usize) {
+        self.visits = self.visits.saturating_add(bytes.saturating_mul(2));
     }
 
     #[inline]
     pub fn spend(&mut self, visits: usize) -> Result<(), TooMuch> {
-        self.0 = self.0.checked_sub(visits).ok_or(TooMuch)?;
+        self.visits = self.visits.checked_sub(visits).ok_or(TooMuch)?;
         Ok(())
     }
 }
@@ -96,6 +120,9 @@ impl<'a> Walk<'a, '_> {
             }),
             Segment::Indexes(indexes) => self.indexes(indexes, rest, node),
             Segment::Range { start, stop, step } => self.range((*start, *stop, *step), rest, node),
+            Segment::Filter(filter) if node.is_object().is_none() => {
+                if filter.holds(node, self.root, self.budget)? { self.from(rest, node) } else { Ok(()) }
+            }
             Segment::Filter(filter) => self.each_item(node, |walk, item| {
                 if filter.holds(item, walk.root, walk.budget)? { walk.from(rest, item) } else { Ok(()) }
             }),
@@ -123,11 +150,12 @@ impl<'a> Walk<'a, '_> {
         mut go_on: impl FnMut(&mut Self, JsonNode<'a>) -> Result<(), TooMuch>,
     ) -> Result<(), TooMuch> {
         let Some(is_object) = node.is_object() else { return Ok(()) };
+        self.budget.levels = self.budget.levels.checked_sub(1).ok_or(TooMuch)?;
         for (index, (name, item)) in node.items().into_iter().flatten().enumerate() {
-            self.budget.spend(1)?;
             let step = if is_object { LocationStep::Name(name) } else { LocationStep::Index(index) };
             self.step(step, |walk| go_on(walk, item))?;
         }
+        self.budget.levels += 1;
         Ok(())
     }
 

@@ -7,6 +7,8 @@ use engramdb_engine::hashing::HashMap;
 use std::fmt;
 use std::ops::Range;
 
+/// A text has fewer containers within each other than this, as with serde_json.
+const DEPTH_MAX: usize = 128;
 /// Objects of at most so many members are searched for names that come twice by comparing all pairs.
 const PAIRS_MAX: usize = 24;
 
@@ -121,7 +123,7 @@ impl Parser<'_, '_> {
     }
 
     fn container(&mut self, is_object: bool) -> Result<(), ParseError> {
-        if self.depth + 1 == packed::DEPTH_MAX {
+        if self.depth + 1 == DEPTH_MAX {
             return Err(self.peeked("recursion limit exceeded"));
         }
         self.at += 1;

@@ -133,19 +133,13 @@ fn change_value(buffer: &mut Vec<u8>, at: usize, mut around: Around, change: Val
             let header = header.filter(|header| is_array && start <= stop && stop <= header.count)?;
             around.push(at);
             let run = &buffer[body.clone()];
-            let (from, to) = (body.start + start_of(run, start), body.start + start_of(run, stop));
-            replace(buffer, &around, to..body.end, &[], stop as isize - header.count as isize);
-            // The header may have become shorter.
-            let moved = packed_header_bytes(buffer, at) as isize - header.bytes as isize;
-            let range = body.start.wrapping_add_signed(moved)..from.wrapping_add_signed(moved);
-            replace(buffer, &around, range, &[], -(start as isize));
+            let kept = run[start_of(run, start)..start_of(run, stop)].to_vec();
+            let count = (stop - start) as isize - header.count as isize;
+            // In one step: the headers in front of the array may become shorter.
+            replace(buffer, &around, body, &kept, count);
         }
     }
     Some(())
-}
-
-fn packed_header_bytes(buffer: &[u8], at: usize) -> usize {
-    ContainerHeader::of(&buffer[at..]).map_or(0, |header| header.bytes)
 }
 
 /// Replaces a range inside these containers; the innermost gets `count` more items.

@@ -120,6 +120,14 @@ impl<'a> JsonNode<'a> {
         }
     }
 
+    /// The memory that it takes in its document.
+    pub fn bytes(self) -> usize {
+        match self {
+            JsonNode::Packed(value) => packed::size(value),
+            JsonNode::Large(container) => container.heap_bytes(),
+        }
+    }
+
     /// Appends the packed form.
     pub fn pack(self, out: &mut Vec<u8>) {
         let container = match self {

@@ -1,0 +1,262 @@
+//! JSON documents: what is done without the lock, how much commands log, and the bounds of hostile input.
+//! What the commands reply is in `scripts/json.script`.
+
+use engramdb_engine::command::{Args, Stage};
+use engramdb_engine::env::Env;
+use engramdb_engine::module::Module;
+use engramdb_json::JsonModule;
+use engramdb_resp::{Protocol, Value};
+use engramdb_testkit::instance::{Instance, Kept, Parts};
+use engramdb_testkit::wire::Wire;
+
+const PARTS: Parts =
+    Parts { commands: &[engramdb_json::COMMANDS], serving: |env, _| modules(env), offline: modules };
+
+fn modules(_: &Env) -> Vec<Box<dyn Module>> {
+    vec![Box::new(JsonModule)]
+}
+
+fn instance() -> Instance {
+    Instance::with_modules(1, Protocol::Resp3, PARTS)
+}
+
+/// An array of this many numbers, as text.
+fn numbers(count: usize) -> String {
+    let numbers: Vec<String> = (0..count).map(|number| format!("{number}.5")).collect();
+    format!("[{}]", numbers.join(","))
+}
+
+fn text(reply: &Value) -> &str {
+    reply.as_str().unwrap_or_else(|| panic!("{reply:?} is no text"))
+}
+
+/// Runs a write once. Also returns its stage.
+fn once(
+    instance: &Instance,
+    words: &[&str],
+    prepared: Option<Box<engramdb_engine::Prepared>>,
+) -> (Option<Value>, Stage) {
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    let args = Args::new(&words);
+    let command = instance.table().resolve(args).expect("a command of the instance").command;
+    let mut wire = Wire::new(Protocol::Resp3);
+    let credit = instance.engine().admit(1, command.batch_bytes_max(&words)).expect("there is room");
+    let ran = instance.engine().writes(credit).preparing(prepared).run(0, command, args, &mut wire);
+    (matches!(ran.stage, Stage::Done).then(|| wire.value()), ran.stage)
+}
+
+#[test]
+fn a_large_text_is_parsed_without_the_lock() {
+    let mut instance = instance();
+    let large = numbers(30_000);
+    for words in [
+        ["JSON.SET", "d", "$", &large],
+        ["JSON.SET", "d", "$[0]", &large],
+        ["JSON.MERGE", "d", "$[1]", &large],
+    ] {
+        let (reply, stage) = once(&instance, &words, None);
+        let Stage::Prepare(preparation) = stage else { panic!("{}: {reply:?}", words[2]) };
+        let prepared = instance.engine().prepare(0, *preparation);
+        assert!(prepared.heap_bytes() > 100_000, "it is counted while the command waits");
+        let (reply, _) = once(&instance, &words, Some(prepared));
+        assert_eq!(reply.as_ref().map(text), Some("OK"), "{}", words[2]);
+    }
+    let broken = large.replace("29999", "x");
+    let (_, stage) = once(&instance, &["JSON.SET", "d", "$", &broken], None);
+    let Stage::Prepare(preparation) = stage else { panic!("it is large") };
+    let prepared = instance.engine().prepare(0, *preparation);
+    let (reply, _) = once(&instance, &["JSON.SET", "d", "$", &broken], Some(prepared));
+    assert!(reply.is_some_and(|reply| format!("{reply:?}").contains("expected value at line 1 column")));
+    instance.run(&["SET", "string", "1"]);
+    let (reply, _) = once(&instance, &["JSON.SET", "string", "$", &large], None);
+    assert!(reply.is_some_and(|reply| reply.is_error()), "the type is checked before");
+    assert_eq!(text(&instance.run(&["JSON.GET", "d", "$[0]"]).reply), format!("[{large}]"));
+    assert_eq!(text(&instance.run(&["JSON.GET", "d", "[1]"]).reply), large);
+    instance.check_replay();
+    instance.snapshot();
+    instance.restart_with(Kept { snapshots: true, derived: false });
+    assert_eq!(text(&instance.run(&["JSON.GET", "d", "[1]"]).reply), large);
+}
+
+#[test]
+fn a_large_document_is_written_without_the_lock_as_it_was() {
+    let mut instance = instance();
+    let large = numbers(60_000);
+    instance.run(&["JSON.SET", "d", "$", &large]);
+    let words: [&[u8]; 3] = [b"JSON.GET", b"d", b"$"];
+    let command = instance.table().resolve(Args::new(&words)).expect("a command").command;
+    let mut wire = Wire::new(Protocol::Resp3);
+    let ran = instance.engine().reads().expect("it serves").run(0, command, Args::new(&words), &mut wire);
+    let Stage::Copy(job) = ran.stage else { panic!("it is large") };
+    instance.run(&["JSON.SET", "d", "$[3]", "\"changed\""]);
+    instance.run(&["JSON.DEL", "d", "$[0:30000]"]);
+    assert!(instance.engine().attempt(0, job, &mut wire).again.is_none());
+    assert_eq!(text(&wire.value()), format!("[{large}]"));
+    assert_eq!(instance.run(&["JSON.ARRLEN", "d"]).reply, Value::Integer(30_000));
+    instance.check_replay();
+}
+
+/// The bytes that a command has logged.
+fn logged(instance: &mut Instance, words: &[&str]) -> usize {
+    instance.run(words).effects.iter().map(String::len).sum()
+}
+
+#[test]
+fn a_change_logs_what_changed() {
+    let mut instance = instance();
+    instance.run(&[
+        "JSON.SET",
+        "d",
+        "$",
+        &format!("{{\"a\":{0},\"b\":{{\"c\":{0},\"n\":1,\"t\":\"x\"}}}}", numbers(50_000)),
+    ]);
+    for words in [
+        &["JSON.SET", "d", "$.b.n", "7"][..],
+        &["JSON.SET", "d", "$.a[49999]", "{}"],
+        &["JSON.NUMINCRBY", "d", "$..n", "1"],
+        &["JSON.ARRAPPEND", "d", "$..c", "1", "2"],
+        &["JSON.ARRINSERT", "d", "$.a", "100", "1"],
+        &["JSON.ARRPOP", "d", "$.a", "7"],
+        &["JSON.ARRTRIM", "d", "$.b.c", "5", "-5"],
+        &["JSON.STRAPPEND", "d", "$.b.t", "\"y\""],
+        &["JSON.MERGE", "d", "$", "{\"b\":{\"n\":null,\"new\":1}}"],
+        &["JSON.CLEAR", "d", "$.a"],
+        &["JSON.DEL", "d", "$.b.c"],
+    ] {
+        let bytes = logged(&mut instance, words);
+        assert!((1..200).contains(&bytes), "{words:?} logs {bytes} bytes");
+    }
+    assert_eq!(text(&instance.run(&["JSON.GET", "d"]).reply), "{\"a\":[],\"b\":{\"new\":1,\"t\":\"xy\"}}");
+    instance.check_replay();
+}
+
+#[test]
+fn a_path_with_many_values_asks_for_room_before_it_writes() {
+    let mut instance = instance();
+    let name = "n".repeat(200);
+    let members: Vec<String> =
+        (0..3000).map(|at| format!("\"{name}{at}\":{{\"v\":[{at}],\"t\":\"\",\"b\":true}}")).collect();
+    let document = format!("{{{}}}", members.join(","));
+    for words in [
+        &["JSON.SET", "d", "$..v", "null"][..],
+        &["JSON.NUMINCRBY", "d", "$..v[0]", "0.1"],
+        &["JSON.STRAPPEND", "d", "$.*.t", "\"x\""],
+        &["JSON.TOGGLE", "d", "$.*.b"],
+        &["JSON.ARRAPPEND", "d", "$..v", "1"],
+        &["JSON.ARRINSERT", "d", "$.*.v", "0", "1"],
+        &["JSON.ARRPOP", "d", "$.*.v"],
+        &["JSON.ARRTRIM", "d", "$.*.v", "0", "0"],
+        &["JSON.MERGE", "d", "$.*", "{\"x\":1}"],
+        &["JSON.CLEAR", "d", "$.*.v"],
+        &["JSON.MSET", "d", "$.*.t", "1", "d", "$.*.b", "2"],
+        &["JSON.DEL", "d", "$.*.*"],
+        &["JSON.FORGET", "d", "$.*"],
+    ] {
+        instance.run(&["JSON.SET", "d", "$", &document]);
+        let (_, stage) = once(&instance, words, None);
+        assert!(matches!(stage, Stage::NeedsRoom(_)), "{words:?} logs more than its words say");
+        assert!(!instance.run(words).reply.is_error(), "{words:?}");
+    }
+    instance.check_replay();
+}
+
+#[test]
+fn hostile_documents_and_paths_are_refused() {
+    let mut instance = instance();
+    let mut error = |words: &[&str]| match instance.run(words).reply {
+        Value::Error(text) => String::from_utf8_lossy(&text).into_owned(),
+        reply => panic!("{:?} gives {reply:?}", words[0]),
+    };
+    for (open, column) in [("[", 128), ("{\"a\":", 636)] {
+        let deep = open.repeat(10_000);
+        let wanted = format!("recursion limit exceeded at line 1 column {column}");
+        assert_eq!(error(&["JSON.SET", "d", "$", &deep]), wanted);
+    }
+    let deep = "[".repeat(101) + &"]".repeat(101);
+    instance.run(&["JSON.SET", "d", "$", &deep]);
+    for level in 1..5 {
+        let inner = format!("${}", "[0]".repeat(101 * level - 1));
+        assert_eq!(
+            instance.run(&["JSON.ARRAPPEND", "d", &inner, &deep]).reply.as_array().map(<[_]>::len),
+            Some(1)
+        );
+    }
+    let mut error = |words: &[&str]| match instance.run(words).reply {
+        Value::Error(text) => String::from_utf8_lossy(&text).into_owned(),
+        reply => panic!("{:?} gives {reply:?}", words[0]),
+    };
+    const TOO_DEEP: &str = "ERR the document would be nested too deeply";
+    let path = "[0]".repeat(504);
+    assert_eq!(error(&["JSON.ARRAPPEND", "d", &format!("${path}"), &deep]), TOO_DEEP);
+    assert_eq!(error(&["JSON.SET", "d", &format!("$[*]{}", &path[6..]), &deep]), TOO_DEEP);
+    assert_eq!(error(&["JSON.MERGE", "d", &format!("${}", &path[3..]), &deep]), TOO_DEEP);
+    // Filters that begin at the root again do not use up the stack.
+    const TOO_MUCH: &str = "ERR JSONPath leads to too many values: name fewer levels with .. and *";
+    let filters = format!("{}$..x{}", "$..[?(".repeat(10), ")]".repeat(10));
+    assert_eq!(error(&["JSON.GET", "d", &filters]), TOO_MUCH);
+    let filter = format!("$[?({}", "(".repeat(100_000));
+    assert_eq!(error(&["JSON.GET", "d", &filter]), "ERR JSONPath filter is nested too deeply");
+    assert_eq!(text(&instance.run(&["JSON.GET", "d"]).reply).len(), 2 * 505);
+    assert_eq!(instance.run(&["JSON.TYPE", "d", "$..*"]).reply.as_array().map(<[_]>::len), Some(1));
+    instance.snapshot();
+    instance.restart_with(Kept { snapshots: true, derived: false });
+    instance.run(&["JSON.SET", "d", "$", &format!("[{}]", vec!["[[0],[1]]"; 3000].join(","))]);
+    let mut error = |words: &[&str]| match instance.run(words).reply {
+        Value::Error(text) => String::from_utf8_lossy(&text).into_owned(),
+        reply => panic!("{:?} gives {reply:?}", words[0]),
+    };
+    for command in ["JSON.GET", "JSON.DEL", "JSON.TYPE", "JSON.CLEAR"] {
+        let quadratic = "$[?(@[0]==$[2999][0] && $..[?(@==7)])]";
+        assert_eq!(error(&[command, "d", quadratic]), TOO_MUCH, "{command}");
+    }
+    instance.check_replay();
+}
+
+#[test]
+fn what_a_command_multiplies_is_bounded() {
+    let mut instance = instance();
+    let items = vec!["{\"b\":[1,2,3],\"t\":\"x\"}"; 20_000].join(",");
+    instance.run(&["JSON.SET", "d", "$", &format!("[{items}]")]);
+    let before = text(&instance.run(&["JSON.GET", "d"]).reply).to_owned();
+    let mut error = |words: &[&str]| match instance.run(words).reply {
+        Value::Error(text) => String::from_utf8_lossy(&text).into_owned(),
+        reply => panic!("{:?} gives {reply:?}", words[0]),
+    };
+    let (large, quoted) = (format!("\"{}\"", "z".repeat(100_000)), format!("\"{}\"", "z".repeat(10_000)));
+    const TOO_MANY_BYTES: &str =
+        "ERR the command would add more than 67108864 bytes at the places that the path leads to";
+    for words in [
+        &["JSON.SET", "d", "$..b", &large][..],
+        &["JSON.MERGE", "d", "$[*].b", &large],
+        &["JSON.STRAPPEND", "d", "$..t", &quoted],
+        &["JSON.ARRAPPEND", "d", "$..b", &quoted],
+        &["JSON.ARRINSERT", "d", "$..b", "0", &quoted],
+    ] {
+        assert_eq!(error(words), TOO_MANY_BYTES, "{}", words[0]);
+    }
+    const TOO_MANY_PLACES: &str =
+        "ERR JSONPath leads to more than 65536 values to change: change them in parts";
+    for words in [&["JSON.NUMINCRBY", "d", "$..*", "1"][..], &["JSON.DEL", "d", "$..*"]] {
+        assert_eq!(error(words), TOO_MANY_PLACES, "{}", words[0]);
+    }
+    let long = format!("$[?({}1)]", "@.a==1&&".repeat(5000));
+    assert_eq!(error(&["JSON.GET", "d", &long]), "ERR JSONPath is longer than 32768 bytes");
+    assert_eq!(text(&instance.run(&["JSON.GET", "d"]).reply), before);
+    let deep = format!("{}1{}", "{\"a\":".repeat(126), "}".repeat(126));
+    instance.run(&["JSON.SET", "deep", "$", &deep]);
+    for path in ["$..*..*..*", "$..*..*..*..*"] {
+        let reply = instance.run(&["JSON.GET", "deep", path]).reply;
+        assert!(format!("{reply:?}").contains("name fewer levels"), "{path}: {reply:?}");
+    }
+    instance.check_replay();
+}
+
+#[test]
+fn saved_documents_are_bounded_effects() {
+    let mut instance = instance();
+    instance.run(&["JSON.SET", "d", "$", &format!("{{\"a\":{},\"b\":[]}}", numbers(100_000))]);
+    let created = instance.snapshot().created.expect("there is something new");
+    let file = instance.snapshot_file(&created.file).expect("it was read back");
+    // 900 KB in runs of about 8 KiB, and the two containers.
+    assert!((60..200).contains(&file.trailer().effects), "{}", file.trailer().effects);
+}
