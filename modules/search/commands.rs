@@ -1,13 +1,14 @@
 //! The family's rows, and the short handlers.
 
+use crate::effects::{KIND_CREATE, KIND_DROP, effect_of};
 use crate::error::{self, Kind};
-use crate::manage::{aliases, alter};
-use crate::module::{KIND_CREATE, KIND_DROP, SearchModule, effect_of, find};
+use crate::manage::{aliases, alter, dictionaries, suggestions, synonyms};
+use crate::module::{SearchModule, find};
 use crate::schema::create;
 use crate::schema::{Definition, FieldKind};
 use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;
-use crate::{aggregate, debug, info, search, settings};
+use crate::{aggregate, debug, info, search, settings, spell};
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::store::tx::Tx;
@@ -22,9 +23,11 @@ pub const COMMANDS: &[Command] = &[
         .docs("2.0.0", "as FT.CREATE", "Creates an index, unless there is one of this name."),
     row(write("FT.ALTER", "index [SKIPINITIALSCAN] SCHEMA ADD field [type+]", alter::alter))
         .flags(flag::MODULE | flag::DENY_OOM)
+        .room(room_for_name)
         .docs("1.0.0", "O(1), and O(N) in the background for N keys", "Adds fields to an index."),
     row(write("FT._ALTERIFNX", "index [SKIPINITIALSCAN] SCHEMA ADD field [type+]", alter::alter_if_new))
         .flags(flag::MODULE | flag::DENY_OOM)
+        .room(room_for_name)
         .docs("2.0.0", "as FT.ALTER", "Adds fields to an index, unless it has the first of them."),
     row(write("FT.ALIASADD", "alias index", aliases::add)).flags(flag::MODULE | flag::DENY_OOM).docs(
         "1.0.0",
@@ -104,6 +107,54 @@ pub const COMMANDS: &[Command] = &[
             "O(1), or O(N) for N documents with DD",
             "Deletes an index, and its documents with DD.",
         ),
+    row(write("FT.SUGADD", "key string score [option+]", suggestions::add))
+        .flags(flag::MODULE | flag::DENY_OOM)
+        .room(suggestions::room_to_add)
+        .docs("1.0.0", "O(N) for N characters", "Adds a suggestion, or changes its score."),
+    row(read("FT.SUGGET", "key prefix [option+]", suggestions::get)).docs(
+        "1.0.0",
+        "O(log N) for N suggestions",
+        "Returns the best completions of a prefix.",
+    ),
+    row(write("FT.SUGDEL", "key string", suggestions::delete)).flags(flag::MODULE | flag::FREES).docs(
+        "1.0.0",
+        "O(N) for N characters",
+        "Removes a suggestion.",
+    ),
+    row(read("FT.SUGLEN", "key", suggestions::length)).docs(
+        "1.0.0",
+        "O(1)",
+        "Returns the number of suggestions.",
+    ),
+    row(write("FT.DICTADD", "dict term+", dictionaries::add)).flags(flag::MODULE | flag::DENY_OOM).docs(
+        "1.4.0",
+        "O(1) for each term",
+        "Adds terms to a dictionary.",
+    ),
+    row(write("FT.DICTDEL", "dict term+", dictionaries::delete)).flags(flag::MODULE | flag::FREES).docs(
+        "1.4.0",
+        "O(1) for each term",
+        "Removes terms from a dictionary.",
+    ),
+    row(read("FT.DICTDUMP", "dict", dictionaries::dump)).docs(
+        "1.4.0",
+        "O(N) for N terms",
+        "Returns the terms of a dictionary.",
+    ),
+    row(write("FT.SYNUPDATE", "index group [SKIPINITIALSCAN] term+", synonyms::update))
+        .flags(flag::MODULE | flag::DENY_OOM)
+        .room(room_for_name)
+        .docs("1.2.0", "O(1) for each term", "Adds terms to a group of synonyms."),
+    row(staged("FT.SPELLCHECK", "index query [option+]", spell::check)).docs(
+        "1.4.0",
+        "O(N) for N terms of the index",
+        "Returns words that the index does not have, with similar ones that it has.",
+    ),
+    row(read("FT.SYNDUMP", "index", synonyms::dump)).docs(
+        "1.2.0",
+        "O(N) for N terms",
+        "Returns the synonyms of an index.",
+    ),
     row(write("FT._DROPINDEXIFX", "index [DD|KEEPDOCS]", drop_if_there))
         .flags(flag::MODULE | flag::FREES)
         .room(room_to_drop)
@@ -189,15 +240,20 @@ fn list(view: &View<'_>, _args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-/// The deletes of the documents: header, key and cause of each.
+/// The name of the index, which the command may call by an alias.
+pub fn room_for_name(view: &View<'_>, args: Args<'_>) -> usize {
+    find(view, args[1], Kind::NoIndexToChange).map_or(0, |index| index.definition.name.len())
+}
+
+/// The deletes of the documents: header, key and cause of each; and the index's name.
 fn room_to_drop(view: &View<'_>, args: Args<'_>) -> usize {
     const DELETE_BYTES: usize = 32;
     match find(view, args[1], Kind::NoIndexToChange) {
         Ok(index) if args.is(2, "DD") => {
             let documents = index.documents.read();
-            documents.len() * DELETE_BYTES + documents.keys_bytes_max()
+            documents.len() * DELETE_BYTES + documents.keys_bytes_max() + index.definition.name.len()
         }
-        _ => 0,
+        _ => room_for_name(view, args),
     }
 }
 

@@ -59,6 +59,19 @@ kinds! {
     AlterWithoutSchema: "ALTER must be followed by SCHEMA", "ALTER must be followed by SCHEMA";
     AlterAction: "Unknown action passed to ALTER SCHEMA", "Unknown action passed to ALTER SCHEMA";
     AlterNothing: "No fields provided", "SEARCH_PARSE_ARGS No fields provided";
+    BadDistance: "bad distance given, distance must be a natural number between 1 to 4",
+        "SEARCH_PARSE_ARGS bad distance given, distance must be a natural number between 1 to 4";
+    NoDistance: "DISTANCE arg is given but no DISTANCE comes after",
+        "SEARCH_PARSE_ARGS DISTANCE arg is given but no DISTANCE comes after";
+    NoTerms: "TERM arg is given but no TERM params comes after", "SEARCH_PARSE_ARGS TERM arg is given but no TERM params comes after";
+    BadTerms: "bad format, exlude/include operation was not given", "SEARCH_PARSE_ARGS bad format, exlude/include operation was not given";
+    NoDictionary: "Dict does not exist: {}", "SEARCH_PARSE_ARGS Dict does not exist: {}";
+    TooManyAlike: "More than {} words are like those of the query: ask for a smaller DISTANCE",
+        "SEARCH_LIMIT More than {} words are like those of the query: ask for a smaller DISTANCE";
+    NoDictionaryToDump: "could not open dict key", "SEARCH_PARSE_ARGS could not open dict key";
+    BadPayload: "Invalid payload: {}", "SEARCH_PARSE_ARGS Invalid payload: {}";
+    BadMax: "MAX: {}", "SEARCH_PARSE_ARGS MAX: {}";
+    UnrecognizedArgument: "Unrecognized argument: {}", "SEARCH_PARSE_ARGS Unrecognized argument: {}";
     NoField: "No such field", "SEARCH_ATTR_BAD No such field";
     NoTagField: "Not a tag field", "SEARCH_ATTR_BAD Not a tag field";
 

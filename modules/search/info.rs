@@ -73,6 +73,9 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
     let prefixes = definition.prefixes.iter().map(Part::text).collect();
     let mut rule =
         vec![("key_type", Part::text(definition.documents.name())), ("prefixes", Part::List(prefixes))];
+    if let Some(filter) = &options.filter {
+        rule.push(("filter", Part::text(&filter.text)));
+    }
     // As in RediSearch, the default language is not shown.
     let is_default = options.language.eq_ignore_ascii_case(b"english");
     let language = if is_default { &Vec::new() } else { &options.language };

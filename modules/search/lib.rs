@@ -12,6 +12,7 @@
 //! | `module.rs` | what the engine calls: effects, changes of keys, background work, INFO | `impl Module` |
 //! | `registry/` | all indexes: by name, alias, id, and by the prefixes of keys | `Registry` |
 //! | `manage/` | the commands that change an index after it was made: aliases, FT.ALTER | `manage/alter.rs` |
+//! | `effects.rs` | the numbers of the module's effects | |
 //! | `schema/` | what FT.CREATE defines, its parser and its format | `Definition` |
 //! | `cursors.rs` | aggregations that wait for the next FT.CURSOR READ | `CursorRegistry` |
 //! | `documents/` | what is read of a document; ids, versions and values; postings; terms | `Documents` |
@@ -23,6 +24,8 @@
 //! | `aggregate/` | FT.AGGREGATE from its words to its reply; FT.CURSOR | `Aggregation` |
 //! | `audit/` | the thread that answers samples of searches exactly, to measure recall | `Auditor` |
 //! | `recovery/` | saved graphs, and how an index comes back at a start | `recovery::finish` |
+//! | `spell/` | FT.SPELLCHECK | `spell::check` |
+//! | `suggest/` | FT.SUG*: completions, a data type of the keyspace | `suggest/trie.rs` |
 //! | `settings.rs` | the module's parameters, for FT.CONFIG and CONFIG | `Settings` |
 //! | `error.rs` | every error text, in both styles | `Kind` |
 //!
@@ -63,6 +66,7 @@ mod commands;
 mod cursors;
 mod debug;
 mod documents;
+mod effects;
 mod error;
 mod expr;
 mod index;
@@ -76,6 +80,8 @@ mod registry;
 mod schema;
 mod search;
 mod settings;
+mod spell;
+mod suggest;
 mod vectors;
 mod words;
 

@@ -2,6 +2,9 @@
 
 use crate::audit::Auditor;
 use crate::cursors::CursorRegistry;
+use crate::effects::{
+    KIND_ALIAS, KIND_ALTER, KIND_CREATE, KIND_DICTIONARY, KIND_DROP, KIND_SYNONYMS, NUMBER, effect_of,
+};
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
 use crate::index::leftover::Leftover;
@@ -10,15 +13,17 @@ use crate::recovery;
 use crate::recovery::restoring::{Followers, Restoring};
 use crate::recovery::saved::{self, AllSaved};
 use crate::registry::Registry;
-use crate::schema::change::{AliasChange, Alteration};
+use crate::registry::dictionaries::{Dictionaries, Dictionary};
+use crate::schema::change::{AliasChange, Alteration, DictionaryChange, SynonymChange};
 use crate::schema::{self, Definition};
 use crate::settings::{self, Settings};
+use crate::suggest::value::SuggestionType;
 use crate::vectors::load::Load;
 use crate::vectors::workers::Workers;
 use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
 use engramdb_engine::gate::OpenBatch;
-use engramdb_engine::keyspace::{Database, Housing, Keyspace};
+use engramdb_engine::keyspace::{DataType, Database, Housing, Keyspace, SAVED_PARTS_MAX};
 use engramdb_engine::module::{Applied, BackgroundWork, Exporter, Follower, Module, ModuleEffect};
 use engramdb_engine::signal::Signal;
 use engramdb_engine::store::view::View;
@@ -26,16 +31,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-
-/// The module's number in effects. Part of the format.
-pub const NUMBER: u8 = 1;
-/// Kinds of effects. Part of the format.
-pub const KIND_CREATE: u8 = 1;
-pub const KIND_DROP: u8 = 2;
-/// Gives an alias to an index, whatever had it before; without an index, removes the alias.
-pub const KIND_ALIAS: u8 = 3;
-/// Adds fields to an index.
-pub const KIND_ALTER: u8 = 4;
 
 #[derive(Clone)]
 pub struct SearchOptions {
@@ -55,6 +50,7 @@ pub struct SearchModule {
     pub(crate) auditor: Auditor,
     pub(crate) cursors: CursorRegistry,
     pub(crate) registry: Registry,
+    pub(crate) dictionaries: Dictionaries,
     /// The ids of indexes that are being filled, or whose backfill has just ended.
     filling: BTreeSet<u64>,
     /// What writers wait for.
@@ -62,6 +58,8 @@ pub struct SearchModule {
     pub(crate) workers: Workers,
     /// Vectors of dropped indexes to which hashes still hold handles.
     leftovers: VecDeque<Leftover>,
+    /// Dropped dictionaries. Background work frees them, without the keyspace's lock.
+    garbage: Vec<Dictionary>,
     /// Signals of dropped indexes for which searches may wait. Background work gives them, without the
     /// keyspace's lock.
     ungiven: Vec<Arc<Signal>>,
@@ -89,9 +87,11 @@ impl SearchModule {
             workers: Workers::start(threads, options.env.clock.clone()),
             options,
             registry: Registry::default(),
+            dictionaries: Dictionaries::default(),
             filling: BTreeSet::new(),
             load: Arc::default(),
             leftovers: VecDeque::new(),
+            garbage: Vec::new(),
             ungiven: Vec::new(),
             live: false,
         }
@@ -184,6 +184,25 @@ impl SearchModule {
         Ok(())
     }
 
+    fn add_synonyms(&mut self, effect: &ModuleEffect<'_>, batch: &mut OpenBatch<'_>) -> Result<(), String> {
+        let SynonymChange { index, group, terms } = SynonymChange::decode(effect.payload)?;
+        let index = self.registry.named(effect.database, &index);
+        let index = index.ok_or("an index that does not exist gets synonyms")?;
+        index.definition.synonyms.add(&group, &terms);
+        index.prepared.clear();
+        index.change(batch);
+        Ok(())
+    }
+
+    fn change_dictionary(&mut self, effect: &ModuleEffect<'_>) -> Result<(), String> {
+        let DictionaryChange { name, adds, terms } = DictionaryChange::decode(effect.payload)?;
+        match adds {
+            true => self.dictionaries.add(effect.database, &name, terms),
+            false => self.dictionaries.remove(effect.database, &name, &terms),
+        }
+        Ok(())
+    }
+
     /// Begins to restore an index from what was saved, before the first command.
     fn restore(&mut self, keyspace: &Keyspace, database: u32, index: Arc<Index>) {
         if let Some(reading) = self.reading.take() {
@@ -195,8 +214,9 @@ impl SearchModule {
         self.restoring.insert(id, Arc::new(restoring));
     }
 
-    /// Drops the indexes of the databases for which `which` is true.
+    /// Drops the indexes and dictionaries of the databases for which `which` is true.
     fn drop_all(&mut self, which: impl Fn(u32) -> bool) {
+        self.garbage.extend(self.dictionaries.take_all(&which));
         for database in self.registry.databases().into_iter().filter(|&database| which(database)) {
             let dropped = self.registry.remove_database(database);
             dropped.iter().for_each(|index| self.drop_index(index));
@@ -218,6 +238,7 @@ impl SearchModule {
         if first != second {
             // A crash can lose the swap, so replies that show these indexes wait for the batch.
             self.registry.swap(first, second).for_each(|index| index.change(batch));
+            self.dictionaries.swap(first, second);
         }
     }
 
@@ -233,11 +254,6 @@ impl SearchModule {
         let workers = self.workers.handle();
         Some(Box::new(move || index.help_backfill(&workers)))
     }
-}
-
-/// An effect of the module on its own state.
-pub fn effect_of(kind: u8, payload: &[u8]) -> Effect<'_> {
-    Effect::Module { module: NUMBER, version: schema::VERSION, kind, key: None, payload }
 }
 
 /// The index of this name, or the error `absent`, whose reply waits until the change that may have dropped
@@ -262,6 +278,10 @@ impl Module for SearchModule {
         engramdb_engine::REDIS_VERSION_NUMBER
     }
 
+    fn data_type(&self) -> Option<&'static dyn DataType> {
+        Some(&SuggestionType)
+    }
+
     fn apply(
         &mut self,
         keyspace: &mut Housing<'_>,
@@ -283,6 +303,8 @@ impl Module for SearchModule {
                 Ok(())
             }
             KIND_ALIAS => self.change_alias(effect, batch),
+            KIND_SYNONYMS => self.add_synonyms(effect, batch),
+            KIND_DICTIONARY => self.change_dictionary(effect),
             KIND_ALTER => self.alter(keyspace, effect, batch),
             kind => Err(format!("an effect of kind {kind} is newer than this program")),
         }
@@ -297,15 +319,12 @@ impl Module for SearchModule {
     }
 
     fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>, batch: &mut OpenBatch<'_>) {
-        if self.registry.is_empty() {
-            return;
-        }
         let Record { database, effect } = *applied.record;
         match effect {
             Effect::Flush => self.drop_all(|number| number == database),
             Effect::FlushAll => self.drop_all(|_| true),
             Effect::SwapDatabases { first, second } => self.swap(first, second, batch),
-            _ if self.options.offline => {}
+            _ if self.options.offline || self.registry.is_empty() => {}
             _ => effect.changed_keys(database, &mut |database, key| {
                 self.registry.covering(database, key, |index| {
                     match self.restoring.get(&index.definition.id) {
@@ -325,7 +344,16 @@ impl Module for SearchModule {
                 let payload = AliasChange::encode(alias, Some(&index.definition.name));
                 each(&Record { database, effect: effect_of(KIND_ALIAS, &payload) });
             }
+            index.definition.synonyms.each_part(SAVED_PARTS_MAX, |group, terms| {
+                let (index, group) = (index.definition.name.clone(), group.to_vec());
+                let payload = SynonymChange { index, group, terms: terms.to_vec() }.encode();
+                each(&Record { database, effect: effect_of(KIND_SYNONYMS, &payload) });
+            });
         }
+        self.dictionaries.each_part(SAVED_PARTS_MAX, |database, name, terms| {
+            let payload = DictionaryChange::encode(name, true, terms);
+            each(&Record { database, effect: effect_of(KIND_DICTIONARY, &payload) });
+        });
     }
 
     fn recovered(&mut self, keyspace: &mut Housing<'_>) -> Vec<String> {
@@ -363,6 +391,7 @@ impl Module for SearchModule {
 
     fn memory_bytes(&self) -> usize {
         self.registry.memory_bytes()
+            + self.dictionaries.memory_bytes()
             + self.cursors.totals().1
             + self.leftovers.iter().map(Leftover::memory_bytes).sum::<usize>()
     }
@@ -372,6 +401,7 @@ impl Module for SearchModule {
             || !self.ungiven.is_empty()
             || !self.filling.is_empty()
             || self.cursors.has_ended()
+            || !self.garbage.is_empty()
     }
 
     fn background(&mut self, keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
@@ -381,6 +411,10 @@ impl Module for SearchModule {
         }
         if let Some(free) = self.cursors.take_ended() {
             return Some(free);
+        }
+        if !self.garbage.is_empty() {
+            let garbage = std::mem::take(&mut self.garbage);
+            return Some(Box::new(move || drop(garbage)));
         }
         if let Some(work) = self.fill_slice(keyspace) {
             return Some(work);

@@ -10,6 +10,7 @@
 //! Not here: vectors (vectors/mod.rs) and expiry, which searches check.
 
 pub mod blocks;
+pub mod filtering;
 pub mod geo;
 pub mod ids;
 pub mod postings;

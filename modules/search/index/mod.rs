@@ -13,6 +13,7 @@ mod several;
 
 use self::backfill::Backfill;
 
+use crate::documents::filtering::accepts;
 use crate::documents::reading::{self, DocumentValues, Unreadable};
 use crate::documents::{DocumentContent, Documents};
 use crate::error::SearchError;
@@ -237,7 +238,11 @@ impl Index {
 
     fn is_indexed(&self, field: &[u8]) -> bool {
         let options = &self.definition.options;
+        let filter = options.filter.as_ref();
         self.definition.fields.iter().any(|indexed| indexed.identifier == field)
+            || filter.is_some_and(|filter| {
+                filter.identifiers(&self.definition).flatten().any(|read| read == field)
+            })
             || [&options.language_field, &options.score_field, &options.payload_field]
                 .iter()
                 .any(|named| named.as_slice() == field && !named.is_empty())
@@ -353,8 +358,12 @@ impl Index {
         nearest
     }
 
-    /// The content of the document by field; `None`, counted as a failure, if it cannot be indexed.
+    /// The content of the document by field; `None` if the filter does not take it, or, counted as a failure,
+    /// if it cannot be indexed.
     pub fn read(&self, key: &[u8], document: &Document<'_>) -> Option<DocumentContent> {
+        if !accepts(&self.definition, key, document) {
+            return None;
+        }
         let content = reading::read(&self.definition, document);
         content.map_err(|unreadable| self.failures.lock().add(unreadable, key)).ok()
     }
@@ -505,6 +514,7 @@ mod tests {
             prefixes: vec![Vec::new()],
             options: IndexOptions::default(),
             fields: Vec::new(),
+            synonyms: Default::default(),
         };
         Arc::new(Index::new(definition, false))
     }

@@ -4,8 +4,9 @@
 //! an alias too, except as the index of an alias. An index made later under an alias's name is found instead
 //! of the alias's index, as in RediSearch.
 
+use crate::effects::{KIND_ALIAS, effect_of};
 use crate::error::{Kind, SearchError};
-use crate::module::{KIND_ALIAS, SearchModule, effect_of, find};
+use crate::module::{SearchModule, find};
 use crate::schema::change::AliasChange;
 use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;

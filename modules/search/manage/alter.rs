@@ -4,8 +4,9 @@
 //! fields wait, as they do for an index that is being filled; searches of the other fields go on. With
 //! SKIPINITIALSCAN existing keys lack the added fields until they change.
 
+use crate::effects::{KIND_ALTER, effect_of};
 use crate::error::{Kind, SearchError};
-use crate::module::{KIND_ALTER, effect_of, find};
+use crate::module::find;
 use crate::schema::change::Alteration;
 use crate::schema::create::add_fields;
 use crate::search::styled;

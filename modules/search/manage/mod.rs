@@ -1,4 +1,8 @@
-//! The commands that change indexes after they were made.
+//! The commands about indexes after they were made, and about what searches have beside them: dictionaries,
+//! synonyms, suggestions.
 
 pub mod aliases;
 pub mod alter;
+pub mod dictionaries;
+pub mod suggestions;
+pub mod synonyms;

@@ -1,14 +1,17 @@
 //! Expands the words of a query to what else a document may have instead.
 //!
-//! A word is expanded to what has the same stem, and to its stem as a word, as in RediSearch. Exact phrases,
-//! negated and optional parts are not expanded. RediSearch's options about the nearness of all words of a
-//! request (SLOP, INORDER) become attributes of the intersections here.
+//! A word is expanded to what has the same stem, to its stem as a word, and to its synonyms, as in
+//! RediSearch. Exact phrases, negated and optional parts are not expanded. RediSearch's options about the
+//! nearness of all words of a request (SLOP, INORDER) become attributes of the intersections here.
 
 use super::attributes::{Attributed, QueryAttributes};
 use super::open::Slot;
+use super::parser::SIZE_MAX;
 use super::{Node, Pattern, TextMatch};
 use crate::documents::texts::stem_term;
+use crate::error::{self, SearchError};
 use crate::schema::language::Language;
+use crate::schema::synonyms::SharedSynonyms;
 use crate::schema::{Definition, FieldKind};
 use std::sync::Arc;
 
@@ -25,6 +28,30 @@ pub struct Expansion {
 }
 
 impl Expansion {
+    /// Fails if synonyms would make the tree too large.
+    pub fn check(&self, definition: &Definition, node: &Node) -> Result<(), SearchError> {
+        if self.is_verbatim || definition.synonyms.is_empty() {
+            return Ok(());
+        }
+        let mut left = SIZE_MAX;
+        fn has_room(node: &Node, synonyms: &SharedSynonyms, left: &mut usize) -> bool {
+            match node {
+                Node::And(nodes) | Node::Or(nodes) => nodes.iter().all(|node| has_room(node, synonyms, left)),
+                Node::With(with) => has_room(&with.node, synonyms, left),
+                Node::Text { fields, text: TextMatch::Term(Pattern::Exact(word)) } => {
+                    let size = synonyms.count_max(word).saturating_mul(1 + fields.len());
+                    *left = left.saturating_sub(size);
+                    *left > 0
+                }
+                _ => true,
+            }
+        }
+        match has_room(node, &definition.synonyms, &mut left) {
+            true => Ok(()),
+            false => Err(error::query_too_large(SIZE_MAX)),
+        }
+    }
+
     /// The tree with its words expanded.
     pub fn apply(&self, definition: &Definition, node: Node) -> Node {
         match node {
@@ -79,12 +106,17 @@ impl Expansion {
         if self.is_verbatim || word.is_empty() {
             return Vec::new();
         }
-        let Some(stem) = self.language.stem(word) else { return Vec::new() };
-        let Some(fields) = stemmed(definition, fields) else { return Vec::new() };
-        let node = |term: Vec<u8>| Node::Text { fields: fields.clone(), text: TextMatch::Expanded(term) };
-        let mut nodes = vec![node(stem_term(&stem))];
+        let node = |fields: &Arc<[usize]>, term: Vec<u8>| Node::Text {
+            fields: fields.clone(),
+            text: TextMatch::Expanded(term),
+        };
+        let mut nodes: Vec<Node> =
+            definition.synonyms.of(word).into_iter().map(|term| node(fields, term)).collect();
+        let Some(stem) = self.language.stem(word) else { return nodes };
+        let Some(fields) = stemmed(definition, fields) else { return nodes };
+        nodes.push(node(&fields, stem_term(&stem)));
         if stem != word {
-            nodes.push(node(stem));
+            nodes.push(node(&fields, stem));
         }
         nodes
     }

@@ -142,12 +142,14 @@ impl Template {
     }
 
     /// Expands the words of the query, now or, if it has slots, when they are filled.
-    pub fn expand(&mut self, definition: &Definition, expansion: Expansion) {
+    pub fn expand(&mut self, definition: &Definition, expansion: Expansion) -> Parsed<()> {
         if !self.is_open {
+            expansion.check(definition, &self.filter)?;
             let filter = Arc::unwrap_or_clone(std::mem::replace(&mut self.filter, Arc::new(Node::All)));
             self.filter = Arc::new(expansion.apply(definition, filter));
         }
         self.expansion = expansion;
+        Ok(())
     }
 
     /// Adds conditions, all of which a document must meet.
@@ -166,7 +168,11 @@ impl Template {
     pub fn bind(&self, definition: &Definition, words: &[&[u8]]) -> Parsed<Query> {
         let values = Values { definition, words };
         let filter = match self.is_open {
-            true => Arc::new(self.expansion.apply(definition, values.node(&self.filter)?)),
+            true => {
+                let filter = values.node(&self.filter)?;
+                self.expansion.check(definition, &filter)?;
+                Arc::new(self.expansion.apply(definition, filter))
+            }
             false => self.filter.clone(),
         };
         let knn = self.knn.as_ref().map(|knn| values.knn(knn)).transpose()?;

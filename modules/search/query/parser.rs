@@ -16,7 +16,7 @@ use std::sync::Arc;
 const DEPTH_MAX: usize = 255;
 /// The largest size of a query: `Node::size`, plus the terms of phrases, plus `RANGE_SIZE` for each vector
 /// range. It bounds the memory of the tree and the time of its evaluation under a lock.
-const SIZE_MAX: usize = 1 << 17;
+pub const SIZE_MAX: usize = 1 << 17;
 
 pub type Parsed<T> = Result<T, SearchError>;
 

@@ -59,7 +59,7 @@ impl PreparedSearch {
             slop: request.slop.filter(|slop| *slop >= 0),
             in_order: request.in_order,
         };
-        template.expand(definition, expansion);
+        template.expand(definition, expansion)?;
         let mut words: Vec<Option<Box<[u8]>>> =
             args.from(QUERY_AT).iter().map(|word| Some(Box::from(*word))).collect();
         parameters.words().for_each(|word| words[word - QUERY_AT] = None);
@@ -145,6 +145,11 @@ impl PreparedCache {
             self.0.lock().keep(prepared.clone());
         }
         Ok(prepared)
+    }
+
+    /// Forgets all searches, because words are expanded to others from now on.
+    pub fn clear(&self) {
+        *self.0.lock() = Generations::default();
     }
 }
 

@@ -10,6 +10,7 @@
 //! list.
 
 use super::saved::Saved;
+use crate::documents::filtering::accepts;
 use crate::documents::reading::{self, DocumentValues, pair_of};
 use crate::documents::{DocumentContent, Documents};
 use crate::index::Index;
@@ -176,7 +177,8 @@ impl Restoring {
             }
             let waiting = known.waiting().zip(document.as_ref());
             let housed = &mut |field, housed| all_housed.push((at, field, housed));
-            let content = waiting.and_then(|(id, document)| Some((id, self.restore(id, document, housed)?)));
+            let content = waiting
+                .and_then(|(id, document)| Some((id, self.restore((id, keys[at]), document, housed)?)));
             met.push((keys[at], content));
         }
         let mut documents = self.index.documents.write();
@@ -211,10 +213,13 @@ impl Restoring {
     /// with the handle of each restored vector.
     fn restore(
         &self,
-        id: u32,
+        (id, key): (u32, &[u8]),
         document: &impl DocumentValues,
         housed: &mut dyn FnMut(usize, Housed),
     ) -> Option<DocumentContent> {
+        if !accepts(&self.index.definition, key, document) {
+            return None;
+        }
         // Vectors that equal the earlier run's are valid, so only their size is checked.
         let content = reading::read_trusting(&self.index.definition, document).ok()?;
         for (field, _) in self.index.vectors.iter().enumerate().filter(|(_, vectors)| vectors.is_some()) {

@@ -3,6 +3,7 @@
 //! No write pays for indexes whose prefix its key does not have: it finds those that it concerns in a tree of
 //! prefixes (`prefixes`). What the engine asks for at each tick is kept, not counted over all indexes.
 
+pub mod dictionaries;
 pub mod prefixes;
 
 use crate::index::Index;

@@ -2,10 +2,12 @@
 //!
 //! Every option before SCHEMA that clients send is read and checked. Options without an effect here are kept
 //! for FT.INFO; docs/compatibility.md lists them. Options that would change answers and are not implemented
-//! (FILTER, TEMPORARY, PHONETIC, GEO queries) are refused, here or when a query uses them; so is ON with a
+//! (TEMPORARY, PHONETIC) are refused, here or when a query uses them; so is ON with a
 //! document type that the program lacks.
 
+use super::filter::DocumentFilter;
 use super::language::NamedLanguage;
+use super::synonyms::SharedSynonyms;
 use super::{
     Algorithm, Definition, EF_RUNTIME_DEFAULT, FieldDefinition, FieldKind, IndexOptions, NO_SEPARATOR,
     VectorOptions, element_name, quantization_name,
@@ -50,7 +52,8 @@ pub fn parse(args: Args<'_>, types: &DataTypes) -> Parsed<Definition> {
     if options.no_fields && options.max_text_fields {
         return Err(error::unsupported("MAXTEXTFIELDS together with NOFIELDS is"));
     }
-    Ok(Definition { id: 0, name: args[1].to_vec(), documents, prefixes, options, fields })
+    let (name, synonyms) = (args[1].to_vec(), SharedSynonyms::default());
+    Ok(Definition { id: 0, name, documents, prefixes, options, fields, synonyms })
 }
 
 /// Parses the words after SCHEMA, to the end, and adds the fields to those that the index has.
@@ -158,7 +161,7 @@ fn head_option(words: &mut OptionWords<'_>, options: &mut IndexOptions) -> Parse
             return Err(Kind::BadIndexAll.error());
         }
     } else if words.take("FILTER") {
-        return Err(error::unsupported("FILTER in FT.CREATE is"));
+        options.filter = Some(DocumentFilter::parse(value(words, "FILTER")?)?);
     } else {
         return Err(Kind::UnknownArgument.of(words.word()?));
     }

@@ -6,6 +6,7 @@
 //! id u64 | flags u8 | score f64 | temporary_s u64 (0) | name, language, language field, score field: bytes
 //! since version 3: payload field: bytes
 //! since version 4: type of the documents, as ON calls it: bytes (before: HASH)
+//! since version 5: filter: bytes (empty: none)
 //! prefixes: list | stop words: u8 (0: the default ones), list | fields: u32 count, then each:
 //!   identifier, name: bytes | flags u8 | kind u8 | by kind:
 //!     0 TEXT     weight f64, flags u8
@@ -22,14 +23,18 @@
 pub mod bytes;
 pub mod change;
 pub mod create;
+pub mod filter;
 pub mod language;
+pub mod synonyms;
 
 use bytes::{Reader, Writer};
 use engramdb_engine::keyspace::{DataTypes, DocumentType};
 use engramdb_vector::{Element, HnswParameters, Metric, Quantization};
+use filter::DocumentFilter;
+use synonyms::SharedSynonyms;
 
 /// The version of the payload that this program writes. It reads all earlier versions too.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// The separator of a TAG field whose texts are not split: each text is one tag.
 pub const NO_SEPARATOR: u8 = 0;
@@ -47,6 +52,8 @@ pub struct Definition {
     pub prefixes: Vec<Vec<u8>>,
     pub options: IndexOptions,
     pub fields: Vec<FieldDefinition>,
+    /// Not in the definition's format: effects of their own add them.
+    pub synonyms: SharedSynonyms,
 }
 
 /// The options before SCHEMA, which FT.INFO shows. Most of them have no effect here.
@@ -67,6 +74,8 @@ pub struct IndexOptions {
     pub payload_field: Vec<u8>,
     /// `None` for the default stop words.
     pub stop_words: Option<Vec<Vec<u8>>>,
+    /// Which keys are documents; `None` for all with a prefix.
+    pub filter: Option<DocumentFilter>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -222,6 +231,7 @@ impl Definition {
             out.bytes(bytes);
         }
         out.bytes(self.documents.name().as_bytes());
+        out.bytes(options.filter.as_ref().map_or(&[], |filter| &filter.text[..]));
         out.list(&self.prefixes);
         out.flags(&[options.stop_words.is_some()]);
         out.list(options.stop_words.as_deref().unwrap_or_default());
@@ -259,6 +269,11 @@ impl Definition {
         let (name, language, language_field, score_field) = (text()?, text()?, text()?, text()?);
         let payload_field = if version >= 3 { text()? } else { Vec::new() };
         let documents = if version >= 4 { type_of(&text()?)? } else { DocumentType::Hash };
+        let filter = if version >= 5 { reader.bytes()? } else { b"" };
+        let filter = match filter {
+            b"" => None,
+            text => Some(DocumentFilter::parse(text).ok()?),
+        };
         let prefixes = reader.list()?;
         let own_stop_words = reader.flags()?[0];
         let stop_words = Some(reader.list()?).filter(|_| own_stop_words);
@@ -279,8 +294,11 @@ impl Definition {
             score_field,
             payload_field,
             stop_words,
+            filter,
         };
-        reader.0.is_empty().then_some(Definition { id, name, documents, prefixes, options, fields })
+        let synonyms = SharedSynonyms::default();
+        let definition = Definition { id, name, documents, prefixes, options, fields, synonyms };
+        reader.0.is_empty().then_some(definition)
     }
 }
 

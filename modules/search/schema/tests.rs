@@ -14,6 +14,7 @@ const FROZEN: &[&str] = &[
     include_str!("../../../tests/formats/definitions/v2.txt"),
     include_str!("../../../tests/formats/definitions/v3.txt"),
     include_str!("../../../tests/formats/definitions/v4.txt"),
+    include_str!("../../../tests/formats/definitions/v5.txt"),
 ];
 
 /// Every option for itself, so that none can be taken for another; numbers differ for the same reason.
@@ -30,6 +31,7 @@ const COMMANDS: &[&str] = &[
     "FT.CREATE no-frequencies NOFREQS SCHEMA n NUMERIC",
     "FT.CREATE many-texts MAXTEXTFIELDS SCHEMA n NUMERIC",
     "FT.CREATE all-keys INDEXALL ENABLE SCHEMA n NUMERIC",
+    "FT.CREATE filter PREFIX 1 f: FILTER @n>1&&startswith(@__key,'f:1') SCHEMA n NUMERIC",
     "FT.CREATE fields SCHEMA hash-field AS name NUMERIC SORTABLE ni NUMERIC NOINDEX nm NUMERIC INDEXMISSING g GEO \
      gs GEOSHAPE FLAT t TEXT ts TEXT SORTABLE tu TEXT SORTABLE UNF tw TEXT WEIGHT 2.5 tn TEXT NOSTEM tt TEXT WITHSUFFIXTRIE \
      te TEXT INDEXEMPTY c TAG cs TAG SEPARATOR ; cc TAG CASESENSITIVE ct TAG WITHSUFFIXTRIE ce TAG INDEXEMPTY",

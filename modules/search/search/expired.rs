@@ -25,6 +25,7 @@ use super::follow::CHANGED_FEW;
 use super::matches::Matches;
 use super::plan::{Plan, Row};
 use super::probe;
+use crate::documents::filtering::accepts;
 use crate::documents::{Documents, reading};
 use engramdb_engine::hashing::HashMap;
 use engramdb_engine::keyspace::{DuePlace, Entry};
@@ -419,8 +420,10 @@ impl<'a, 'v> DocumentReader<'a, 'v> {
     fn next_expiry(&self, entry: &Entry, document: &Document<'_>) -> Option<u64> {
         let of_key = Some(entry.expires_at_ms()).filter(|&at| at != 0);
         let Document::Hash(hash) = document else { return of_key };
-        let fields = &self.plan.index.definition.fields;
-        let read = fields.iter().filter_map(|field| hash.get(&field.identifier));
+        let definition = &self.plan.index.definition;
+        let filter = definition.options.filter.iter().flat_map(|filter| filter.identifiers(definition));
+        let fields = definition.fields.iter().map(|field| &field.identifier[..]).chain(filter.flatten());
+        let read = fields.filter_map(|field| hash.get(field));
         // A hash exists for as long as any field of it does.
         let some = hash.iter().next();
         let fields = read.chain(some).map(|field| field.expires_at_ms);
@@ -437,6 +440,9 @@ impl<'a, 'v> DocumentReader<'a, 'v> {
         document: &Document<'_>,
     ) -> bool {
         let (index, filter) = (&self.plan.index, &*self.plan.query.filter);
+        if !accepts(&index.definition, key, document) {
+            return false;
+        }
         let Ok(content) = reading::read(&index.definition, document) else { return false };
         let new_desk = || (Documents::new(&index.definition), Ranges::unmatched(filter));
         let (current, ranges) = self.desk.get_or_insert_with(new_desk);
@@ -462,7 +468,7 @@ impl Plan {
 
     /// Whether there may be documents that could not be indexed.
     pub fn may_have_unindexed(&self) -> bool {
-        self.index.failures.lock().all.count > 0
+        self.index.definition.options.filter.is_some() || self.index.failures.lock().all.count > 0
     }
 
     /// The row of a document, without the distance of KNN; `None` if the document is gone.

@@ -51,8 +51,9 @@ impl Pair {
     fn run(&mut self, words: &[Vec<u8>]) -> Option<(Value, Value)> {
         let [ours, theirs] = [&mut self.ours, &mut self.theirs].map(|client| {
             let reply = canonical(words, client.run(words));
-            let scans =
-                [&b"FT.CREATE"[..], b"FT.ALTER"].iter().any(|name| words[0].eq_ignore_ascii_case(name));
+            let scans = [&b"FT.CREATE"[..], b"FT.ALTER", b"FT.SYNUPDATE"]
+                .iter()
+                .any(|name| words[0].eq_ignore_ascii_case(name));
             if scans && !reply.is_error() {
                 wait_until_built(client, &words[1]);
             }

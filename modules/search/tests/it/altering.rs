@@ -189,6 +189,17 @@ fn an_index_has_as_many_fields_as_it_may_and_no_more() {
 }
 
 #[test]
+fn a_short_alias_of_a_long_name_has_room_in_the_log() {
+    let server = Server::new();
+    let name = "n".repeat(100_000);
+    assert_eq!(server.line(&format!("FT.CREATE {name} SCHEMA n NUMERIC")), "OK");
+    assert_eq!(server.line(&format!("FT.ALIASADD a {name}")), "OK");
+    assert_eq!(server.line("FT.ALTER a SCHEMA ADD m NUMERIC"), "OK");
+    assert_eq!(server.line("FT.DROPINDEX a"), "OK");
+    assert_eq!(server.restart().line("FT._LIST"), "[]");
+}
+
+#[test]
 fn an_alias_is_a_name_wherever_one_is_taken_and_comes_back() {
     let server = Server::new();
     fill(&server);
@@ -213,4 +224,65 @@ fn an_alias_is_a_name_wherever_one_is_taken_and_comes_back() {
     assert_eq!(server.line("FT.ALIASLIST other"), r#"["b"]"#);
     assert_eq!(server.line("FLUSHALL"), "OK");
     assert_eq!(server.line("FT.ALIASDEL b"), "Alias does not exist");
+}
+
+#[test]
+fn a_filter_says_which_keys_are_documents_at_each_change() {
+    let server = Server::new();
+    server.hset("d:before", &[("n", b"5"), ("kind", b"x")]);
+    let created = "FT.CREATE idx PREFIX 1 d: FILTER '@n > 1 && @kind == \"x\"' SCHEMA n NUMERIC c TAG";
+    assert_eq!(server.line(created), "OK");
+    server.backfill();
+    let keys = |server: &Server| {
+        let mut keys = server.keys("*", &[]);
+        keys.sort();
+        keys
+    };
+    assert_eq!(keys(&server), ["d:before"]);
+    server.hset("d:1", &[("n", b"1"), ("kind", b"x")]);
+    server.hset("d:2", &[("n", b"2"), ("kind", b"x")]);
+    server.hset("d:3", &[("n", b"3"), ("kind", b"y"), ("c", b"red")]);
+    server.hset("d:4", &[("n", b"text"), ("kind", b"x")]);
+    // A missing property is no reason to leave a document out, as in RediSearch.
+    server.hset("d:5", &[("kind", b"x")]);
+    assert_eq!(keys(&server), ["d:2", "d:5", "d:before"]);
+    // `kind` is no field of the schema.
+    server.hset("d:3", &[("kind", b"x")]);
+    server.hset("d:2", &[("kind", b"y")]);
+    assert_eq!(keys(&server), ["d:3", "d:5", "d:before"]);
+    server.line("HDEL d:2 kind");
+    assert_eq!(keys(&server), ["d:2", "d:3", "d:5", "d:before"]);
+    server.line("RENAME d:3 e:3");
+    let info = server.line("FT.INFO idx");
+    assert!(info.contains(r#""filter", "@n > 1 && @kind"#), "{info}");
+    let server = server.restart();
+    assert_eq!(keys(&server), ["d:2", "d:5", "d:before"]);
+    for (filter, error) in [
+        ("'@n >'", "Syntax error at offset"),
+        ("nosuch(@n)", "Unknown function name 'nosuch'"),
+        ("''", "Syntax error at offset"),
+    ] {
+        let reply = server.line(&format!("FT.CREATE other FILTER {filter} SCHEMA n NUMERIC"));
+        assert!(reply.starts_with(error), "{filter}: {reply}");
+    }
+}
+
+#[test]
+fn a_saved_graph_of_a_filtered_index_comes_back_as_it_is_now() {
+    let directory = TempDir::new("altering-filter");
+    let server = Server::keeping_graphs_in(directory.path().to_owned());
+    let created =
+        "FT.CREATE idx FILTER '@n < 300' SCHEMA v VECTOR HNSW 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
+    assert_eq!(server.line(created), "OK");
+    for number in 0..DOCUMENTS {
+        server.hset(&format!("d:{number}"), &[("n", number.to_string().as_bytes()), ("v", &vector(number))]);
+    }
+    server.engine.exporters().into_iter().for_each(|(_, export)| _ = export().expect("writable"));
+    server.hset("d:7", &[("n", b"1000")]);
+    server.hset("d:400", &[("n", b"0")]);
+    let server = server.restart();
+    assert_eq!(count(&server, "idx", "*"), "300");
+    let nearest = |x: usize| server.keys("*=>[KNN 1 @v $q]", &[b"PARAMS", b"2", b"q", &vector(x)]);
+    assert_eq!(nearest(400), ["d:400"]);
+    assert_ne!(nearest(7), ["d:7"]);
 }

@@ -22,3 +22,4 @@ mod text;
 mod timeouts;
 mod vanishing;
 mod vectors;
+mod words;

@@ -88,7 +88,6 @@ fn schemas_have_no_options_without_effect() {
             "MAXTEXTFIELDS NOFIELDS SCHEMA t TEXT",
             "MAXTEXTFIELDS together with NOFIELDS is not supported by this server yet",
         ),
-        ("FILTER '@n>1' SCHEMA n NUMERIC", "FILTER in FT.CREATE is not supported by this server yet"),
         ("PREFIX -1 a SCHEMA t TEXT", "Bad arguments for PREFIX: Value is outside acceptable bounds"),
         ("SCHEMA t TEXT PHONETIC dm:en", "PHONETIC is not supported by this server yet"),
         ("SCHEMA t TEXT PHONETIC", "PHONETIC requires an argument"),

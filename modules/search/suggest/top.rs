@@ -1,0 +1,197 @@
+//! The best completions of a prefix, with RediSearch's arithmetic.
+//!
+//! A score is a 32-bit float. That of a completion is the suggestion's, divided by the square root of one
+//! more than the characters by which the lengths of text and prefix differ. A fuzzy search takes texts that
+//! begin with something at most one edit away from the prefix, and multiplies the score by e to the power of
+//! -2 for the edit. A text that equals the prefix, case included, has the largest score.
+
+use super::trie::{ROOT, Suggestion, Trie, TrieNode, folded};
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+
+/// The score of a text that equals the prefix.
+const EXACT: f32 = i32::MAX as f32;
+
+/// A completion: the suggestion, and its score for the prefix.
+pub type Completion<'t> = (&'t Suggestion, f32);
+
+/// The `most` best completions, best first; of equal ones the first by text in lower case.
+pub fn top<'t>(trie: &'t Trie, prefix: &[u8], fuzzy: bool, most: usize) -> Vec<Completion<'t>> {
+    let query: Vec<char> = folded(prefix).chars().collect();
+    let mut search = Search { trie, prefix, query, fuzzy, heap: BinaryHeap::new() };
+    if fuzzy {
+        search.push_node(ROOT, String::new(), None, Some(Near::start()));
+    } else if let Some(at) = trie.below(&folded(prefix)) {
+        search.push_node(at, String::new(), Some(0), None);
+    }
+    let mut found = Vec::new();
+    while found.len() < most
+        && let Some(next) = search.heap.pop()
+    {
+        match next.what {
+            What::Suggestion(suggestion) => found.push((suggestion, next.score)),
+            What::Node { at, edits, near } => search.open(at, &next.path, edits, near),
+        }
+    }
+    found
+}
+
+struct Search<'t, 'q> {
+    trie: &'t Trie,
+    prefix: &'q [u8],
+    query: Vec<char>,
+    fuzzy: bool,
+    heap: BinaryHeap<Item<'t>>,
+}
+
+/// Something that is not looked at yet.
+struct Item<'t> {
+    /// The suggestion's score, or the most that one of the node's subtree can have.
+    score: f32,
+    /// Puts equal scores in order: what the text begins with below the first node, in lower case.
+    path: String,
+    what: What<'t>,
+}
+
+enum What<'t> {
+    Suggestion(&'t Suggestion),
+    /// A node, whose label was read already.
+    Node {
+        at: u32,
+        edits: Option<u8>,
+        near: Option<Near>,
+    },
+}
+
+impl Item<'_> {
+    /// Larger is looked at first. A node comes after suggestions with its own path.
+    fn key(&self) -> (Reverse<&str>, Reverse<&[u8]>, bool) {
+        match &self.what {
+            What::Suggestion(suggestion) => (Reverse(&self.path), Reverse(&*suggestion.text), true),
+            What::Node { .. } => (Reverse(&self.path), Reverse(b""), false),
+        }
+    }
+}
+
+impl Ord for Item<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.score.total_cmp(&other.score).then_with(|| self.key().cmp(&other.key()))
+    }
+}
+
+impl PartialOrd for Item<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Item<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Item<'_> {}
+
+impl<'t> Search<'t, '_> {
+    fn score(&self, score: f32, edits: u8, length: u32) -> f32 {
+        let mut score = score;
+        if self.fuzzy {
+            score = (f64::from(score) * (-2.0 * f64::from(edits)).exp()) as f32;
+        }
+        let further = f64::from(length.abs_diff(self.query.len() as u32));
+        (f64::from(score) / (1.0 + further).sqrt()) as f32
+    }
+
+    /// The most that a suggestion below a node can have; `is_near` while the walk goes on below it.
+    fn bound(&self, node: &TrieNode, edits: Option<u8>, is_near: bool) -> f32 {
+        let may_be_exact = (is_near || !self.fuzzy) && node.shortest as usize <= self.query.len();
+        let best = if may_be_exact { node.best.max(EXACT) } else { node.best };
+        // A negative score grows with the length.
+        if best < 0.0 {
+            return 0.0;
+        }
+        let nearest = node.shortest.max(self.query.len() as u32);
+        self.score(best, edits.unwrap_or(0), nearest)
+    }
+
+    /// Looks at a node's suggestions and children.
+    fn open(&mut self, at: u32, path: &str, edits: Option<u8>, near: Option<Near>) {
+        let trie = self.trie;
+        let node = trie.node(at);
+        if let Some(edits) = edits {
+            for suggestion in &node.suggestions {
+                let own = if *suggestion.text == *self.prefix { EXACT } else { suggestion.score };
+                let score = self.score(own, edits, node.depth);
+                let what = What::Suggestion(suggestion);
+                self.heap.push(Item { score, path: path.to_owned(), what });
+            }
+        }
+        for &(_, child) in &node.children {
+            let mut path = path.to_owned();
+            path.push_str(&trie.node(child).label);
+            self.push_node(child, path, edits, near);
+        }
+    }
+
+    /// Adds a node, if something below it can be a completion.
+    fn push_node(&mut self, at: u32, path: String, mut edits: Option<u8>, mut near: Option<Near>) {
+        let node = self.trie.node(at);
+        let mut least = |near: Option<Near>| {
+            let distance = near.and_then(|near| near.edits(self.query.len()));
+            edits = edits.into_iter().chain(distance).min();
+        };
+        least(near);
+        for character in node.label.chars() {
+            near = near.and_then(|near| near.next(&self.query, character));
+            least(near);
+        }
+        if edits.is_none() && near.is_none() {
+            return;
+        }
+        // While the walk goes on, a nearer beginning may come.
+        let possible = if near.is_some() { None } else { edits };
+        let score = self.bound(node, possible, near.is_some());
+        self.heap.push(Item { score, path, what: What::Node { at, edits, near } });
+    }
+}
+
+/// The numbers of edits between the prefix and what was read of a text: of the three beginnings of the prefix
+/// whose length differs by at most one. More than one edit is [`FAR`].
+#[derive(Clone, Copy)]
+struct Near {
+    read: usize,
+    /// For `read - 1`, `read` and `read + 1` characters of the prefix.
+    edits: [u8; 3],
+}
+
+const FAR: u8 = 2;
+
+impl Near {
+    fn start() -> Near {
+        Near { read: 0, edits: [FAR, 0, 1] }
+    }
+
+    /// After one more character; `None` if everything is too far.
+    fn next(self, query: &[char], character: char) -> Option<Near> {
+        let [shorter, same, longer] = self.edits;
+        let replaced = |before: u8, at: Option<usize>| {
+            let is_same = at.and_then(|at| query.get(at)).is_some_and(|&other| other == character);
+            before + u8::from(!is_same)
+        };
+        let one_more = |edits: u8| edits + 1;
+        // For `read` characters of the prefix, and one and two more.
+        let first = one_more(same).min(replaced(shorter, self.read.checked_sub(1)));
+        let second = one_more(longer).min(replaced(same, Some(self.read))).min(one_more(first));
+        let third = replaced(longer, Some(self.read + 1)).min(one_more(second));
+        let fits = |edits: u8, length: usize| if length <= query.len() { edits.min(FAR) } else { FAR };
+        let edits = [fits(first, self.read), fits(second, self.read + 1), fits(third, self.read + 2)];
+        edits.iter().any(|&edits| edits < FAR).then_some(Near { read: self.read + 1, edits })
+    }
+
+    /// The number of edits to the whole prefix, if it is not too far.
+    fn edits(self, length: usize) -> Option<u8> {
+        let place = (length + 1).checked_sub(self.read)?;
+        self.edits.get(place).copied().filter(|&edits| edits < FAR)
+    }
+}
