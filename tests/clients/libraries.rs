@@ -43,6 +43,21 @@ fn passes(command: impl FnOnce() -> Command, arguments: &[&str]) {
     run(command(), arguments).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
+/// The examples, which end with the same line.
+#[test]
+fn examples() {
+    if Need::Packages.is_missing() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let python = packages::python_with(&folder.join("requirements.txt"));
+    for name in ["semantic_search", "rag", "recommender"] {
+        let mut command = Command::new(&python);
+        command.arg("-B").arg(folder.join(format!("{name}.py")));
+        run(command, &[]).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
 /// Runs a program that fails for lack of something. Once it is there, the program must be among those that
 /// pass.
 fn awaits(lacking: &str, command: impl FnOnce() -> Command, arguments: &[&str]) {
@@ -77,15 +92,21 @@ programs! {
     langchain_vector_store_and_semantic_cache: python "clients.txt" "langchain_store";
     llama_index: python "llama_index.txt" "llama_index_store";
     redis_om_python: python "clients.txt" "redis_om_models";
+    redis_py_json_and_aggregations_over_resp2: python "clients.txt" "redis_py_json" "2";
+    redis_py_json_and_aggregations_over_resp3: python "clients.txt" "redis_py_json" "3";
     redis_py_search_over_resp2: python "clients.txt" "redis_py_search" "2";
     redis_py_search_over_resp3: python "clients.txt" "redis_py_search" "3";
+    redisvl_aggregations: python "clients.txt" "redisvl_aggregations";
     redisvl_caches_and_histories: python "clients.txt" "redisvl_extensions";
     redisvl_queries: python "clients.txt" "redisvl_queries";
+    redisvl_router: python "clients.txt" "redisvl_router";
     valkey_glide_python: python "clients.txt" "valkey_glide";
 }
 
 programs! {
     ioredis: node "ioredis";
+    node_redis_json_and_aggregations_over_resp2: node "node_redis_json" "2";
+    node_redis_json_and_aggregations_over_resp3: node "node_redis_json" "3";
     node_redis_over_resp2: node "node_redis" "2";
     node_redis_over_resp3: node "node_redis" "3";
     redis_om_node: node "redis_om";
@@ -106,10 +127,6 @@ macro_rules! awaiting {
 awaiting! {
     langgraph_node_awaits_sorted_sets: "unknown command 'ZADD'" node("langgraph_savers");
     langgraph_python_awaits_sorted_sets: "unknown command 'ZADD'" python("clients.txt", "langgraph_savers");
-    node_redis_json_awaits_aggregations: "unknown command 'FT.AGGREGATE'" node("node_redis_json") "3";
-    redis_py_json_awaits_aggregations: "unknown command 'FT.AGGREGATE'" python("clients.txt", "redis_py_json") "3";
-    redisvl_awaits_aggregations: "unknown command 'FT.AGGREGATE'" python("clients.txt", "redisvl_aggregations");
     redisvl_awaits_hybrid_queries: "unknown command 'FT.HYBRID'" python("clients.txt", "redisvl_hybrid");
-    redisvl_router_awaits_aggregations: "unknown command 'FT.AGGREGATE'" python("clients.txt", "redisvl_router");
     valkey_haystack_awaits_paths_without_a_dollar: "Invalid: JSONPath 'vector'" python("clients.txt", "valkey_haystack");
 }
