@@ -237,6 +237,10 @@ kinds! {
         "NUMERIC fields can only contain numeric or nulls";
     WrongVectorElement: "Invalid vector element at index {}", "Invalid vector element at index {}";
     NotANumber: "Invalid numeric value: '{}'", "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: '{}'";
+    BadShape: "{}", "{}";
+    ShapeQuery: "Error querying geoshape index: {}", "Error querying geoshape index: {}";
+    NoPredicate: "Syntax error: Expecting a geoshape predicate at offset {}",
+        "SEARCH_SYNTAX Syntax error: Expecting a geoshape predicate at offset {}";
     GeoFilterUnit: "Invalid GeoFilter unit", "Invalid GeoFilter unit";
     GeoFilterPlace: "Invalid GeoFilter lat/lon", "Invalid GeoFilter lat/lon";
     GeoFilterRadius: "Invalid GeoFilter radius", "Invalid GeoFilter radius";

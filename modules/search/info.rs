@@ -144,7 +144,8 @@ fn attribute(field: &FieldDefinition, is_resp3: bool) -> Part {
                 ]),
             }
         }
-        FieldKind::Numeric | FieldKind::Geo | FieldKind::GeoShape => {}
+        FieldKind::GeoShape(coordinates) => pairs.push(("coord_system", Part::text(coordinates.name()))),
+        FieldKind::Numeric | FieldKind::Geo => {}
     }
     flags.extend([
         (field.sortable, "SORTABLE"),

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod postings;
 pub mod reading;
 pub mod rows;
+pub mod shapes;
 pub mod text;
 pub mod texts;
 
@@ -23,6 +24,7 @@ use self::blocks::Blocks;
 use self::ids::Counted;
 use self::postings::{NumberPostings, TermPostings};
 use self::rows::{Owners, RowLists};
+use self::shapes::{Geometry, ShapePostings};
 use self::texts::{TermTally, TextPostings};
 use crate::schema::language::Language;
 use crate::schema::{Definition, FieldDefinition, FieldKind};
@@ -32,6 +34,7 @@ use roaring::RoaringBitmap;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::slice;
+use std::sync::Arc;
 
 /// All documents of an index.
 pub struct Documents {
@@ -149,7 +152,7 @@ impl Keys {
 #[derive(Clone, Debug, PartialEq)]
 pub enum IndexedValue {
     Missing,
-    /// The field exists and has no postings (one vector, GEOSHAPE, NOINDEX).
+    /// The field exists and has no postings (one vector, NOINDEX), or they know the document (GEOSHAPE).
     Present,
     /// A number, or the cell of a position.
     Number(f64),
@@ -190,6 +193,7 @@ pub enum Postings {
     None,
     Terms(TermPostings),
     Numbers(NumberPostings),
+    Shapes(ShapePostings),
     /// They are in `Documents::texts`.
     Text,
 }
@@ -236,7 +240,8 @@ impl Postings {
             FieldKind::Text { .. } => Postings::Text,
             FieldKind::Tag { .. } => Postings::Terms(TermPostings::default()),
             FieldKind::Numeric | FieldKind::Geo => Postings::Numbers(NumberPostings::default()),
-            FieldKind::GeoShape | FieldKind::Vector(_) => Postings::None,
+            FieldKind::GeoShape(_) => Postings::Shapes(ShapePostings::default()),
+            FieldKind::Vector(_) => Postings::None,
         }
     }
 }
@@ -252,6 +257,7 @@ pub enum FieldContent {
     Numbers(Vec<f64>),
     /// `None` between two texts.
     Terms(Vec<Option<Vec<u8>>>),
+    Geometry(Arc<Geometry>),
     /// This many vectors of the right size, at least one, whose components are finite.
     Vectors(u32),
 }
@@ -432,6 +438,13 @@ impl Documents {
         !self.has_about
     }
 
+    pub fn shapes(&self, field: usize) -> Option<&ShapePostings> {
+        match &self.fields[field] {
+            Postings::Shapes(shapes) => Some(shapes),
+            _ => None,
+        }
+    }
+
     pub fn numbers(&self, field: usize) -> Option<&NumberPostings> {
         match &self.fields[field] {
             Postings::Numbers(numbers) => Some(numbers),
@@ -545,6 +558,10 @@ impl Documents {
                 numbers.iter().for_each(|&number| postings.insert(number, id));
                 IndexedValue::Numbers(numbers[..].into())
             }
+            (FieldContent::Geometry(shape), Postings::Shapes(postings)) => {
+                postings.insert(id, shape.clone());
+                IndexedValue::Present
+            }
             (FieldContent::Terms(terms), Postings::Text) => {
                 let language = self.about.get(id).unwrap_or(&self.about_all).language;
                 IndexedValue::Terms(self.texts.post((id, field), terms, language, tally))
@@ -572,6 +589,7 @@ impl Documents {
                 Postings::Terms(postings) => {
                     value.terms().iter().for_each(|&term| postings.remove(term, id));
                 }
+                Postings::Shapes(postings) => postings.remove(id),
                 Postings::None => {
                     if let IndexedValue::Rows(list) = value {
                         rows.push((field, list));
@@ -593,6 +611,7 @@ impl Documents {
             Postings::None | Postings::Text => 0,
             Postings::Terms(terms) => terms.heap_bytes(),
             Postings::Numbers(numbers) => numbers.heap_bytes(),
+            Postings::Shapes(shapes) => shapes.heap_bytes(),
         };
         let sets = self.missing.iter().chain([&self.live]);
         self.fields.iter().map(of_field).sum::<usize>()

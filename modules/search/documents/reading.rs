@@ -11,7 +11,7 @@
 //! | TAG | tags, cut at SEPARATOR | a text, cut at SEPARATOR if there is one; a boolean | texts |
 //! | NUMERIC | one number | a number | numbers |
 //! | GEO | longitude and latitude | a text, the same | texts |
-//! | GEOSHAPE | not searched yet | a text | none |
+//! | GEOSHAPE | a shape; what is none is not indexed | a text, the same | none |
 //! | VECTOR | its elements, little-endian | an array of numbers | such arrays, each a value |
 //!
 //! A null is a value of any type, of which nothing is indexed: the field is not missing. Values that are
@@ -19,15 +19,17 @@
 //! (Measured on RediSearch 2.10.5.)
 
 use super::geo::Position;
+use super::shapes::Geometry;
 use super::text::{self, StopWords};
 use super::{About, DocumentContent, FieldContent};
 use crate::error::{Kind, SearchError};
 use crate::schema::language::Language;
-use crate::schema::{Definition, FieldDefinition, FieldKind, NO_SEPARATOR, VectorOptions};
+use crate::schema::{Coordinates, Definition, FieldDefinition, FieldKind, NO_SEPARATOR, VectorOptions};
 use engramdb_engine::keyspace::FieldValue;
 use engramdb_engine::module::ReadHash;
 use engramdb_engine::store::document::Document;
 use engramdb_engine::types::{StringRef, parse_double};
+use std::sync::Arc;
 
 /// The values of a document, in the keyspace or on its way there.
 pub trait DocumentValues {
@@ -148,7 +150,7 @@ fn check_elements(field: &FieldDefinition, document: &impl DocumentValues) -> Re
 /// Whether a value can be in an array of a field's values, or one of several.
 fn is_element(kind: &FieldKind, value: FieldValue<'_>) -> bool {
     match (kind, value) {
-        (FieldKind::GeoShape | FieldKind::Vector(_), _) => false,
+        (FieldKind::GeoShape(_) | FieldKind::Vector(_), _) => false,
         (_, FieldValue::Null | FieldValue::Stored(_)) => true,
         (FieldKind::Numeric, value) => matches!(value, FieldValue::Number(_)),
         (FieldKind::Text { .. } | FieldKind::Tag { .. } | FieldKind::Geo, value) => {
@@ -213,8 +215,11 @@ impl FieldContent {
             (FieldKind::Geo, FieldValue::Text(text)) => {
                 self.add_number(Position::read(text.as_bytes())?.cell());
             }
-            (FieldKind::GeoShape, FieldValue::Stored(_) | FieldValue::Text(_)) => {
-                *self = FieldContent::Present
+            (FieldKind::GeoShape(coordinates), FieldValue::Stored(bytes)) => {
+                *self = bytes.with_bytes(|bytes| shape(bytes, *coordinates));
+            }
+            (FieldKind::GeoShape(coordinates), FieldValue::Text(text)) => {
+                *self = shape(text.as_bytes(), *coordinates);
             }
             (_, value) => return Err(wrong_type(value)),
         }
@@ -228,7 +233,7 @@ impl FieldContent {
         stop_words: StopWords<'_>,
         list: FieldValue<'_>,
     ) -> Result<(), SearchError> {
-        if matches!(field.kind, FieldKind::GeoShape) {
+        if matches!(field.kind, FieldKind::GeoShape(_)) {
             return Err(wrong_element(&field.kind));
         }
         *self = match field.kind {
@@ -381,11 +386,18 @@ fn wrong_type(value: FieldValue<'_>) -> SearchError {
     wrong.error()
 }
 
+fn shape(bytes: &[u8], coordinates: Coordinates) -> FieldContent {
+    match Geometry::read(bytes, coordinates) {
+        Ok(shape) => FieldContent::Geometry(Arc::new(shape)),
+        Err(_) => FieldContent::Present,
+    }
+}
+
 /// What is wrong with a value that is in an array, or one of several, and cannot be.
 fn wrong_element(kind: &FieldKind) -> SearchError {
     let wrong = match kind {
         FieldKind::Numeric => Kind::WrongNumericElement,
-        FieldKind::GeoShape => Kind::WrongArray,
+        FieldKind::GeoShape(_) => Kind::WrongArray,
         _ => Kind::WrongElement,
     };
     wrong.error()

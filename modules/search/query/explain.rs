@@ -98,6 +98,10 @@ impl Tree<'_> {
                 let name = self.name(*field);
                 _ = writeln!(self.text, "NUMERIC {{{low} {below} @{name} {above} {high}}}");
             }
+            Node::Geometry(query) => {
+                let (number, shape) = (query.predicate.number(), lossy(&query.text));
+                _ = writeln!(self.text, "GEOSHAPE{{{number} {shape}}}");
+            }
             Node::Near { field, circle } => {
                 let (name, centre, unit) = (self.name(*field), circle.centre, circle.unit.name());
                 let [longitude, latitude, radius] =

@@ -13,14 +13,11 @@
 //!         | ismissing(@field) | word | number | pre* | *suf | *inf* | w'wild?c*rd'
 //!         | "a phrase" | 'a phrase' | $parameter | %word% | %%word%% | %%%word%%%
 //! range  := ["("] number ["("] number | number number number unit
-//!         | VECTOR_RANGE number $blob
+//!         | VECTOR_RANGE number $blob | predicate $shape
 //! knn    := KNN k @field $blob { name value } [AS name]
 //! ```
 //!
 //! After that, words are expanded to what else a document may have instead (expand.rs).
-//!
-//! Other parts of RediSearch's grammar (GEOSHAPE) are refused with a clear error: a query is answered
-//! correctly or not at all.
 
 pub mod attributes;
 pub mod expand;
@@ -41,6 +38,7 @@ pub use parser::{Parameters, WordScope, fuzz_query, parse};
 
 use crate::documents::geo::GeoCircle;
 use crate::documents::postings::Limit;
+use crate::documents::shapes::{Geometry, ShapePredicate};
 use std::sync::Arc;
 
 /// A query whose parameters have values.
@@ -80,6 +78,16 @@ pub struct VectorRange {
     pub word: usize,
 }
 
+/// A shape that a query compares with those of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShapeQuery {
+    pub field: usize,
+    pub predicate: ShapePredicate,
+    pub shape: Arc<Geometry>,
+    /// The shape as it is written.
+    pub text: Arc<[u8]>,
+}
+
 /// A set of documents. Fields are indexes into `Definition::fields`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
@@ -101,6 +109,8 @@ pub enum Node {
         least: Limit,
         most: Limit,
     },
+    /// A shape for which the predicate holds.
+    Geometry(ShapeQuery),
     /// A position in the circle.
     Near {
         field: usize,

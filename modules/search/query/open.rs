@@ -10,10 +10,11 @@
 use super::attributes::Attributed;
 use super::expand::Expansion;
 use super::values::{self, Affix};
-use super::{Knn, Node, Pattern, Query, TextMatch, VectorRange};
+use super::{Knn, Node, Pattern, Query, ShapeQuery, TextMatch, VectorRange};
 use crate::documents::geo::{GeoCircle, GeoUnit, Position};
 use crate::documents::postings::Limit;
-use crate::error::{self, Kind, SearchError};
+use crate::documents::shapes::{Geometry, ShapePredicate};
+use crate::error::{self, ErrorStyle, Kind, SearchError};
 use crate::schema::{Definition, FieldKind};
 use crate::words::whole_number;
 use std::sync::Arc;
@@ -74,6 +75,12 @@ pub enum OpenLeaf {
         is_range: bool,
     },
     Near(OpenCircle),
+    /// The word is the shape.
+    Geometry {
+        field: usize,
+        predicate: ShapePredicate,
+        word: usize,
+    },
     Range(OpenRange),
 }
 
@@ -335,6 +342,9 @@ impl Values<'_> {
                 Node::Number { field: *field, least: least?, most: most? }
             }
             OpenLeaf::Near(circle) => self.circle(circle)?,
+            OpenLeaf::Geometry { field, predicate, word } => {
+                self.shape(*field, *predicate, self.words[*word])?
+            }
             OpenLeaf::Range(range) => Node::Range(self.range(range)?),
         })
     }
@@ -379,6 +389,17 @@ impl Values<'_> {
                 read(digits).ok_or_else(|| unreadable(digits, name))
             }
         }
+    }
+
+    fn shape(&self, field: usize, predicate: ShapePredicate, text: &[u8]) -> Parsed<Node> {
+        let FieldKind::GeoShape(coordinates) = self.definition.fields[field].kind else {
+            unreachable!("the parser checked the field's type")
+        };
+        let wrong = |cause: SearchError| {
+            Kind::ShapeQuery.of(cause.in_style(ErrorStyle::Plain).to_string().as_bytes())
+        };
+        let shape = Geometry::read(text, coordinates).map_err(wrong)?;
+        Ok(Node::Geometry(ShapeQuery { field, predicate, shape: Arc::new(shape), text: Arc::from(text) }))
     }
 
     fn circle(&self, circle: &OpenCircle) -> Parsed<Node> {

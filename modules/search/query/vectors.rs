@@ -1,10 +1,11 @@
 //! The vector parts of a query, and the attributes that follow parts.
 
 use super::fields::NamedField;
-use super::lexer::TokenKind;
+use super::lexer::{Token, TokenKind};
 use super::open::{self, OpenKnn, OpenLeaf, OpenRange, Raw, Slot};
 use super::parser::{Parsed, Parser};
 use super::{Node, QueryAttributes};
+use crate::documents::shapes::ShapePredicate;
 use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::{Algorithm, Definition, FieldKind, VectorOptions};
 use std::sync::Arc;
@@ -33,13 +34,25 @@ impl<'a> Parser<'a> {
         Ok(word)
     }
 
-    /// Reads `VECTOR_RANGE radius $vector]`; refuses a shape.
+    /// Ends `predicate $shape]`, whose parameter is at this place and has this word.
+    fn shape(&mut self, place: NamedField, command: Token<'a>, at: usize, word: usize) -> Parsed<Node> {
+        let predicate = ShapePredicate::read(command.text);
+        let predicate = predicate.ok_or_else(|| Wrong::NoPredicate.of(at.to_string().as_bytes()))?;
+        self.expect(b']')?;
+        if !matches!(self.kind(place), FieldKind::GeoShape(_)) {
+            return Err(self.wrong("GEOSHAPE", place));
+        }
+        Ok(Node::Open(OpenLeaf::Geometry { field: place.field, predicate, word }))
+    }
+
+    /// Reads `VECTOR_RANGE radius $vector]`, or a predicate and a shape.
     pub fn vector_range(&mut self, place: NamedField) -> Parsed<Node> {
         let command = self.advance();
+        let first = self.token;
         let radius = self.number()?;
-        let is_shape = self.token.is(b']') && *self.kind(place) == FieldKind::GeoShape;
-        if is_shape {
-            return Err(error::unsupported("Filters on GEOSHAPE fields are"));
+        if self.token.is(b']') {
+            let Slot::Word(word) = radius.value else { return Err(self.syntax()) };
+            return self.shape(place, command, first.at, word);
         }
         let vector = self.blob()?;
         self.expect(b']')?;

@@ -9,8 +9,8 @@ use super::filter::DocumentFilter;
 use super::language::NamedLanguage;
 use super::synonyms::SharedSynonyms;
 use super::{
-    Algorithm, Definition, EF_RUNTIME_DEFAULT, FieldDefinition, FieldKind, IndexOptions, NO_SEPARATOR,
-    VectorOptions, element_name, quantization_name,
+    Algorithm, Coordinates, Definition, EF_RUNTIME_DEFAULT, FieldDefinition, FieldKind, IndexOptions,
+    NO_SEPARATOR, VectorOptions, element_name, quantization_name,
 };
 use crate::error::{self, Kind, SearchError};
 use crate::words::{list, value, whole_number};
@@ -198,7 +198,7 @@ fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<FieldDe
         }
         b"NUMERIC" => FieldKind::Numeric,
         b"GEO" => FieldKind::Geo,
-        b"GEOSHAPE" => FieldKind::GeoShape,
+        b"GEOSHAPE" => FieldKind::GeoShape(Coordinates::default()),
         b"VECTOR" => {
             words.word()?;
             FieldKind::Vector(vector(words)?)
@@ -268,7 +268,10 @@ fn kind_option(words: &mut OptionWords<'_>, field: &mut FieldDefinition) -> Pars
         FieldKind::Text { .. } | FieldKind::Tag { .. } if words.take("INDEXEMPTY") => {
             field.index_empty = true;
         }
-        FieldKind::GeoShape if words.take("FLAT") || words.take("SPHERICAL") => {}
+        FieldKind::GeoShape(coordinates) if words.take("FLAT") => *coordinates = Coordinates::Flat,
+        FieldKind::GeoShape(coordinates) if words.take("SPHERICAL") => {
+            *coordinates = Coordinates::Spherical;
+        }
         _ => return Ok(false),
     }
     Ok(true)

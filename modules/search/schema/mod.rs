@@ -11,7 +11,7 @@
 //!   identifier, name: bytes | flags u8 | kind u8 | by kind:
 //!     0 TEXT     weight f64, flags u8
 //!     1 TAG      separator u8 (0: none), flags u8
-//!     2 NUMERIC, 3 GEO, 4 GEOSHAPE
+//!     2 NUMERIC, 3 GEO, 4 GEOSHAPE FLAT (before version 5: of either kind), 6 GEOSHAPE SPHERICAL
 //!     5 VECTOR   algorithm u8, metric u8, dimension u32, m u32, ef_construction u32, ef_runtime u32,
 //!                epsilon f64, initial capacity u64, block size u64; since version 2: element u8,
 //!                quantization u8
@@ -56,6 +56,25 @@ pub struct Definition {
     pub synonyms: SharedSynonyms,
 }
 
+/// The coordinates of a GEOSHAPE field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Coordinates {
+    /// Longitudes and latitudes in degrees.
+    #[default]
+    Spherical,
+    /// Of a plane.
+    Flat,
+}
+
+impl Coordinates {
+    pub fn name(self) -> &'static str {
+        match self {
+            Coordinates::Spherical => "SPHERICAL",
+            Coordinates::Flat => "FLAT",
+        }
+    }
+}
+
 /// The options before SCHEMA, which FT.INFO shows. Most of them have no effect here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct IndexOptions {
@@ -98,7 +117,7 @@ pub enum FieldKind {
     Tag { separator: u8, case_sensitive: bool, suffix_trie: bool },
     Numeric,
     Geo,
-    GeoShape,
+    GeoShape(Coordinates),
     Vector(VectorOptions),
 }
 
@@ -109,7 +128,7 @@ impl FieldKind {
             FieldKind::Tag { .. } => "TAG",
             FieldKind::Numeric => "NUMERIC",
             FieldKind::Geo => "GEO",
-            FieldKind::GeoShape => "GEOSHAPE",
+            FieldKind::GeoShape(_) => "GEOSHAPE",
             FieldKind::Vector(_) => "VECTOR",
         }
     }
@@ -319,7 +338,8 @@ impl FieldDefinition {
             }
             FieldKind::Numeric => out.0.push(2),
             FieldKind::Geo => out.0.push(3),
-            FieldKind::GeoShape => out.0.push(4),
+            FieldKind::GeoShape(Coordinates::Flat) => out.0.push(4),
+            FieldKind::GeoShape(Coordinates::Spherical) => out.0.push(6),
             FieldKind::Vector(vector) => {
                 out.0.push(5);
                 vector.encode(out);
@@ -343,7 +363,8 @@ impl FieldDefinition {
             }
             2 => FieldKind::Numeric,
             3 => FieldKind::Geo,
-            4 => FieldKind::GeoShape,
+            4 => FieldKind::GeoShape(Coordinates::Flat),
+            6 => FieldKind::GeoShape(Coordinates::Spherical),
             5 => FieldKind::Vector(VectorOptions::decode(version, reader)?),
             _ => return None,
         };

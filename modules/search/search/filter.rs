@@ -9,10 +9,11 @@ use super::proximity::Proximity;
 use crate::documents::geo::GeoWalk;
 use crate::documents::ids;
 use crate::documents::postings::{NumberWalk, TermWalk, is_between};
+use crate::documents::shapes::ShapePostings;
 use crate::documents::{Documents, TEXT_END};
 use crate::index::Index;
 use crate::query::attributes::Nearness;
-use crate::query::{Node, Pattern, TextMatch, VectorRange};
+use crate::query::{Node, Pattern, ShapeQuery, TextMatch, VectorRange};
 use crate::vectors::Question;
 use engramdb_engine::hashing::HashMap;
 use engramdb_vector::Neighbor;
@@ -197,6 +198,7 @@ impl<'e> Evaluation<'e> {
                 })?;
                 Ok(ids::bitmap_of(walk.documents))
             }
+            Node::Geometry(query) => self.with_shape(query),
             Node::Near { field, circle } => {
                 let mut walk = GeoWalk::new(*circle);
                 self.in_steps(|documents, work| {
@@ -277,6 +279,35 @@ impl<'e> Evaluation<'e> {
             }
         }
         Ok(found)
+    }
+
+    /// The documents whose shapes are as the query asks. Shapes are compared without the lock.
+    fn with_shape(&self, query: &ShapeQuery) -> Result<RoaringBitmap, Late> {
+        let (mut found, mut after, mut is_end) = (Vec::new(), None, false);
+        while !is_end {
+            let mut near = Vec::new();
+            self.in_one_step(|documents, work| {
+                let asked = (query.predicate, &*query.shape);
+                let shapes = documents.shapes(query.field);
+                let step =
+                    |shapes: &ShapePostings| shapes.step(&mut after, asked, (&mut near, &mut found), work);
+                is_end = shapes.is_none_or(step);
+            })?;
+            for (id, shape) in near {
+                if query.predicate.holds(&shape, &query.shape) {
+                    found.push(id);
+                }
+                self.worked(shape.work(&query.shape))?;
+            }
+        }
+        Ok(ids::bitmap_of(found))
+    }
+
+    /// One step with a lock of the documents of its own.
+    fn in_one_step(&self, step: impl FnOnce(&Documents, &mut usize)) -> Result<(), Late> {
+        let mut left = HOLD_WORK;
+        step(&self.documents.read(), &mut left);
+        self.worked(HOLD_WORK - left)
     }
 
     fn with_pattern(&self, field: usize, pattern: &Pattern) -> Result<RoaringBitmap, Late> {
@@ -424,6 +455,10 @@ pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bo
         Node::Number { field, least, most } => {
             let numbers = documents.value(id, *field).numbers();
             numbers.iter().any(|&number| is_between(number, *least, *most))
+        }
+        Node::Geometry(query) => {
+            let shape = documents.shapes(query.field).and_then(|shapes| shapes.get(id));
+            shape.is_some_and(|shape| query.predicate.holds(shape, &query.shape))
         }
         Node::Near { field, circle } => {
             documents.value(id, *field).numbers().iter().any(|&cell| circle.contains(cell))

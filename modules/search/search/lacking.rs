@@ -30,6 +30,7 @@ fn reaches(node: &Node, first: usize) -> bool {
         | Node::Missing(field) => *field >= first,
         Node::Text { fields, .. } => fields.iter().any(|&field| field >= first),
         Node::Range(range) => range.field >= first,
+        Node::Geometry(query) => query.field >= first,
         Node::Open(_) => true,
     }
 }

@@ -275,6 +275,8 @@ fn filter_work(documents: &Documents, node: &Node) -> usize {
         Node::Text { text: TextMatch::Phrase(_), .. } | Node::Number { .. } | Node::Near { .. } => {
             documents.len() * VALUE_WORK
         }
+        // Shapes may have many points each.
+        Node::Geometry(_) => usize::MAX,
         _ => 0,
     }
 }

@@ -219,6 +219,7 @@ impl Tree<'_> {
                 (b"NUMERIC", Some(("Term", term.into_bytes())))
             }
             Node::Near { .. } => (b"GEO", None),
+            Node::Geometry(_) => (b"GEOSHAPE", None),
             Node::Missing(_) => (b"MISSING", None),
             Node::Range(_) => (
                 b"METRIC SORTED BY ID - VECTOR DISTANCE",

@@ -342,7 +342,7 @@ pub fn shown_as<'d>(plan: &Plan, document: &'d dyn DocumentSource, name: &[u8]) 
     let path = definition.identifier_of(name);
     let is_sortable = definition.field(name).is_some_and(|field| definition.fields[field].sortable);
     if several == Several::First || !is_sortable {
-        return document.shown(path, several);
+        return all_shown(document, path, several);
     }
     let (mut count, mut single) = (0, None);
     document.values(path, &mut |value| {
@@ -360,7 +360,7 @@ pub fn shown_as<'d>(plan: &Plan, document: &'d dyn DocumentSource, name: &[u8]) 
     match single {
         Some(ShownValue::Null) if count == 1 => None,
         Some(single) if count == 1 => Some(single),
-        _ => document.shown(path, several),
+        _ => all_shown(document, path, several),
     }
 }
 
@@ -389,6 +389,12 @@ fn write_score(reply: &mut dyn Reply, row: &Row<'_>) {
         }
         None => reply.double(row.score),
     }
+}
+
+/// What is shown of a path. RediSearch shows nothing where an empty array is the only one of all values.
+fn all_shown<'d>(document: &'d dyn DocumentSource, path: &[u8], several: Several) -> Option<ShownValue<'d>> {
+    let shown = document.shown(path, several);
+    shown.filter(|shown| !matches!(shown, ShownValue::List(text) if **text == *b"[[]]"))
 }
 
 fn write_field(reply: &mut dyn Reply, (name, content): &Shown<'_>, expands: bool) {

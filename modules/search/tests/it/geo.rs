@@ -77,7 +77,10 @@ fn circles_find_what_is_in_them_and_mistakes_get_the_texts_of_redisearch() {
         assert_eq!(server.line(&format!("FT.SEARCH i * NOCONTENT {options}")), wanted, "{options}");
     }
     assert_eq!(
-        server.line("FT.EXPLAIN i '-@loc:[1.5 2 3.25 mi] @t:{x}' DIALECT 2").trim_matches('"'),
+        server
+            .line("FT.EXPLAIN i '-@loc:[1.5 2 3.25 mi] @t:{x}' DIALECT 2")
+            .replace("\\n", "\n")
+            .trim_matches('"'),
         "INTERSECT {\n  NOT{\n    GEO loc:{1.500000,2.000000 --> 3.250000 mi}\n  }\n  TAG:@t {\n    x\n  }\n}\n"
     );
 }
@@ -107,4 +110,65 @@ fn positions_follow_their_documents() {
         server.line("FT.SEARCH i '@loc:[0 0 2000 km]' SORTBY other WITHSORTKEYS RETURN 1 other"),
         r#"[2, "g:a", "$0.5,0.5", ["other", "0.5,0.5"], "g:b", nil, []]"#
     );
+}
+
+#[test]
+fn shapes_are_found_by_predicates() {
+    for (coordinates, default) in [("FLAT", false), ("SPHERICAL", true), ("", true)] {
+        let server = Server::new();
+        let created = server.line(&format!("FT.CREATE i PREFIX 1 s: SCHEMA g GEOSHAPE {coordinates} t TAG"));
+        assert_eq!(created, "OK");
+        let system = if default { "SPHERICAL" } else { "FLAT" };
+        assert!(server.line("FT.INFO i").contains(&format!(r#""coord_system", "{system}""#)));
+        for (key, shape) in [
+            ("big", "POLYGON((0 0, 0 10, 10 10, 10 0, 0 0))"),
+            ("small", "POLYGON((2 2, 2 4, 4 4, 4 2, 2 2))"),
+            ("point", "POINT(3 3)"),
+            ("far", "POINT(100 50)"),
+            ("bad", "CIRCLE(1 2 3)"),
+        ] {
+            server.hset(&format!("s:{key}"), &[("g", shape.as_bytes()), ("t", b"x")]);
+        }
+        server.hset("s:none", &[("t", b"x")]);
+        let ask = |server: &Server, query: &str, shape: &str| {
+            server.run(&[
+                b"FT.SEARCH",
+                b"i",
+                query.as_bytes(),
+                b"NOCONTENT",
+                b"PARAMS",
+                b"2",
+                b"s",
+                shape.as_bytes(),
+            ])
+        };
+        let middle = "POLYGON((1 1, 1 5, 5 5, 5 1, 1 1))";
+        for (query, shape, wanted) in [
+            ("@g:[WITHIN $s]", middle, r#"[2, "s:small", "s:point"]"#),
+            ("@g:[within $s] -@g:[contains $s]", middle, r#"[2, "s:small", "s:point"]"#),
+            ("@g:[CONTAINS $s]", "POINT(3 3.5)", r#"[2, "s:big", "s:small"]"#),
+            ("@g:[INTERSECTS $s]", middle, r#"[3, "s:big", "s:small", "s:point"]"#),
+            ("@g:[DISJOINT $s]", middle, r#"[1, "s:far"]"#),
+            ("-@g:[INTERSECTS $s]", middle, r#"[3, "s:far", "s:bad", "s:none"]"#),
+            ("@g:[TOUCHES $s]", middle, "Syntax error: Expecting a geoshape predicate at offset 12"),
+            ("@g:[WITHIN]", middle, "Syntax error at offset 10 near WITHIN"),
+            ("@g:[WITHIN $nope]", middle, "No such parameter `nope`"),
+            ("@g:[WITHIN $s]", "bad", "Error querying geoshape index: unknown geometry type"),
+            (
+                "@g:[WITHIN $s]",
+                "POINT(1,1)",
+                "Error querying geoshape index: Expected ')' at ',' in 'POINT(1,1)'",
+            ),
+            ("@t:[WITHIN $s]", middle, "Expected a GEOSHAPE field at offset 0 near t"),
+        ] {
+            assert_eq!(ask(&server, query, shape), wanted, "{coordinates} {query} {shape}");
+        }
+        server.hset("s:big", &[("g", b"POINT(90 40)")]);
+        server.line("DEL s:small");
+        server.line("HDEL s:far g");
+        assert_eq!(ask(&server, "@g:[INTERSECTS $s]", middle), r#"[1, "s:point"]"#, "{coordinates}");
+        let server = server.restart();
+        assert!(server.line("FT.INFO i").contains(&format!(r#""coord_system", "{system}""#)));
+        assert_eq!(ask(&server, "@g:[DISJOINT $s]", middle), r#"[1, "s:big"]"#, "{coordinates}");
+    }
 }
