@@ -242,7 +242,7 @@ fn fill_with(steps: &[LocationStep<'_>], container: &Container, block: &ItemBloc
     let mut payload = Vec::new();
     location::put(&mut payload, steps);
     match block {
-        ItemBlock::Run { bytes, count } => {
+        ItemBlock::Run { bytes, count, .. } => {
             location::put_number(&mut payload, *count as u64);
             payload.extend_from_slice(bytes);
         }

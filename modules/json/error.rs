@@ -33,6 +33,12 @@ pub const TOO_MANY_PLACES: CommandError =
 pub const TOO_MANY_BYTES: CommandError = CommandError::of(
     "ERR the command would add more than 67108864 bytes at the places that the path leads to",
 );
+pub const TOO_MANY_PATHS: CommandError = CommandError::of("ERR more than 1024 paths");
+pub const TOO_MANY_MEMBERS: CommandError = CommandError::of(
+    "ERR the value has too many members to be merged into a document of this size: merge it in parts",
+);
+pub const SEVERAL_AGAIN: CommandError =
+    CommandError::of("ERR a key that is named again needs a path to one value: no .. * ? , or :");
 pub const TOO_LARGE: CommandError =
     CommandError::of("ERR the document would be larger than 2147483648 bytes");
 pub const TOO_MUCH_TEXT: CommandError =

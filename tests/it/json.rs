@@ -148,7 +148,7 @@ fn a_path_with_many_values_asks_for_room_before_it_writes() {
         &["JSON.ARRTRIM", "d", "$.*.v", "0", "0"],
         &["JSON.MERGE", "d", "$.*", "{\"x\":1}"],
         &["JSON.CLEAR", "d", "$.*.v"],
-        &["JSON.MSET", "d", "$.*.t", "1", "d", "$.*.b", "2"],
+        &["JSON.MSET", "d", "$.*.t", "1", "e", "$", "2"],
         &["JSON.DEL", "d", "$.*.*"],
         &["JSON.FORGET", "d", "$.*"],
     ] {
@@ -160,17 +160,27 @@ fn a_path_with_many_values_asks_for_room_before_it_writes() {
     instance.check_replay();
 }
 
+/// The text of the error that a command replies.
+#[track_caller]
+fn error(instance: &mut Instance, words: &[&str]) -> String {
+    match instance.run(words).reply {
+        Value::Error(text) => String::from_utf8_lossy(&text).into_owned(),
+        reply => {
+            panic!("{} gives {}", words[0], &format!("{reply:?}")[..100.min(format!("{reply:?}").len())])
+        }
+    }
+}
+
+const TOO_MUCH: &str = "ERR JSONPath leads to too many values: name fewer levels with .. and *";
+const TOO_MUCH_TEXT: &str = "ERR the reply would be many times the document: name fewer levels with .. and *";
+
 #[test]
 fn hostile_documents_and_paths_are_refused() {
     let mut instance = instance();
-    let mut error = |words: &[&str]| match instance.run(words).reply {
-        Value::Error(text) => String::from_utf8_lossy(&text).into_owned(),
-        reply => panic!("{:?} gives {reply:?}", words[0]),
-    };
     for (open, column) in [("[", 128), ("{\"a\":", 636)] {
         let deep = open.repeat(10_000);
         let wanted = format!("recursion limit exceeded at line 1 column {column}");
-        assert_eq!(error(&["JSON.SET", "d", "$", &deep]), wanted);
+        assert_eq!(error(&mut instance, &["JSON.SET", "d", "$", &deep]), wanted);
     }
     let deep = "[".repeat(101) + &"]".repeat(101);
     instance.run(&["JSON.SET", "d", "$", &deep]);
@@ -181,33 +191,24 @@ fn hostile_documents_and_paths_are_refused() {
             Some(1)
         );
     }
-    let mut error = |words: &[&str]| match instance.run(words).reply {
-        Value::Error(text) => String::from_utf8_lossy(&text).into_owned(),
-        reply => panic!("{:?} gives {reply:?}", words[0]),
-    };
     const TOO_DEEP: &str = "ERR the document would be nested too deeply";
     let path = "[0]".repeat(504);
-    assert_eq!(error(&["JSON.ARRAPPEND", "d", &format!("${path}"), &deep]), TOO_DEEP);
-    assert_eq!(error(&["JSON.SET", "d", &format!("$[*]{}", &path[6..]), &deep]), TOO_DEEP);
-    assert_eq!(error(&["JSON.MERGE", "d", &format!("${}", &path[3..]), &deep]), TOO_DEEP);
+    assert_eq!(error(&mut instance, &["JSON.ARRAPPEND", "d", &format!("${path}"), &deep]), TOO_DEEP);
+    assert_eq!(error(&mut instance, &["JSON.SET", "d", &format!("$[*]{}", &path[6..]), &deep]), TOO_DEEP);
+    assert_eq!(error(&mut instance, &["JSON.MERGE", "d", &format!("${}", &path[3..]), &deep]), TOO_DEEP);
     // Filters that begin at the root again do not use up the stack.
-    const TOO_MUCH: &str = "ERR JSONPath leads to too many values: name fewer levels with .. and *";
     let filters = format!("{}$..x{}", "$..[?(".repeat(10), ")]".repeat(10));
-    assert_eq!(error(&["JSON.GET", "d", &filters]), TOO_MUCH);
-    let filter = format!("$[?({}", "(".repeat(100_000));
-    assert_eq!(error(&["JSON.GET", "d", &filter]), "ERR JSONPath filter is nested too deeply");
+    assert_eq!(error(&mut instance, &["JSON.GET", "d", &filters]), TOO_MUCH);
+    let filter = format!("$[?({}", "(".repeat(10_000));
+    assert_eq!(error(&mut instance, &["JSON.GET", "d", &filter]), "ERR JSONPath filter is nested too deeply");
     assert_eq!(text(&instance.run(&["JSON.GET", "d"]).reply).len(), 2 * 505);
     assert_eq!(instance.run(&["JSON.TYPE", "d", "$..*"]).reply.as_array().map(<[_]>::len), Some(1));
     instance.snapshot();
     instance.restart_with(Kept { snapshots: true, derived: false });
     instance.run(&["JSON.SET", "d", "$", &format!("[{}]", vec!["[[0],[1]]"; 3000].join(","))]);
-    let mut error = |words: &[&str]| match instance.run(words).reply {
-        Value::Error(text) => String::from_utf8_lossy(&text).into_owned(),
-        reply => panic!("{:?} gives {reply:?}", words[0]),
-    };
     for command in ["JSON.GET", "JSON.DEL", "JSON.TYPE", "JSON.CLEAR"] {
         let quadratic = "$[?(@[0]==$[2999][0] && $..[?(@==7)])]";
-        assert_eq!(error(&[command, "d", quadratic]), TOO_MUCH, "{command}");
+        assert_eq!(error(&mut instance, &[command, "d", quadratic]), TOO_MUCH, "{command}");
     }
     instance.check_replay();
 }
@@ -218,10 +219,6 @@ fn what_a_command_multiplies_is_bounded() {
     let items = vec!["{\"b\":[1,2,3],\"t\":\"x\"}"; 20_000].join(",");
     instance.run(&["JSON.SET", "d", "$", &format!("[{items}]")]);
     let before = text(&instance.run(&["JSON.GET", "d"]).reply).to_owned();
-    let mut error = |words: &[&str]| match instance.run(words).reply {
-        Value::Error(text) => String::from_utf8_lossy(&text).into_owned(),
-        reply => panic!("{:?} gives {reply:?}", words[0]),
-    };
     let (large, quoted) = (format!("\"{}\"", "z".repeat(100_000)), format!("\"{}\"", "z".repeat(10_000)));
     const TOO_MANY_BYTES: &str =
         "ERR the command would add more than 67108864 bytes at the places that the path leads to";
@@ -232,16 +229,18 @@ fn what_a_command_multiplies_is_bounded() {
         &["JSON.ARRAPPEND", "d", "$..b", &quoted],
         &["JSON.ARRINSERT", "d", "$..b", "0", &quoted],
     ] {
-        assert_eq!(error(words), TOO_MANY_BYTES, "{}", words[0]);
+        assert_eq!(error(&mut instance, words), TOO_MANY_BYTES, "{}", words[0]);
     }
     const TOO_MANY_PLACES: &str =
         "ERR JSONPath leads to more than 65536 values to change: change them in parts";
     for words in [&["JSON.NUMINCRBY", "d", "$..*", "1"][..], &["JSON.DEL", "d", "$..*"]] {
-        assert_eq!(error(words), TOO_MANY_PLACES, "{}", words[0]);
+        assert_eq!(error(&mut instance, words), TOO_MANY_PLACES, "{}", words[0]);
     }
     let long = format!("$[?({}1)]", "@.a==1&&".repeat(5000));
-    assert_eq!(error(&["JSON.GET", "d", &long]), "ERR JSONPath is longer than 32768 bytes");
+    assert_eq!(error(&mut instance, &["JSON.GET", "d", &long]), "ERR JSONPath is longer than 32768 bytes");
     assert_eq!(text(&instance.run(&["JSON.GET", "d"]).reply), before);
+    const SEVERAL_AGAIN: &str = "ERR a key that is named again needs a path to one value: no .. * ? , or :";
+    assert_eq!(error(&mut instance, &["JSON.MSET", "e", "$", "[]", "e", "$..x", "1"]), SEVERAL_AGAIN);
     let deep = format!("{}1{}", "{\"a\":".repeat(126), "}".repeat(126));
     instance.run(&["JSON.SET", "deep", "$", &deep]);
     for path in ["$..*..*..*", "$..*..*..*..*"] {
@@ -249,6 +248,66 @@ fn what_a_command_multiplies_is_bounded() {
         assert!(format!("{reply:?}").contains("name fewer levels"), "{path}: {reply:?}");
     }
     instance.check_replay();
+}
+
+#[test]
+fn what_a_reply_multiplies_is_bounded() {
+    let mut instance = instance();
+    instance.run(&[
+        "JSON.SET",
+        "d",
+        "$",
+        &format!("{{\"a\":\"{}\",\"l\":{}}}", "y".repeat(9000), numbers(2000)),
+    ]);
+    instance.run(&[
+        "JSON.SET",
+        "large",
+        "$",
+        &format!("{{\"a\":\"{}\",\"l\":{}}}", "y".repeat(90_000), numbers(9000)),
+    ]);
+    let (long, names) = (" ".repeat(100_000), "\"a\",".repeat(3000));
+    let again = format!("$[{}\"a\"]", names);
+    for key in ["d", "large"] {
+        for words in [
+            &["JSON.GET", key, "NEWLINE", &long, "$"][..],
+            &["JSON.GET", key, "INDENT", &long, "."],
+            &["JSON.GET", key, &again],
+            &["JSON.GET", key, "FORMAT", "EXPAND", &again],
+            &["JSON.RESP", key, &again],
+            &["JSON.MGET", key, &again],
+        ] {
+            assert_eq!(error(&mut instance, words), TOO_MUCH_TEXT, "{} {}", words[0], words[2]);
+        }
+        let several: Vec<String> = (0..1000).map(|n| format!("$[\"a\",\"n{n}\"]")).collect();
+        let words: Vec<&str> =
+            ["JSON.GET", key].into_iter().chain(several.iter().map(String::as_str)).collect();
+        assert_eq!(error(&mut instance, &words), TOO_MUCH_TEXT, "several paths have one bound");
+    }
+    let paths: Vec<String> = (0..1025).map(|n| format!("$.n{n}")).collect();
+    let words: Vec<&str> = ["JSON.GET", "d"].into_iter().chain(paths.iter().map(String::as_str)).collect();
+    assert_eq!(error(&mut instance, &words), "ERR more than 1024 paths");
+    let patch: Vec<String> = (0..60_000).map(|n| format!("\"m{n}\":1")).collect();
+    let patch = format!("{{{}}}", patch.join(","));
+    let wanted =
+        "ERR the value has too many members to be merged into a document of this size: merge it in parts";
+    assert_eq!(error(&mut instance, &["JSON.MERGE", "large", "$", &patch]), wanted);
+    instance.check_replay();
+}
+
+#[test]
+fn filters_within_filters_do_not_use_up_the_stack() {
+    let mut instance = instance();
+    let deep = "[".repeat(101) + &"]".repeat(101);
+    instance.run(&["JSON.SET", "d", "$", &deep]);
+    for level in 1..5 {
+        instance.run(&["JSON.ARRAPPEND", "d", &format!("${}", "[0]".repeat(101 * level - 1)), &deep]);
+    }
+    for filters in 1..12 {
+        let way = "[0]".repeat(500);
+        let path = format!("${}{}", format!("{way}[?($").repeat(filters), ")]".repeat(filters));
+        let reply = instance.run(&["JSON.GET", "d", &path]).reply;
+        assert_eq!(reply.is_error(), filters > 2, "{filters}: {reply:?}");
+    }
 }
 
 #[test]

@@ -114,7 +114,7 @@ const OURS: &[&str] = &[
     "JSON.SET K $ J",
     "JSON.SET K P J",
     "JSON.SET K P J NX",
-    "JSON.MSET K P J K $ J K P J",
+    "JSON.MSET K P J K $ J K $.f0 J",
     "JSON.MERGE K P J",
     "JSON.DEL K P",
     "JSON.NUMINCRBY K P I",

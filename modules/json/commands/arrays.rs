@@ -184,20 +184,22 @@ pub fn pop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     };
     for element in shown {
         match element {
-            Some(element) => reply_element(JsonNode::Packed(&element), format, reply),
+            Some(element) => reply_element(JsonNode::Packed(&element), format, reply)?,
             None => reply.null(),
         }
     }
     Ok(())
 }
 
-fn reply_element(node: JsonNode<'_>, format: ReplyFormat, reply: &mut dyn Reply) {
+/// What is replied was taken out of a document, so it has no bound.
+fn reply_element(node: JsonNode<'_>, format: ReplyFormat, reply: &mut dyn Reply) -> Outcome {
     if format != ReplyFormat::Text {
-        return reply_node(node, format, Layout::default(), reply);
+        return reply_node(node, format, (Layout::default(), &mut usize::MAX.clone()), reply);
     }
     let mut text = Vec::new();
     text::write(node, Layout::default(), 0, &mut text);
     reply.bulk(&text);
+    Ok(())
 }
 
 /// For each value, whether it is an array, and the element that is taken out of it.

@@ -40,7 +40,7 @@ pub fn names(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply
     }
     let document = found.ok_or(error::NO_KEY)?;
     let query = path.query()?;
-    let nodes = nodes(document, &query)?;
+    let nodes = nodes(document, &query, &mut document.budget())?;
     reply.array(nodes.len());
     nodes.into_iter().for_each(|node| reply_names(node, reply));
     Ok(())
@@ -110,7 +110,7 @@ pub fn as_resp(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Rep
         return Ok(());
     }
     let query = path.query()?;
-    let nodes = nodes(document, &query)?;
+    let nodes = nodes(document, &query, &mut document.budget())?;
     reply.array(nodes.len());
     nodes.into_iter().for_each(|node| reply_as_resp(node, reply));
     Ok(())
@@ -169,7 +169,8 @@ fn memory(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -
         return Ok(());
     }
     let query = path.query()?;
-    let nodes = found.map_or_else(|| Ok(Vec::new()), |document| nodes(document, &query))?;
+    let nodes =
+        found.map_or_else(|| Ok(Vec::new()), |document| nodes(document, &query, &mut document.budget()))?;
     reply.array(nodes.len());
     nodes.into_iter().for_each(|node| reply.integer(node.bytes() as i64));
     Ok(())

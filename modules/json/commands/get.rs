@@ -6,13 +6,19 @@ use crate::error;
 use crate::path::{ClientPath, WalkBudget, select};
 use crate::text::{self, Layout};
 use crate::value::{JsonNode, NodeContent};
-use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
+use engramdb_engine::command::{Args, CommandError, Job, Outcome, Reply, Rest, Stage};
+use engramdb_engine::hashing::HashSet;
 use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::store::view::View;
 use std::sync::Arc;
 
 /// A longer text is not copied into the reply, but referred to.
 const COPIED_BYTES_MAX: usize = 64 << 10;
+
+/// More bytes of documents are read without the lock by JSON.MGET.
+const MANY_AT_ONCE_BYTES: usize = 256 << 10;
+/// The most paths of a JSON.GET.
+const PATHS_MAX: usize = 1024;
 
 /// How JSON.GET replies values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +62,9 @@ impl<'a> Request<'a> {
             } else if !options.take("NOESCAPE") {
                 // NOESCAPE asks for what is always done.
                 request.paths.push(ClientPath::new(options.word()?)?);
+                if request.paths.len() > PATHS_MAX {
+                    return Err(error::TOO_MANY_PATHS);
+                }
             }
         }
         if request.paths.is_empty() {
@@ -69,6 +78,11 @@ impl<'a> Request<'a> {
 
     /// The reply as one text.
     fn text(&self, document: &JsonDocument, out: &mut Vec<u8>) -> Outcome {
+        self.write(document, out)?;
+        if out.len() > self.layout.most { Err(error::TOO_MUCH_TEXT) } else { Ok(()) }
+    }
+
+    fn write(&self, document: &JsonDocument, out: &mut Vec<u8>) -> Outcome {
         let is_legacy = self.paths.iter().all(ClientPath::is_legacy);
         // All paths together.
         let budget = &mut document.budget();
@@ -79,13 +93,12 @@ impl<'a> Request<'a> {
             };
         }
         out.push(b'{');
-        let mut paths: Vec<&ClientPath<'_>> = Vec::with_capacity(self.paths.len());
-        for path in &self.paths {
-            if !paths.iter().any(|earlier| earlier.original() == path.original()) {
-                paths.push(path);
+        let mut names = HashSet::default();
+        let paths = self.paths.iter().filter(|path| names.insert(path.original()));
+        for (number, path) in paths.enumerate() {
+            if out.len() > self.layout.most {
+                return Ok(());
             }
-        }
-        for (number, path) in paths.into_iter().enumerate() {
             self.layout.begin_item(number, 0, out);
             text::write_string(path.original().as_bytes(), out);
             out.push(b':');
@@ -125,28 +138,26 @@ pub fn write_all(
 ) -> Outcome {
     let query = path.query()?;
     out.push(b'[');
-    let (mut count, most) = (0, out.len().saturating_add(document.shown_bytes_max()));
+    let mut count = 0;
     select(&query, document.value(), budget, &mut |node| {
-        if out.len() <= most {
+        if out.len() <= layout.most {
             layout.begin_item(count, level, out);
             text::write(node, layout, level + 1, out);
         }
         count += 1;
     })?;
-    if out.len() > most {
-        return Err(error::TOO_MUCH_TEXT);
-    }
     layout.end_items(count == 0, level, out);
     out.push(b']');
     Ok(())
 }
 
 pub fn get(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let request = Request::parse(args, reply.is_resp3())?;
+    let mut request = Request::parse(args, reply.is_resp3())?;
     let Some(document) = found else {
         reply.null();
         return Ok(());
     };
+    request.layout.most = document.shown_bytes_max();
     if request.format != ReplyFormat::Text {
         return expanded(document, &request, reply);
     }
@@ -166,39 +177,66 @@ pub fn get(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) 
 fn expanded(document: &JsonDocument, request: &Request<'_>, reply: &mut dyn Reply) -> Outcome {
     let queries = request.paths.iter().map(ClientPath::query);
     let queries = queries.collect::<Result<Vec<_>, _>>()?;
-    let found = queries.iter().map(|query| nodes(document, query)).collect::<Result<Vec<_>, _>>()?;
+    let budget = &mut document.budget();
+    let mut found = Vec::with_capacity(queries.len());
+    for query in &queries {
+        found.push(nodes(document, query, budget)?);
+    }
+    let mut left = request.layout.most;
     reply.array(found.len());
     for nodes in found {
         reply.array(nodes.len());
-        nodes.into_iter().for_each(|node| reply_node(node, request.format, request.layout, reply));
+        for node in nodes {
+            reply_node(node, request.format, (request.layout, &mut left), reply)?;
+        }
     }
     Ok(())
 }
 
-/// One value in RESP3's types.
-pub fn reply_node(node: JsonNode<'_>, format: ReplyFormat, layout: Layout<'_>, reply: &mut dyn Reply) {
+/// One value in RESP3's types, of at most so many bytes, which are used up.
+pub fn reply_node(
+    node: JsonNode<'_>,
+    format: ReplyFormat,
+    (layout, left): (Layout<'_>, &mut usize),
+    reply: &mut dyn Reply,
+) -> Outcome {
+    const ITEM_BYTES: usize = 4;
+    let mut spend = |bytes: usize| {
+        *left = left.checked_sub(bytes).ok_or(error::TOO_MUCH_TEXT)?;
+        Ok::<(), CommandError>(())
+    };
     match node.content() {
         NodeContent::Null => reply.null(),
         NodeContent::Boolean(boolean) => reply.boolean(boolean),
         NodeContent::Number(number) => reply_number(number, reply),
-        NodeContent::Text(text) if format == ReplyFormat::Expand => reply.bulk(text),
+        NodeContent::Text(text) if format == ReplyFormat::Expand => {
+            spend(text.len())?;
+            reply.bulk(text);
+        }
         NodeContent::Array(items) if format == ReplyFormat::Expand => {
+            spend(ITEM_BYTES * items.len())?;
             reply.array(items.len());
-            items.for_each(|(_, item)| reply_node(item, format, layout, reply));
+            for (_, item) in items {
+                reply_node(item, format, (layout, left), reply)?;
+            }
         }
         NodeContent::Object(items) if format == ReplyFormat::Expand => {
+            spend(ITEM_BYTES * items.len())?;
             reply.map(items.len());
             for (name, item) in items {
+                *left = left.checked_sub(name.len()).ok_or(error::TOO_MUCH_TEXT)?;
                 reply.bulk(name);
-                reply_node(item, format, layout, reply);
+                reply_node(item, format, (layout, left), reply)?;
             }
         }
         _ => {
             let mut out = Vec::new();
-            text::write(node, layout, 0, &mut out);
+            text::write(node, Layout { most: *left, ..layout }, 0, &mut out);
+            *left = left.checked_sub(out.len()).ok_or(error::TOO_MUCH_TEXT)?;
             reply.bulk(&out);
         }
     }
+    Ok(())
 }
 
 pub fn reply_number(number: crate::packed::JsonNumber, reply: &mut dyn Reply) {
@@ -208,32 +246,59 @@ pub fn reply_number(number: crate::packed::JsonNumber, reply: &mut dyn Reply) {
     }
 }
 
-/// An error of one key is a null.
-pub fn get_many(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+/// `JSON.MGET key+ path`: an error of one key is a null. Large documents are read without the lock.
+pub fn get_many(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let (path, keys) = args.from(1).split_last().ok_or(CommandError::SYNTAX)?;
-    let path = ClientPath::new(path)?;
+    ClientPath::new(path)?;
     view.prefetch(keys.iter().copied());
-    reply.array(keys.len());
-    let mut text = Vec::new();
+    let found: Vec<Option<&JsonDocument>> =
+        keys.iter().map(|key| document(view, key).ok().flatten()).collect();
+    let bytes: usize = found.iter().flatten().map(|document| document.heap_bytes()).sum();
+    if bytes <= MANY_AT_ONCE_BYTES {
+        return write_many(&found, path, reply).map(|()| Stage::Done);
+    }
+    let found: Vec<Option<JsonDocument>> = found.into_iter().map(Option::<&JsonDocument>::cloned).collect();
+    let path = path.to_vec();
+    let write = move |reply: &mut dyn Reply| {
+        let found: Vec<Option<&JsonDocument>> = found.iter().map(Option::as_ref).collect();
+        let mark = reply.mark();
+        if let Err(error) = write_many(&found, &path, reply) {
+            reply.rewind(mark);
+            reply.error(&error);
+        }
+    };
+    let job: Job = Box::new(move |_| Box::new(move |_, _| Ok(Rest::Write(Box::new(write)))));
+    Ok(Stage::Copy(job))
+}
+
+fn write_many(found: &[Option<&JsonDocument>], path: &[u8], reply: &mut dyn Reply) -> Outcome {
+    let path = ClientPath::new(path)?;
+    let (mut text, mut written, room) = (Vec::new(), 0_usize, reply.room());
     // All keys together.
     let mut budget = WalkBudget::of_document(0);
-    for key in keys {
-        text.clear();
-        let written = match document(view, key) {
-            Ok(Some(document)) => {
-                budget.add(document.heap_bytes());
-                let out = (&mut budget, &mut text);
-                match path.is_legacy() {
-                    true => write_first(document, &path, path.text(), (Layout::default(), 0), out),
-                    false => write_all(document, &path, (Layout::default(), 0), out),
-                }
-            }
-            Ok(None) => Err(CommandError::NO_SUCH_KEY),
-            Err(error) => Err(error),
+    reply.array(found.len());
+    for document in found {
+        let Some(document) = document else {
+            reply.null();
+            continue;
         };
-        match written {
+        text.clear();
+        budget.add(document.heap_bytes());
+        let layout = Layout { most: document.shown_bytes_max(), ..Layout::default() };
+        let out = (&mut budget, &mut text);
+        let result = match path.is_legacy() {
+            true => write_first(document, &path, path.text(), (layout, 0), out),
+            false => write_all(document, &path, (layout, 0), out),
+        };
+        written += text.len();
+        match result {
+            _ if text.len() > layout.most => return Err(error::TOO_MUCH_TEXT),
+            _ if written > room => {
+                reply.give_up();
+                return Ok(());
+            }
             Ok(()) => reply.bulk(&text),
-            Err(error) if error == error::TOO_MUCH || error == error::TOO_MUCH_TEXT => return Err(error),
+            Err(error) if error == error::TOO_MUCH => return Err(error),
             Err(_) => reply.null(),
         }
     }

@@ -4,7 +4,7 @@ use super::document;
 use crate::document::JsonDocument;
 use crate::error;
 use crate::location::{self, LocationStep, Steps};
-use crate::path::{ClientPath, JsonPath, TooMuch, locate};
+use crate::path::{ClientPath, JsonPath, TooMuch, WalkBudget, locate};
 use crate::value::JsonNode;
 use engramdb_engine::command::{Args, CommandError};
 use engramdb_engine::hashing::HashSet;
@@ -25,8 +25,17 @@ pub fn matches<'a>(
     query: &'a JsonPath<'_>,
     document: &'a JsonDocument,
 ) -> Result<Vec<Match<'a>>, CommandError> {
+    matches_within(query, document, &mut document.budget_under_lock())
+}
+
+/// The same for a command with several paths, which have one budget.
+pub fn matches_within<'a>(
+    query: &'a JsonPath<'_>,
+    document: &'a JsonDocument,
+    budget: &mut WalkBudget,
+) -> Result<Vec<Match<'a>>, CommandError> {
     let (mut matches, mut is_too_many) = (Vec::new(), false);
-    locate(query, document.value(), &mut document.budget_under_lock(), &mut |steps, node| {
+    locate(query, document.value(), budget, &mut |steps, node| {
         is_too_many |= matches.len() == PLACES_MAX;
         if !is_too_many {
             matches.push(Match { steps: Steps::from_slice(steps), node });
@@ -52,29 +61,35 @@ const MATCH_BYTES: usize = 32;
 
 /// How much a command may log beyond its words for a path, its second argument, that leads to several values.
 pub fn room(view: &View<'_>, args: Args<'_>) -> usize {
-    args.get(2).map_or(0, |path| room_of(view, args.word(1), path))
+    args.get(2).map_or(0, |path| room_of(view, args.word(1), path, None))
 }
 
-/// The same for any key and path. A path that leads to one value at most has its names in itself.
-pub fn room_of(view: &View<'_>, key: &[u8], path: &[u8]) -> usize {
+/// The same for any key and path, within a budget if several have one. A path that leads to one value at most
+/// has its names in itself.
+pub fn room_of(view: &View<'_>, key: &[u8], path: &[u8], budget: Option<&mut WalkBudget>) -> usize {
     if !leads_to_several(path) {
         return 0;
     }
     let (Ok(Some(document)), Ok(path)) = (document(view, key), ClientPath::new(path)) else { return 0 };
     let Ok(query) = path.query() else { return 0 };
-    bytes_of(&query, document).unwrap_or_default()
+    let mut own = document.budget_under_lock();
+    bytes_of(&query, document, budget.unwrap_or(&mut own)).unwrap_or_default()
 }
 
-fn bytes_of(query: &JsonPath<'_>, document: &JsonDocument) -> Result<usize, TooMuch> {
+fn bytes_of(
+    query: &JsonPath<'_>,
+    document: &JsonDocument,
+    budget: &mut WalkBudget,
+) -> Result<usize, TooMuch> {
     let mut bytes = 0;
-    locate(query, document.value(), &mut document.budget_under_lock(), &mut |steps, _| {
+    locate(query, document.value(), budget, &mut |steps, _| {
         bytes += MATCH_BYTES + steps.iter().map(LocationStep::bytes_max).sum::<usize>();
     })?;
     Ok(bytes)
 }
 
 /// Whether a path can lead to more than one value: it may say so of one that cannot.
-fn leads_to_several(path: &[u8]) -> bool {
+pub fn leads_to_several(path: &[u8]) -> bool {
     path.iter().any(|byte| matches!(byte, b'*' | b'?' | b',' | b':'))
         || path.windows(2).any(|pair| pair == b"..")
 }

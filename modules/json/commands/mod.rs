@@ -9,11 +9,11 @@ mod set;
 
 use crate::document::JsonDocument;
 use crate::error;
-use crate::path::{ClientPath, JsonPath, select};
+use crate::path::{ClientPath, JsonPath, WalkBudget, select};
 use crate::value::JsonNode;
 use engramdb_engine::command::{
-    Args, Command, CommandError, Job, Outcome, Reply, Rest, Stage, StagedHandler, WriteHandler, flag, read,
-    sliced, write,
+    Args, Command, CommandError, Job, Outcome, Reply, Rest, Stage, StagedHandler, WriteHandler, flag, sliced,
+    write,
 };
 use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::store::view::View;
@@ -67,7 +67,7 @@ pub const COMMANDS: &[Command] = &[
         WALK,
         "Merges a value into those at a path: members are set, and removed by null.",
     ),
-    row(read("JSON.MGET", "key+ path", get::get_many)).keys(keys_in_front_of_path).docs(
+    reads("JSON.MGET", "key+ path", get::get_many).keys(keys_in_front_of_path).docs(
         "1.0.0",
         "O(N) for N values that the path walks over in all documents",
         "Replies the values at a path of several documents.",
@@ -139,7 +139,7 @@ const fn frees(name: &'static str, usage: &'static str, handler: WriteHandler) -
 /// The path is behind a format, or first.
 fn pop_room(view: &View<'_>, args: Args<'_>) -> usize {
     let path = if args.is(2, "FORMAT") && args.len() > 4 { 4 } else { 2 };
-    args.get(path).map_or(0, |path| matches::room_of(view, args.word(1), path))
+    args.get(path).map_or(0, |path| matches::room_of(view, args.word(1), path, None))
 }
 
 fn key_of_debug(args: Args<'_>) -> Result<Vec<usize>, CommandError> {
@@ -192,9 +192,13 @@ fn of_document(
 }
 
 /// The values at a path, for a reply that shows them.
-fn nodes<'a>(document: &'a JsonDocument, query: &'a JsonPath<'_>) -> Result<Vec<JsonNode<'a>>, CommandError> {
+fn nodes<'a>(
+    document: &'a JsonDocument,
+    query: &'a JsonPath<'_>,
+    budget: &mut WalkBudget,
+) -> Result<Vec<JsonNode<'a>>, CommandError> {
     let (mut nodes, mut bytes) = (Vec::new(), 0_usize);
-    select(query, document.value(), &mut document.budget(), &mut |node| {
+    select(query, document.value(), budget, &mut |node| {
         bytes = bytes.saturating_add(node.bytes());
         nodes.push(node);
     })?;

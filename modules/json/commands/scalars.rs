@@ -45,10 +45,15 @@ fn change_numbers(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply, operat
         let results = tx.read(|view| {
             let document = existing(view, args.word(1))?;
             let query = path.query()?;
-            let mut results = Vec::new();
+            let (mut results, mut parsed) = (Vec::new(), None);
             for found in matches(&query, document)? {
                 let result = match found.node.number() {
-                    Some(number) => Some(calculate(number, parse_number(operand)?, operation)?),
+                    Some(number) => {
+                        // It is malformed only where it is needed, and parsed once.
+                        let operand = parsed.map_or_else(|| parse_number(operand), Ok)?;
+                        parsed = Some(operand);
+                        Some(calculate(number, operand, operation)?)
+                    }
                     None => None,
                 };
                 if let Some(result) = result {

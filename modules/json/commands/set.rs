@@ -1,12 +1,12 @@
 //! Commands that set and remove values at paths.
 
-use super::matches::{self, innermost_first, matches, put_locations};
+use super::matches::{self, innermost_first, matches, matches_within, put_locations};
 use super::{default_path, document, utf8};
 use crate::document::JsonDocument;
 use crate::error;
 use crate::location::{self, LocationStep, removal_order};
 use crate::packed::DEPTH_MAX;
-use crate::path::{ClientPath, JsonPath, LastStep, locate};
+use crate::path::{ClientPath, JsonPath, LastStep, WalkBudget, locate};
 use crate::text;
 use crate::value::tree::Root;
 use crate::{effect, value::JsonNode};
@@ -14,6 +14,7 @@ use engramdb_engine::MadeOfWords;
 use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::hashing::HashSet;
+use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 use std::cell::RefCell;
@@ -101,7 +102,7 @@ pub fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
                 Some((depth, _)) => *depth,
                 None => text::parse(utf8(args.word(3))?, payload)?,
             };
-            plan(document, &path, presence, depth, payload)
+            plan(document, &path, presence, (depth, None), payload)
         })?;
         let built = large.and_then(|(_, built)| built).filter(|_| path.is_root());
         if is_planned {
@@ -147,7 +148,7 @@ fn plan(
     document: Option<&JsonDocument>,
     path: &ClientPath<'_>,
     presence: Presence,
-    depth: usize,
+    (depth, budget): (usize, Option<&mut WalkBudget>),
     payload: &mut Vec<u8>,
 ) -> Result<bool, CommandError> {
     let Some(document) = document else {
@@ -165,21 +166,26 @@ fn plan(
         return Ok(presence != Presence::Absent);
     }
     let query = path.query()?;
-    if presence != Presence::Absent && plan_present(&query, document, depth, payload)? {
+    let mut own = document.budget_under_lock();
+    let budget = budget.unwrap_or(&mut own);
+    if presence != Presence::Absent && plan_present(&query, document, (depth, budget), payload)? {
         return Ok(true);
     }
-    if presence == Presence::Present { Ok(false) } else { plan_new(query, document, depth, payload) }
+    if presence == Presence::Present {
+        return Ok(false);
+    }
+    plan_new(query, document, (depth, budget), payload)
 }
 
 /// The locations of all values that are there.
 fn plan_present(
     query: &JsonPath<'_>,
     document: &JsonDocument,
-    depth: usize,
+    (depth, budget): (usize, &mut WalkBudget),
     payload: &mut Vec<u8>,
 ) -> Result<bool, CommandError> {
     if !query.is_static() {
-        let mut matches = matches(query, document)?;
+        let mut matches = matches_within(query, document, budget)?;
         innermost_first(&mut matches);
         matches.iter().try_for_each(|found| check_depth(found.steps.len(), depth))?;
         document.check_growth(matches.len(), payload.len())?;
@@ -188,7 +194,7 @@ fn plan_present(
     }
     document.check_growth(1, payload.len())?;
     let mut steps_found = None;
-    locate(query, document.value(), &mut document.budget_under_lock(), &mut |steps, _| {
+    locate(query, document.value(), budget, &mut |steps, _| {
         location::put(payload, steps);
         steps_found = Some(steps.len());
     })?;
@@ -203,7 +209,7 @@ fn check_depth(steps: usize, depth: usize) -> Result<(), CommandError> {
 fn plan_new(
     query: JsonPath<'_>,
     document: &JsonDocument,
-    depth: usize,
+    (depth, budget): (usize, &mut WalkBudget),
     payload: &mut Vec<u8>,
 ) -> Result<bool, CommandError> {
     if !query.is_static() {
@@ -211,7 +217,7 @@ fn plan_new(
     }
     document.check_growth(1, payload.len())?;
     let mut is_there = false;
-    locate(&query, document.value(), &mut document.budget_under_lock(), &mut |_, _| is_there = true)?;
+    locate(&query, document.value(), budget, &mut |_, _| is_there = true)?;
     let (parent, last) = query.split_last().ok_or(error::NO_MEMBER_TO_SET)?;
     let LastStep::Name(name) = last else {
         return if is_there { Ok(false) } else { Err(error::OUT_OF_RANGE) };
@@ -232,6 +238,24 @@ fn plan_new(
     steps_found.map_or(Ok(false), |steps| check_depth(steps, depth).map(|()| true))
 }
 
+/// Each member of a patch is looked for in the document: in its blocks, and in one of them.
+fn check_merge(document: &JsonDocument, patch: &[u8]) -> Result<(), CommandError> {
+    const LOOKS_MAX: usize = 16 << 20;
+    const BLOCK_BYTES: usize = 8 << 10;
+    let bytes = document.heap_bytes() + patch.len();
+    let looks =
+        members(JsonNode::Packed(patch)).saturating_mul(bytes / BLOCK_BYTES + bytes.min(BLOCK_BYTES) / 16);
+    if looks > LOOKS_MAX { Err(error::TOO_MANY_MEMBERS) } else { Ok(()) }
+}
+
+/// The members of an object, and of objects in it.
+fn members(node: JsonNode<'_>) -> usize {
+    if node.is_object() != Some(true) {
+        return 0;
+    }
+    node.items().into_iter().flatten().map(|(_, value)| 1 + members(value)).sum()
+}
+
 /// `JSON.MERGE key path value [FORMAT format]`
 pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let key = args.word(1);
@@ -250,15 +274,20 @@ pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
         let document = document(view, key)?;
         let Some(document) = document.filter(|_| !path.is_root()) else {
             let is_new = document.is_none();
-            let is_planned = plan(document, &path, Presence::Any, depth, &mut payload)?;
+            document.map_or(Ok(()), |document| check_merge(document, &payload))?;
+            let is_planned = plan(document, &path, Presence::Any, (depth, None), &mut payload)?;
             return Ok(is_planned.then_some(if is_new { effect::SET } else { effect::MERGE }));
         };
         let query = path.query()?;
-        if plan_present(&query, document, depth, &mut payload)? {
+        check_merge(document, &payload)?;
+        let budget = &mut document.budget_under_lock();
+        if plan_present(&query, document, (depth, budget), &mut payload)? {
             return Ok(Some(effect::MERGE));
         }
         // A new member is set as it is, nulls included.
-        Ok::<_, CommandError>(plan_new(query, document, depth, &mut payload)?.then_some(effect::SET))
+        Ok::<_, CommandError>(
+            plan_new(query, document, (depth, budget), &mut payload)?.then_some(effect::SET),
+        )
     })?;
     match kind {
         Some(kind) => {
@@ -275,17 +304,26 @@ pub fn set_many(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
     if !rest.is_empty() {
         return Err(CommandError::wrong_arity("json.mset"));
     }
-    let mut payloads = Vec::with_capacity(triples.len());
-    for [key, path, text] in triples {
-        payloads.push(tx.read(|view| planned(view, key, path, text))?);
-    }
-    let mut changed = HashSet::default();
-    for ([key, path, text], mut planned_payload) in triples.iter().zip(payloads) {
-        if !changed.insert(*key) {
-            // An earlier value may have changed what the path leads to.
-            planned_payload = tx.read(|view| planned(view, key, path, text)).unwrap_or_default();
+    let mut keys = HashSet::default();
+    for [key, path, _] in triples {
+        // What an earlier value adds to such a path is not in the room that was asked for.
+        if !keys.insert(*key) && matches::leads_to_several(path) {
+            return Err(error::SEVERAL_AGAIN);
         }
-        if let Some(payload) = planned_payload {
+    }
+    let mut payloads = Vec::with_capacity(triples.len());
+    let mut budget = WalkBudget::of_words(args.len());
+    for triple in triples {
+        payloads.push(tx.read(|view| planned(view, *triple, &mut budget))?);
+    }
+    keys.clear();
+    for (triple, mut payload) in triples.iter().zip(payloads) {
+        let key = triple[0];
+        if !keys.insert(key) {
+            // An earlier value may have changed where the path leads. If that is nowhere, nothing is set.
+            payload = tx.read(|view| planned(view, *triple, &mut budget)).unwrap_or_default();
+        }
+        if let Some(payload) = payload {
             effect::apply_own(tx, key, effect::SET, &payload, None);
         }
     }
@@ -294,7 +332,11 @@ pub fn set_many(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
 }
 
 /// The payload for one key; `None` if there is nothing to set.
-fn planned(view: &View<'_>, key: &[u8], path: &[u8], text: &[u8]) -> Result<Option<Vec<u8>>, CommandError> {
+fn planned(
+    view: &View<'_>,
+    [key, path, text]: [&[u8]; 3],
+    budget: &mut WalkBudget,
+) -> Result<Option<Vec<u8>>, CommandError> {
     let document = document(view, key)?;
     let path = ClientPath::new(path)?;
     if document.is_none() && !path.is_root() {
@@ -305,13 +347,15 @@ fn planned(view: &View<'_>, key: &[u8], path: &[u8], text: &[u8]) -> Result<Opti
     }
     let mut payload = Vec::new();
     let depth = text::parse(utf8(text)?, &mut payload)?;
-    Ok(plan(document, &path, Presence::Any, depth, &mut payload)?.then_some(payload))
+    let is_planned = plan(document, &path, Presence::Any, (depth, Some(budget)), &mut payload)?;
+    Ok(is_planned.then_some(payload))
 }
 
 pub fn room_to_set_many(view: &View<'_>, args: Args<'_>) -> usize {
     let triples = args.from(1).as_chunks::<3>().0.iter();
     // Each effect names its key.
-    triples.map(|[key, path, _]| 64 + key.len() + matches::room_of(view, key, path)).sum()
+    let mut budget = WalkBudget::of_words(args.len());
+    triples.map(|[key, path, _]| 64 + key.len() + matches::room_of(view, key, path, Some(&mut budget))).sum()
 }
 
 pub fn delete(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

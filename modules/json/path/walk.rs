@@ -23,7 +23,7 @@ const VISITS_MIN: usize = 100_000;
 /// The most visits of a walk under the lock: about ten milliseconds.
 const VISITS_UNDER_LOCK_MAX: usize = 1_000_000;
 /// A document, and filters in it.
-const LEVELS_MAX: usize = 2 * DEPTH_MAX;
+const LEVELS_MAX: usize = 2 * DEPTH_MAX + 128;
 
 /// A walk has cost more than it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,11 @@ impl WalkBudget {
     pub fn under_lock(bytes: usize) -> WalkBudget {
         let WalkBudget { visits, levels } = WalkBudget::of_document(bytes);
         WalkBudget { visits: visits.min(VISITS_UNDER_LOCK_MAX), levels }
+    }
+
+    /// For a command that walks paths in many documents under the lock, one for each of so many words.
+    pub fn of_words(words: usize) -> WalkBudget {
+        WalkBudget::new(VISITS_UNDER_LOCK_MAX.saturating_add(words.saturating_mul(8)))
     }
 
     /// For a further document of this many bytes.
@@ -102,8 +107,16 @@ struct Walk<'a, 'w> {
 }
 
 impl<'a> Walk<'a, '_> {
+    /// Each level takes stack, so that it is counted.
     fn from(&mut self, segments: &'a [Segment<'_>], node: JsonNode<'a>) -> Result<(), TooMuch> {
         self.budget.spend(1)?;
+        self.budget.levels = self.budget.levels.checked_sub(1).ok_or(TooMuch)?;
+        let result = self.follow(segments, node);
+        self.budget.levels += 1;
+        result
+    }
+
+    fn follow(&mut self, segments: &'a [Segment<'_>], node: JsonNode<'a>) -> Result<(), TooMuch> {
         let Some((segment, rest)) = segments.split_first() else {
             (self.each)(self.steps.as_deref().unwrap_or_default(), node);
             return Ok(());
@@ -114,7 +127,7 @@ impl<'a> Walk<'a, '_> {
                 self.descend(rest, node)
             }
             Segment::All => self.each_item(node, |walk, item| walk.from(rest, item)),
-            Segment::Names(names) => names.iter().try_for_each(|name| match node.member(name) {
+            Segment::Names(names) => names.iter().try_for_each(|name| match self.member(node, name)? {
                 Some(value) => self.step(LocationStep::Name(name), |walk| walk.from(rest, value)),
                 None => Ok(()),
             }),
@@ -127,6 +140,11 @@ impl<'a> Walk<'a, '_> {
                 if filter.holds(item, walk.root, walk.budget)? { walk.from(rest, item) } else { Ok(()) }
             }),
         }
+    }
+
+    fn member(&mut self, node: JsonNode<'a>, name: &[u8]) -> Result<Option<JsonNode<'a>>, TooMuch> {
+        self.budget.spend(node.lookup_cost())?;
+        Ok(node.member(name))
     }
 
     fn step(
@@ -177,6 +195,7 @@ impl<'a> Walk<'a, '_> {
         };
         indexes.iter().try_for_each(|index| {
             let index = absolute(*index, length);
+            self.budget.spend(node.lookup_cost())?;
             match node.element(index) {
                 Some(item) => self.step(LocationStep::Index(index), |walk| walk.from(rest, item)),
                 None => Ok(()),

@@ -109,7 +109,7 @@ fn of_names_that_come_twice_the_last_value_counts() {
 
 #[test]
 fn layouts_break_lines_and_indent() {
-    let layout = Layout { indent: b"  ", newline: b"\n", space: b" " };
+    let layout = Layout { indent: b"  ", newline: b"\n", space: b" ", ..Layout::default() };
     let mut out = Vec::new();
     write(JsonNode::Packed(&packed("{\"a\":1,\"b\":[1,{}],\"c\":[]}")), layout, 0, &mut out);
     let wanted = "{\n  \"a\": 1,\n  \"b\": [\n    1,\n    {}\n  ],\n  \"c\": []\n}";

@@ -4,11 +4,19 @@ use crate::packed::JsonNumber;
 use crate::value::{JsonNode, NodeContent};
 
 /// What JSON.GET's options put between the parts of a text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout<'a> {
     pub indent: &'a [u8],
     pub newline: &'a [u8],
     pub space: &'a [u8],
+    /// Where the buffer is longer than this, nothing more is written: the caller sees it by the length.
+    pub most: usize,
+}
+
+impl Default for Layout<'_> {
+    fn default() -> Self {
+        Layout { indent: b"", newline: b"", space: b"", most: usize::MAX }
+    }
 }
 
 /// Appends a value's text. `level` is how many containers are around it.
@@ -23,6 +31,9 @@ pub fn write(value: JsonNode<'_>, layout: Layout<'_>, level: usize, out: &mut Ve
             out.push(b'[');
             let is_empty = items.len() == 0;
             for (number, (_, value)) in items.enumerate() {
+                if out.len() > layout.most {
+                    return;
+                }
                 begin_item(number, layout, level, out);
                 write(value, layout, level + 1, out);
             }
@@ -33,6 +44,9 @@ pub fn write(value: JsonNode<'_>, layout: Layout<'_>, level: usize, out: &mut Ve
             out.push(b'{');
             let is_empty = items.len() == 0;
             for (number, (name, value)) in items.enumerate() {
+                if out.len() > layout.most {
+                    return;
+                }
                 begin_item(number, layout, level, out);
                 write_string(name, out);
                 out.push(b':');
@@ -76,7 +90,8 @@ fn end_items(is_empty: bool, layout: Layout<'_>, level: usize, out: &mut Vec<u8>
 fn break_line(layout: Layout<'_>, level: usize, out: &mut Vec<u8>) {
     out.extend_from_slice(layout.newline);
     if !layout.indent.is_empty() {
-        (0..level).for_each(|_| out.extend_from_slice(layout.indent));
+        let most = layout.most.saturating_sub(out.len()) / layout.indent.len() + 1;
+        (0..level.min(most)).for_each(|_| out.extend_from_slice(layout.indent));
     }
 }
 

@@ -78,10 +78,22 @@ impl<'a> JsonNode<'a> {
     /// The member of this name.
     #[inline]
     pub fn member(self, name: &[u8]) -> Option<JsonNode<'a>> {
-        if self.is_object() != Some(true) {
-            return None;
+        match self {
+            JsonNode::Packed(_) if self.is_object() == Some(true) => {
+                self.items()?.find_map(|(found, value)| (found == name).then_some(value))
+            }
+            JsonNode::Large(container) => container.member(name),
+            JsonNode::Packed(_) => None,
         }
-        self.items()?.find_map(|(found, value)| (found == name).then_some(value))
+    }
+
+    /// What it costs to find a member or an element, in visits of a walk.
+    #[inline]
+    pub fn lookup_cost(self) -> usize {
+        match self {
+            JsonNode::Packed(bytes) => ContainerHeader::of(bytes).map_or(0, |header| header.count / 4),
+            JsonNode::Large(container) => container.blocks().len(),
+        }
     }
 
     /// The element at this place, from 0.
@@ -162,6 +174,11 @@ impl<'a> NodeItems<'a> {
     fn of_body(bytes: &'a [u8], header: ContainerHeader) -> NodeItems<'a> {
         let run = &bytes[header.bytes..header.size()];
         NodeItems { is_object: header.is_object, count: header.count, run, blocks: &[] }
+    }
+
+    /// A run of packed items.
+    pub fn of_run(run: &'a [u8], is_object: bool, count: usize) -> NodeItems<'a> {
+        NodeItems { is_object, count, run, blocks: &[] }
     }
 
     pub fn of_blocks(blocks: &'a [ItemBlock], is_object: bool, count: usize) -> NodeItems<'a> {

@@ -26,14 +26,19 @@ const RUN_LOW: usize = 1 << 10;
 #[derive(Clone, Debug)]
 pub enum ItemBlock {
     /// Packed items, at least one.
-    Run { bytes: Arc<Vec<u8>>, count: usize },
+    Run {
+        bytes: Arc<Vec<u8>>,
+        count: usize,
+        /// Of an object's run, two bytes of each name's hash: a member is looked for where its hash is.
+        hashes: Arc<[u16]>,
+    },
     /// One item; the name is empty in an array.
     Large { name: Box<[u8]>, container: Arc<Container> },
 }
 
 impl ItemBlock {
     fn run(bytes: Vec<u8>, count: usize) -> ItemBlock {
-        ItemBlock::Run { bytes: Arc::new(bytes), count }
+        ItemBlock::Run { bytes: Arc::new(bytes), count, hashes: Arc::default() }
     }
 
     fn count(&self) -> usize {
@@ -47,7 +52,9 @@ impl ItemBlock {
     fn heap_bytes(&self) -> usize {
         const COUNTERS: usize = 2 * size_of::<usize>();
         match self {
-            ItemBlock::Run { bytes, .. } => COUNTERS + size_of::<Vec<u8>>() + bytes.capacity(),
+            ItemBlock::Run { bytes, hashes, .. } => {
+                2 * COUNTERS + size_of::<Vec<u8>>() + bytes.capacity() + size_of_val(&**hashes)
+            }
             ItemBlock::Large { name, container } => {
                 COUNTERS + size_of::<Container>() + name.len() + container.heap_bytes()
             }
@@ -80,6 +87,7 @@ impl Container {
     fn of(is_object: bool, blocks: Vec<ItemBlock>) -> Container {
         let mut container = Container { is_object, count: 0, heap: 0, below: 0, blocks };
         for at in 0..container.blocks.len() {
+            container.hash_names(at);
             container.add(at);
         }
         container
@@ -127,6 +135,16 @@ impl Container {
         }
     }
 
+    /// The member of an object.
+    pub fn member(&self, name: &[u8]) -> Option<JsonNode<'_>> {
+        let (block, place) = self.locate(LocationStep::Name(name))?;
+        match (&self.blocks[block], place) {
+            (ItemBlock::Run { bytes, .. }, Some(place)) => Some(JsonNode::Packed(&bytes[place.value..])),
+            (ItemBlock::Large { container, .. }, _) => Some(JsonNode::Large(container)),
+            (ItemBlock::Run { .. }, None) => None,
+        }
+    }
+
     /// The block that has the item at this index, and how many items are in front of it.
     fn block_of(&self, index: usize) -> Option<(usize, usize)> {
         let mut before = 0;
@@ -159,7 +177,18 @@ impl Container {
         range.clone().for_each(|block| self.subtract(block));
         let added = range.start..range.start + by.len();
         self.blocks.splice(range, by);
-        added.for_each(|block| self.add(block));
+        added.for_each(|block| {
+            self.hash_names(block);
+            self.add(block);
+        });
+    }
+
+    /// Hashes the names in a run, after some have come or gone.
+    fn hash_names(&mut self, block: usize) {
+        if let (true, ItemBlock::Run { bytes, count, hashes }) = (self.is_object, &mut self.blocks[block]) {
+            let names = NodeItems::of_run(bytes, true, *count).map(|(name, _)| hash(name));
+            *hashes = names.collect();
+        }
     }
 
     /// Changes one block, and puts it in order after it.
@@ -173,7 +202,7 @@ impl Container {
 
     /// Splits a run that has become too long, removes an empty one, and joins short ones.
     fn settle(&mut self, block: usize) {
-        let Some(ItemBlock::Run { bytes, count }) = self.blocks.get(block) else { return };
+        let Some(ItemBlock::Run { bytes, count, .. }) = self.blocks.get(block) else { return };
         if *count == 0 {
             return self.put_blocks(block..block + 1, Vec::new());
         }
@@ -184,8 +213,8 @@ impl Container {
         if bytes.len() < RUN_LOW && self.blocks.len() > 1 {
             let first = block.saturating_sub(usize::from(block + 1 == self.blocks.len()));
             if let [
-                ItemBlock::Run { bytes: one, count: ones },
-                ItemBlock::Run { bytes: other, count: others },
+                ItemBlock::Run { bytes: one, count: ones, .. },
+                ItemBlock::Run { bytes: other, count: others, .. },
             ] = &self.blocks[first..first + 2]
                 && one.len() + other.len() <= RUN_FULL
             {
@@ -218,11 +247,12 @@ impl Container {
     }
 
     fn with_run(&mut self, block: usize, change: impl FnOnce(&mut Vec<u8>, &mut usize)) {
-        self.with_block(block, |block| {
-            let ItemBlock::Run { bytes, count } = block else { unreachable!("a run") };
-            change(Arc::make_mut(bytes), count);
-            Some(())
-        });
+        self.subtract(block);
+        let ItemBlock::Run { bytes, count, .. } = &mut self.blocks[block] else { unreachable!("a run") };
+        change(Arc::make_mut(bytes), count);
+        self.hash_names(block);
+        self.add(block);
+        self.settle(block);
     }
 
     /// Where an item is: its block, and its place if that is a run.
@@ -233,7 +263,9 @@ impl Container {
                 Some((block, self.place_in(block, LocationStep::Index(index - before))))
             }
             LocationStep::Name(wanted) if self.is_object => {
+                let wanted_hash = hash(wanted);
                 (0..self.blocks.len()).find_map(|at| match &self.blocks[at] {
+                    ItemBlock::Run { hashes, .. } if !hashes.contains(&wanted_hash) => None,
                     ItemBlock::Run { .. } => self.place_in(at, step).map(|place| (at, Some(place))),
                     ItemBlock::Large { name, .. } => (**name == *wanted).then_some((at, None)),
                 })
@@ -376,7 +408,7 @@ impl Container {
     /// what is behind it.
     fn put_in_place(&mut self, block: usize, place: Option<ItemPlace>, item: ItemBlock) {
         let blocks = match (&self.blocks[block], place) {
-            (ItemBlock::Run { bytes, count }, Some(place)) => {
+            (ItemBlock::Run { bytes, count, .. }, Some(place)) => {
                 let before = &bytes[..place.item.start];
                 let after = &bytes[place.item.end..];
                 if let ItemBlock::Run { bytes: item, .. } = &item {
@@ -395,6 +427,16 @@ impl Container {
         };
         self.put_blocks(block..block + 1, blocks);
     }
+}
+
+fn hash(name: &[u8]) -> u16 {
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    let sum = name.chunks(8).fold(name.len() as u64, |sum, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        (sum.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR)
+    });
+    (sum >> 48) as u16
 }
 
 fn is_container(run: &[u8], is_object: bool) -> bool {
