@@ -100,6 +100,7 @@ programs! {
     redisvl_caches_and_histories: python "clients.txt" "redisvl_extensions";
     redisvl_queries: python "clients.txt" "redisvl_queries";
     redisvl_router: python "clients.txt" "redisvl_router";
+    valkey_haystack: python "clients.txt" "valkey_haystack";
     valkey_glide_python: python "clients.txt" "valkey_glide";
 }
 
@@ -123,10 +124,8 @@ macro_rules! awaiting {
     };
 }
 
-// RediSearch too refuses JSON paths without `$` for vectors; valkey-search takes `name` for `$.name`.
 awaiting! {
     langgraph_node_awaits_sorted_sets: "unknown command 'ZADD'" node("langgraph_savers");
     langgraph_python_awaits_sorted_sets: "unknown command 'ZADD'" python("clients.txt", "langgraph_savers");
     redisvl_awaits_hybrid_queries: "unknown command 'FT.HYBRID'" python("clients.txt", "redisvl_hybrid");
-    valkey_haystack_awaits_paths_without_a_dollar: "Invalid: JSONPath 'vector'" python("clients.txt", "valkey_haystack");
 }

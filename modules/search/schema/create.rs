@@ -65,10 +65,16 @@ pub fn add_fields(
 ) -> Parsed<()> {
     let mut names: HashSet<Vec<u8>> = fields.iter().map(|field| field.name.clone()).collect();
     while !words.is_done() {
-        let field = field(words, documents)?;
+        let mut field = field(words, documents)?;
         if !documents.is_path(&field.identifier) {
-            let parts = [&field.identifier[..], &field.name, index].map(|part| error::text(part).into());
-            return Err(Kind::BadPath.with(parts));
+            let path = [b"$.", &field.identifier[..]].concat();
+            if !documents.is_path(&path) {
+                let parts = [&field.identifier[..], &field.name, index].map(|part| error::text(part).into());
+                return Err(Kind::BadPath.with(parts));
+            }
+            // Clients of valkey-search, which takes `name` for `$.name`, send it. RediSearch refuses it for
+            // vectors; for other types it creates the index, and finds nothing.
+            field.identifier = path;
         }
         if field.name.is_empty() {
             return Err(Kind::FieldUnnamed.error());

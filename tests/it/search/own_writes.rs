@@ -1,6 +1,6 @@
 //! A client finds what it wrote, on any connection, as soon as the write is acknowledged: searches by tag,
-//! number, word and vector, while sixteen clients write, others load documents, and snapshots are made. A
-//! document that was replaced or deleted is found no more.
+//! number, word and vector, and aggregations, while sixteen clients write, others load documents, and
+//! snapshots are made. A document that was replaced or deleted is found no more.
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
@@ -33,10 +33,12 @@ enum Way {
     Number,
     Word,
     Vector,
+    /// An aggregation that counts the documents with a tag.
+    Count,
 }
 
 const TYPES: [Type; 2] = [Type::Hash, Type::Json];
-const WAYS: [Way; 4] = [Way::Tag, Way::Number, Way::Word, Way::Vector];
+const WAYS: [Way; 5] = [Way::Tag, Way::Number, Way::Word, Way::Vector, Way::Count];
 
 /// Checks and failures by type, way, and whether the connection is the writer's own.
 type Table = BTreeMap<(Type, Way, bool), (u64, u64)>;
@@ -103,7 +105,7 @@ fn write(of: Type, version: Version) -> Vec<Vec<u8>> {
 fn search(of: Type, way: Way, version: Version) -> Vec<Vec<u8>> {
     let (name, number) = (version.name(), version.number());
     let query = match way {
-        Way::Tag => format!("@owner:{{{name}}}"),
+        Way::Tag | Way::Count => format!("@owner:{{{name}}}"),
         Way::Number => format!("@n:[{number} {number}]"),
         Way::Word => format!("@t:{name}"),
         Way::Vector => "@v:[VECTOR_RANGE 0.01 $v]".to_owned(),
@@ -112,7 +114,10 @@ fn search(of: Type, way: Way, version: Version) -> Vec<Vec<u8>> {
         Type::Hash => "hashes",
         Type::Json => "documents",
     };
-    let mut command = words(&format!("FT.SEARCH {index} query NOCONTENT DIALECT 2"));
+    let mut command = words(&match way {
+        Way::Count => format!("FT.AGGREGATE {index} query GROUPBY 0 REDUCE COUNT 0 AS count DIALECT 2"),
+        _ => format!("FT.SEARCH {index} query NOCONTENT DIALECT 2"),
+    });
     command[2] = query.into_bytes();
     if way == Way::Vector {
         command.extend([b"PARAMS".to_vec(), b"2".to_vec(), b"v".to_vec(), version.blob()]);
@@ -151,17 +156,21 @@ impl Worker {
 
     /// Looks for a version in each way, on both connections.
     fn look(&mut self, of: Type, version: Version, is_there: bool) {
-        let key = Value::Bulk(key(of, version.worker).into_bytes());
-        let wanted =
-            Value::Array(if is_there { vec![Value::Integer(1), key] } else { vec![Value::Integer(0)] });
+        let bulk = |text: &str| Value::Bulk(text.as_bytes().to_vec());
+        let row = |way| match way {
+            Way::Count => Value::Array(["count", "1"].map(bulk).to_vec()),
+            _ => bulk(&key(of, version.worker)),
+        };
         for way in WAYS {
             let command = search(of, way, version);
+            let wanted: &[Value] = &if is_there { vec![row(way)] } else { Vec::new() };
             for is_own in [true, false] {
                 let client = if is_own { &mut self.own } else { &mut self.other };
                 let found = client.call(&command).expect("the server answers");
                 let (checks, failures) = self.table.entry((of, way, is_own)).or_default();
                 *checks += 1;
-                if found != wanted {
+                let rows = found.as_array().and_then(|elements| elements.get(1..));
+                if rows != Some(wanted) {
                     *failures += 1;
                     eprintln!("{way:?} {}: {found:?} instead of {wanted:?}", version.name());
                 }
