@@ -94,6 +94,9 @@ kinds! {
     ExpandNeedsJson: "EXPAND format is only supported with JSON",
         "SEARCH_PARSE_ARGS EXPAND format is only supported with JSON";
     NoLanguage: "No such language", "SEARCH_QUERY_BAD No such language";
+    BadOption: "Bad arguments for {}", "SEARCH_PARSE_ARGS Bad arguments for {}";
+    NoSuchProperty: "No such property `{}`", "SEARCH_PROP_NOT_FOUND No such property `{}`";
+    NotInSchema: "Property `{}` is not in schema", "SEARCH_QUERY_BAD Property `{}` is not in schema";
     NotPhonetic: "field does not support phonetics", "SEARCH_INVAL field does not support phonetics";
     ExplainNeedsScores: "EXPLAINSCORE must be accompanied with WITHSCORES",
         "SEARCH_PARSE_ARGS EXPLAINSCORE must be accompanied with WITHSCORES";

@@ -112,7 +112,7 @@ fn attribute(field: &FieldDefinition, is_resp3: bool) -> Part {
     ];
     let mut flags = Vec::new();
     match &field.kind {
-        FieldKind::Text { weight, no_stem, suffix_trie } => {
+        FieldKind::Text { weight, no_stem, suffix_trie, .. } => {
             pairs.push(("WEIGHT", Part::Number(*weight)));
             flags.extend([(*no_stem, "NOSTEM"), (*suffix_trie, "WITHSUFFIXTRIE")]);
         }

@@ -433,11 +433,6 @@ impl Documents {
         self.about.get(id).unwrap_or(&self.about_all)
     }
 
-    /// Whether all documents have the same factor of their scores.
-    pub fn scores_equally(&self) -> bool {
-        !self.has_about
-    }
-
     pub fn shapes(&self, field: usize) -> Option<&ShapePostings> {
         match &self.fields[field] {
             Postings::Shapes(shapes) => Some(shapes),

@@ -44,13 +44,22 @@ impl StopWords<'_> {
 
 /// Calls `each` for every term of a text, in order.
 pub fn tokenize(text: &[u8], stop_words: StopWords<'_>, each: &mut dyn FnMut(&[u8])) {
+    tokenize_at(text, stop_words, &mut |term, _| each(term));
+}
+
+/// The same, with the place in the text at which the term begins.
+pub fn tokenize_at(text: &[u8], stop_words: StopWords<'_>, each: &mut dyn FnMut(&[u8], usize)) {
     let mut term = Vec::new();
-    let mut bytes = text.iter().copied();
+    let (mut at, mut start) = (0, 0);
     loop {
-        let next = bytes.next();
+        let next = text.get(at);
+        at += 1;
         match next {
-            Some(b'\\') => term.extend(bytes.next()),
-            Some(byte) if !is_separator(byte) => {
+            Some(b'\\') => {
+                term.extend(text.get(at));
+                at += 1;
+            }
+            Some(&byte) if !is_separator(byte) => {
                 // Other control characters are dropped without ending the term.
                 if !byte.is_ascii_control() {
                     term.push(byte);
@@ -59,9 +68,10 @@ pub fn tokenize(text: &[u8], stop_words: StopWords<'_>, each: &mut dyn FnMut(&[u
             _ => {
                 let lowered = lower(&term);
                 if !lowered.is_empty() && !stop_words.contains(&lowered) {
-                    each(&lowered);
+                    each(&lowered, start);
                 }
                 term.clear();
+                start = at;
             }
         }
         if next.is_none() {

@@ -16,7 +16,9 @@ use super::blocks::Blocks;
 use super::ids::Counted;
 use super::postings::TermWalk;
 use crate::schema::language::Language;
+use crate::schema::sound::indexed_sound;
 use crate::schema::{Definition, FieldDefinition, FieldKind};
+use engramdb_engine::hashing::HashMap;
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -25,8 +27,14 @@ use std::sync::Arc;
 
 /// The first byte of derived terms. The tokenizer drops it from words.
 const DERIVED: u8 = 1;
-/// The mark of stems, the second byte of a derived term.
+/// The marks of stems and sounds, the second byte of a derived term.
 const STEM: u8 = b'+';
+const SOUND: u8 = b'<';
+
+/// Comes after all derived terms.
+const AFTER_DERIVED: &[u8] = &[DERIVED + 1];
+/// The most that one occurrence counts for: more would leave no room for many.
+const UNIT_MAX: f64 = 65_536.0;
 
 /// The factor by which a stem counts less than its word, in the occurrences of a document. It is
 /// RediSearch's.
@@ -35,6 +43,28 @@ const STEM_FACTOR: f64 = 0.2;
 /// The derived term of a stem.
 pub fn stem_term(stem: &[u8]) -> Vec<u8> {
     [&[DERIVED, STEM], stem].concat()
+}
+
+/// The derived term of what a word sounds like.
+pub fn sound_term(sound: &[u8]) -> Vec<u8> {
+    [&[DERIVED, SOUND], sound].concat()
+}
+
+/// Whether this is a derived term of a stem.
+pub fn is_stem(term: &[u8]) -> bool {
+    term.starts_with(&[DERIVED, STEM])
+}
+
+/// Whether this is a derived term of a sound.
+pub fn is_sound(term: &[u8]) -> bool {
+    term.starts_with(&[DERIVED, SOUND])
+}
+
+/// The derived terms of a word in a field.
+fn derived_terms(field: &TextField, word: &[u8], language: Language) -> impl Iterator<Item = Vec<u8>> {
+    let stem = if field.is_stemmed { language.indexed_stem(word) } else { None };
+    let sound = if field.is_phonetic { indexed_sound(word) } else { None };
+    stem.map(|stem| stem_term(&stem)).into_iter().chain(sound.map(|sound| sound_term(&sound)))
 }
 
 /// The term as RediSearch shows it.
@@ -68,6 +98,7 @@ struct TextField {
     unit: u32,
     stem_unit: u32,
     is_stemmed: bool,
+    is_phonetic: bool,
 }
 
 /// What scores know of a document.
@@ -114,6 +145,8 @@ const TERM_BYTES: usize = 56;
 /// Bytes of a term, and documents of a term, that a walk processes for one unit of work.
 const BYTES_PER_WORK: usize = 32;
 const DOCUMENTS_PER_WORK: usize = 4096;
+/// The words of a long text.
+const LONG_TEXT: usize = 256;
 
 impl Counts {
     fn set(&mut self, document: u32, count: u32) {
@@ -308,17 +341,13 @@ impl TextPosting {
         wanted.map(|place| place.documents.len()).sum()
     }
 
-    /// How many documents have the term in any field.
-    pub fn document_count(&self) -> u64 {
+    /// How many documents have the term in any field; `None` if that takes a union of many sets.
+    pub fn document_count(&self) -> Option<u64> {
         match self.places() {
-            [] => 0,
-            [place] => place.documents.len(),
-            [a, b] => a.documents.union_len(&b.documents),
-            places => {
-                let mut all = RoaringBitmap::new();
-                places.iter().for_each(|place| all |= place.documents());
-                all.len()
-            }
+            [] => Some(0),
+            [place] => Some(place.documents.len()),
+            [a, b] => Some(a.documents.union_len(&b.documents)),
+            _ => None,
         }
     }
 
@@ -348,12 +377,13 @@ pub struct TermTally {
 
 impl TextField {
     fn of(definition: &FieldDefinition) -> Option<TextField> {
-        let unit = |weight: f64| (weight as u32).max(1);
+        let unit = |weight: f64| (weight.min(UNIT_MAX) as u32).max(1);
         match &definition.kind {
-            FieldKind::Text { weight, no_stem, .. } => Some(TextField {
+            FieldKind::Text { weight, no_stem, phonetic, .. } => Some(TextField {
                 unit: unit(*weight),
                 stem_unit: unit(*weight * STEM_FACTOR),
                 is_stemmed: !no_stem,
+                is_phonetic: *phonetic,
             }),
             _ => None,
         }
@@ -387,28 +417,47 @@ impl TextPostings {
         language: Language,
         tally: &mut TermTally,
     ) -> Box<[u32]> {
-        let number = |word: &Option<Vec<u8>>| word.as_ref().map_or(TEXT_END, |word| self.number_for(word));
-        let numbers: Box<[u32]> = words.iter().map(number).collect();
-        let TextField { unit, stem_unit, is_stemmed } = *self.text_field(field);
+        let numbers = self.numbers_of(words);
+        let (unit, stem_unit) = (self.unit(field, false), self.unit(field, true));
         let counted = counted(&numbers);
-        let mut stems = Vec::new();
-        if is_stemmed {
-            for &(number, count) in &counted {
-                if let Some(stem) = language.indexed_stem(self.term(number)) {
-                    stems.push((self.number_for(&stem_term(&stem)), count));
-                }
+        let mut derived = Vec::new();
+        for &(number, count) in &counted {
+            let terms: Vec<Vec<u8>> =
+                derived_terms(self.text_field(field), self.term(number), language).collect();
+            for term in terms {
+                // Only a stem counts less than its word.
+                let unit = if is_sound(&term) { unit } else { stem_unit };
+                derived.push((self.number_for(&term), count, unit));
             }
-            stems = merged(stems);
         }
-        for (counted, unit, is_word) in [(&counted, unit, true), (&stems, stem_unit, false)] {
-            for &(number, count) in counted {
-                self.insert(number, (field, document), count);
-                let frequency = count.saturating_mul(unit);
-                tally.frequencies.push((number, frequency));
-                tally.words = tally.words.saturating_add(if is_word { frequency } else { 0 });
-            }
+        let words = counted.iter().map(|&(number, count)| (number, count, unit));
+        for (number, count, unit) in words {
+            let frequency = self.insert(number, (field, document), (count, unit), tally);
+            tally.words = tally.words.saturating_add(frequency);
+        }
+        for ((number, unit), count) in merged_derived(derived) {
+            self.insert(number, (field, document), (count, unit), tally);
         }
         numbers
+    }
+
+    /// The numbers of words. Those of a long text are looked up once for each different word.
+    fn numbers_of(&mut self, words: &[Option<Vec<u8>>]) -> Box<[u32]> {
+        if words.len() < LONG_TEXT {
+            let number =
+                |word: &Option<Vec<u8>>| word.as_ref().map_or(TEXT_END, |word| self.number_for(word));
+            return words.iter().map(number).collect();
+        }
+        let mut known: HashMap<&[u8], u32> = HashMap::default();
+        let number = |word: &'_ [u8], texts: &mut TextPostings| texts.number_for(word);
+        let mut numbers = Vec::with_capacity(words.len());
+        for word in words {
+            numbers.push(match word {
+                None => TEXT_END,
+                Some(word) => *known.entry(word).or_insert_with(|| number(word, self)),
+            });
+        }
+        numbers.into()
     }
 
     /// Records the length of a document whose fields were all added.
@@ -419,12 +468,10 @@ impl TextPostings {
 
     /// Removes what a document has in a field, given the numbers that `post` returned.
     pub fn unpost(&mut self, (document, field): (u32, usize), numbers: &[u32], language: Language) {
-        let is_stemmed = self.text_field(field).is_stemmed;
         for (number, _) in counted(numbers) {
-            let stem = if is_stemmed { language.indexed_stem(self.term(number)) } else { None };
-            if let Some(&stem) = stem.and_then(|stem| self.numbers.get(&*stem_term(&stem))) {
-                self.remove(stem, (field, document));
-            }
+            let terms = derived_terms(self.text_field(field), self.term(number), language);
+            let derived: Vec<u32> = terms.filter_map(|term| self.number(&term)).collect();
+            derived.into_iter().for_each(|number| self.remove(number, (field, document)));
             self.remove(number, (field, document));
         }
     }
@@ -470,11 +517,22 @@ impl TextPostings {
         number
     }
 
-    fn insert(&mut self, number: u32, (field, document): (usize, u32), count: u32) {
+    /// Adds a document to a term that it has so often. Returns what that counts for, which it adds to the
+    /// tally.
+    fn insert(
+        &mut self,
+        number: u32,
+        (field, document): (usize, u32),
+        (count, unit): (u32, u32),
+        tally: &mut TermTally,
+    ) -> u32 {
+        let frequency = count.saturating_mul(unit);
+        tally.frequencies.push((number, frequency));
         let posting = &mut self.terms[number];
         let before = posting.bytes();
         posting.places.at(field as u16).insert(document, if self.counts { count } else { 1 });
         self.bytes = self.bytes + posting.bytes() - before;
+        frequency
     }
 
     fn remove(&mut self, number: u32, (field, document): (usize, u32)) {
@@ -517,10 +575,10 @@ impl TextPostings {
         self.length_sum
     }
 
-    /// What an occurrence of the term in a field counts for.
-    pub fn unit(&self, field: usize, is_derived: bool) -> u32 {
+    /// What an occurrence of a word or sound, or of a stem, in a field counts for.
+    pub fn unit(&self, field: usize, is_stem: bool) -> u32 {
         let field = self.text_field(field);
-        if is_derived { field.stem_unit } else { field.unit }
+        if is_stem { field.stem_unit } else { field.unit }
     }
 
     /// Continues a walk over the words with this prefix until `each` returns false or `work` units are used
@@ -571,10 +629,12 @@ impl TextPostings {
         is_end
     }
 
-    /// The first word at or after this one.
+    /// The first word at or after this one. Words that begin with a control character, which only an escaped
+    /// one can, are left out.
     pub fn word_from(&self, from: &[u8]) -> Option<(&[u8], u32)> {
+        let from = from.max(AFTER_DERIVED);
         let mut terms = self.numbers.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
-        terms.find(|(term, _)| !is_derived(term)).map(|(term, &number)| (&**term, number))
+        terms.next().map(|(term, &number)| (&**term, number))
     }
 
     /// How many different terms there are.
@@ -596,6 +656,19 @@ impl TextPostings {
 fn counted(numbers: &[u32]) -> Vec<(u32, u32)> {
     let words = numbers.iter().filter(|&&number| number != TEXT_END);
     merged(words.map(|&number| (number, 1)).collect())
+}
+
+/// The counts of derived terms, by number and unit: several words can have the same.
+fn merged_derived(mut derived: Vec<(u32, u32, u32)>) -> Vec<((u32, u32), u32)> {
+    derived.sort_unstable_by_key(|&(number, _, _)| number);
+    let mut merged: Vec<((u32, u32), u32)> = Vec::with_capacity(derived.len());
+    for (number, count, unit) in derived {
+        match merged.last_mut() {
+            Some(((last, _), sum)) if *last == number => *sum = sum.saturating_add(count),
+            _ => merged.push(((number, unit), count)),
+        }
+    }
+    merged
 }
 
 /// The sums of equal numbers, by number.

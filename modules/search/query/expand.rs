@@ -1,16 +1,18 @@
 //! Expands the words of a query to what else a document may have instead.
 //!
-//! A word is expanded to what has the same stem, to its stem as a word, and to its synonyms, as in
-//! RediSearch. Exact phrases, negated and optional parts are not expanded. RediSearch's options about the
-//! nearness of all words of a request (SLOP, INORDER) become attributes of the intersections here.
+//! A word is expanded to its synonyms, to what sounds alike (PHONETIC), to what has the same stem, and to its
+//! stem as a word, as in RediSearch. Exact phrases, negated and optional parts are not expanded. RediSearch's
+//! options about the nearness of all words of a request (SLOP, INORDER) become attributes of the
+//! intersections here.
 
 use super::attributes::{Attributed, QueryAttributes};
 use super::open::Slot;
 use super::parser::SIZE_MAX;
 use super::{Node, Pattern, TextMatch};
-use crate::documents::texts::stem_term;
+use crate::documents::texts::{sound_term, stem_term};
 use crate::error::{self, SearchError};
 use crate::schema::language::Language;
+use crate::schema::sound::sound;
 use crate::schema::synonyms::SharedSynonyms;
 use crate::schema::{Definition, FieldKind};
 use std::sync::Arc;
@@ -62,7 +64,8 @@ impl Expansion {
                 match node {
                     Node::And(nodes) => self.intersection(definition, nodes, attributes),
                     Node::Text { fields, text: TextMatch::Term(Pattern::Exact(word)) } => {
-                        let expanded = self.expanded(definition, &fields, &word);
+                        let hears = attributes.phonetic.as_ref().is_none_or(|phonetic| *phonetic.given());
+                        let expanded = self.expanded(definition, &fields, &word, hears);
                         let node = Node::Text { fields, text: TextMatch::Term(Pattern::Exact(word)) };
                         union_of(Node::With(Box::new(Attributed { node, attributes })), expanded)
                     }
@@ -73,7 +76,7 @@ impl Expansion {
                 }
             }
             Node::Text { fields, text: TextMatch::Term(Pattern::Exact(word)) } => {
-                let expanded = self.expanded(definition, &fields, &word);
+                let expanded = self.expanded(definition, &fields, &word, true);
                 union_of(Node::Text { fields, text: TextMatch::Term(Pattern::Exact(word)) }, expanded)
             }
             node => node,
@@ -101,8 +104,14 @@ impl Expansion {
         Node::And(self.each(definition, nodes)).with(attributes)
     }
 
-    /// The terms that a word in these fields is expanded to.
-    fn expanded(&self, definition: &Definition, fields: &Arc<[usize]>, word: &[u8]) -> Vec<Node> {
+    /// The terms that a word in these fields is expanded to; to what it sounds like if it `hears`.
+    fn expanded(
+        &self,
+        definition: &Definition,
+        fields: &Arc<[usize]>,
+        word: &[u8],
+        hears: bool,
+    ) -> Vec<Node> {
         if self.is_verbatim || word.is_empty() {
             return Vec::new();
         }
@@ -112,6 +121,9 @@ impl Expansion {
         };
         let mut nodes: Vec<Node> =
             definition.synonyms.of(word).into_iter().map(|term| node(fields, term)).collect();
+        if hears && has_sounds(definition, fields) {
+            nodes.extend(sound(word).map(|sound| node(fields, sound_term(&sound))));
+        }
         let Some(stem) = self.language.stem(word) else { return nodes };
         let Some(fields) = stemmed(definition, fields) else { return nodes };
         nodes.push(node(&fields, stem_term(&stem)));
@@ -120,6 +132,13 @@ impl Expansion {
         }
         nodes
     }
+}
+
+/// Whether words of one of these fields are also found by what they sound like.
+pub fn has_sounds(definition: &Definition, fields: &[usize]) -> bool {
+    let hears =
+        |&field: &usize| matches!(definition.fields[field].kind, FieldKind::Text { phonetic: true, .. });
+    fields.iter().any(hears)
 }
 
 /// Those of the fields whose words are indexed by their stems too. All TEXT fields are taken as they are, as

@@ -20,6 +20,7 @@
 //! After that, words are expanded to what else a document may have instead (expand.rs).
 
 pub mod attributes;
+pub mod excerpts;
 pub mod expand;
 pub mod explain;
 mod fields;

@@ -331,6 +331,7 @@ impl Values<'_> {
             }
             OpenLeaf::Term { fields, is_named, affix, word } => {
                 let pattern = values::pattern(*affix, self.words[*word], false);
+                check_fuzzy(&pattern)?;
                 if *is_named {
                     check_empty(self.definition, fields, &pattern)?;
                 }
@@ -541,6 +542,19 @@ pub fn policy(name: &[u8]) -> Parsed<Policy> {
 pub fn shard_ratio(digits: &[u8]) -> Parsed<f64> {
     let ratio = values::number(digits).filter(|ratio| *ratio > 0.0 && *ratio <= 1.0);
     ratio.ok_or_else(|| Kind::BadShardRatio.of(digits))
+}
+
+/// The most characters of a word that may be changed. It bounds the time and memory of a comparison.
+const FUZZY_MAX: usize = 255;
+
+/// Refuses a word that is too long to be changed.
+pub fn check_fuzzy(pattern: &Pattern) -> Parsed<()> {
+    match pattern {
+        Pattern::Fuzzy(word, _) if word.len() > FUZZY_MAX => {
+            Err(error::unsupported(&format!("Fuzzy matching of more than {FUZZY_MAX} bytes is")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a search for the empty string if none of the fields has INDEXEMPTY.

@@ -349,6 +349,7 @@ impl<'a> Parser<'a> {
         Ok(match raw {
             Raw::Text(text) => {
                 let pattern = values::pattern(affix, text, false);
+                open::check_fuzzy(&pattern)?;
                 Node::Text { fields, text: TextMatch::Term(pattern) }
             }
             Raw::Word(word) => {

@@ -34,6 +34,8 @@ const WORDS_BYTES_MAX: usize = 4096;
 const WORD_BYTES: usize = 32;
 /// Searches with a larger `Node::size` are not kept either: a bare word is searched in all TEXT fields.
 const NODES_MAX: usize = 256;
+/// The most rows times nodes of the query that are explained, under the keyspace's lock.
+const EXPLAINED_MAX: usize = 1 << 16;
 
 /// A parsed search, without the values of its parameters.
 #[derive(Debug)]
@@ -52,6 +54,9 @@ impl PreparedSearch {
             WordScope { in_fields: request.in_fields.as_deref(), keeps_stop_words: request.keeps_stop_words };
         let mut template = query::parse(definition, args[QUERY_AT], &parameters, scope)?;
         add_filters(definition, &request, &mut template)?;
+        if request.explains && request.limit.saturating_mul(template.filter.size()) > EXPLAINED_MAX {
+            return Err(error::unsupported("EXPLAINSCORE of so many rows of so large a query is"));
+        }
         let of_index = Language::named(&definition.options.language).unwrap_or_default();
         let expansion = Expansion {
             language: request.language.unwrap_or(of_index),

@@ -5,6 +5,7 @@
 use crate::documents::geo::{GeoCircle, GeoUnit, Position};
 use crate::error::{self, Kind, SearchError};
 use crate::query::Parameters;
+use crate::query::excerpts::ExcerptOptions;
 use crate::query::scorer::{Scorer, TANH_FACTOR};
 use crate::schema::language::{Language, NamedLanguage};
 use crate::words::{counted, list, value, whole_number};
@@ -59,6 +60,8 @@ pub struct QueryOptions {
     pub payload: Vec<u8>,
     /// Scores are explained.
     pub explains: bool,
+    /// HIGHLIGHT and SUMMARIZE.
+    pub excerpts: ExcerptOptions,
     /// FORMAT EXPAND was given.
     pub expands: bool,
     dialect: Option<u32>,
@@ -108,6 +111,7 @@ pub fn parse<'a>(args: Args<'a>) -> Result<(QueryOptions, Parameters<'a>), Searc
         let known = flag(&mut words, &mut request)
             || of_words(&mut words, &mut request)?
             || of_scores(&mut words, &mut request)?
+            || request.excerpts.read(&mut words)?
             || of_documents(&mut words, &mut request)?
             || of_reply(&mut words, &mut request)?
             || of_query(&mut words, &mut request, &mut parameters)?;
@@ -296,11 +300,6 @@ fn sort_by(words: &mut OptionWords<'_>) -> Result<SortBy, SearchError> {
 }
 
 fn refused(word: &[u8], place: usize) -> SearchError {
-    let upper = word.to_ascii_uppercase();
-    let known: [&[u8]; 2] = [b"SUMMARIZE", b"HIGHLIGHT"];
-    if known.contains(&upper.as_slice()) {
-        return error::unsupported(&format!("{} is", String::from_utf8_lossy(&upper)));
-    }
     Kind::UnknownArgumentAt.with([error::text(word).into(), place.to_string().into()])
 }
 

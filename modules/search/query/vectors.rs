@@ -1,10 +1,11 @@
 //! The vector parts of a query, and the attributes that follow parts.
 
+use super::expand::has_sounds;
 use super::fields::NamedField;
 use super::lexer::{Token, TokenKind};
 use super::open::{self, OpenKnn, OpenLeaf, OpenRange, Raw, Slot};
 use super::parser::{Parsed, Parser};
-use super::{Node, QueryAttributes};
+use super::{Node, Pattern, QueryAttributes, TextMatch};
 use crate::documents::shapes::ShapePredicate;
 use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::{Algorithm, Definition, FieldKind, VectorOptions};
@@ -182,17 +183,23 @@ impl<'a> Parser<'a> {
                 (b"epsilon", Some(range)) => set_epsilon(range, definition, value)?,
                 (b"ef_runtime" | b"recall", Some(_)) => return Err(Wrong::VectorOption.error()),
                 (b"batch_size" | b"hybrid_policy", Some(_)) => return Err(Wrong::NotHybrid.error()),
-                _ if own.set(name, value)? => {
-                    if own.phonetic.is_some() {
-                        return Err(Wrong::NotPhonetic.error());
-                    }
-                }
+                _ if own.set(name, value)? => {}
                 _ => return Err(Wrong::UnknownAttribute.of(name)),
             }
             Ok(())
         })?;
         if let (Some(alias), Some(range)) = (alias, range) {
             range.alias = Some(self.alias(alias)?);
+        }
+        // RediSearch checks this of words alone.
+        let is_deaf = match node.as_ref().map(Node::bare) {
+            Some(Node::Text { fields, text: TextMatch::Term(Pattern::Exact(_)) }) => {
+                !has_sounds(definition, fields)
+            }
+            _ => false,
+        };
+        if own.phonetic.is_some() && is_deaf {
+            return Err(Wrong::NotPhonetic.error());
         }
         *node = node.take().map(|node| node.with(own));
         Ok(())

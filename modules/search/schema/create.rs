@@ -2,7 +2,7 @@
 //!
 //! Every option before SCHEMA that clients send is read and checked. Options without an effect here are kept
 //! for FT.INFO; docs/compatibility.md lists them. Options that would change answers and are not implemented
-//! (TEMPORARY, PHONETIC) are refused, here or when a query uses them; so is ON with a
+//! (TEMPORARY) are refused, here or when a query uses them; so is ON with a
 //! document type that the program lacks.
 
 use super::filter::DocumentFilter;
@@ -196,7 +196,7 @@ fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<FieldDe
         index_empty: false,
     };
     field.kind = match type_name.to_ascii_uppercase().as_slice() {
-        b"TEXT" => FieldKind::Text { weight: 1.0, no_stem: false, suffix_trie: false },
+        b"TEXT" => FieldKind::Text { weight: 1.0, no_stem: false, suffix_trie: false, phonetic: false },
         b"TAG" => {
             // A hash's field has one text, which the separator splits; other documents have lists of tags.
             let separator = if documents == DocumentType::Hash { b',' } else { NO_SEPARATOR };
@@ -256,8 +256,13 @@ fn kind_option(words: &mut OptionWords<'_>, field: &mut FieldDefinition) -> Pars
                 .ok_or_else(|| error::bad_arguments("weight", error::CONVERSION))?;
         }
         FieldKind::Text { no_stem, .. } if words.take("NOSTEM") => *no_stem = true,
-        FieldKind::Text { .. } if words.take("PHONETIC") => {
-            return Err(phonetic(required(words, b"PHONETIC")?));
+        FieldKind::Text { phonetic, .. } if words.take("PHONETIC") => {
+            // One algorithm serves all four languages, as in RediSearch.
+            let known: [&[u8]; 4] = [b"dm:en", b"dm:fr", b"dm:pt", b"dm:es"];
+            if !known.contains(&required(words, b"PHONETIC")?) {
+                return Err(Kind::BadPhonetic.error());
+            }
+            *phonetic = true;
         }
         FieldKind::Tag { separator, .. } if words.take("SEPARATOR") => {
             *separator = match required(words, b"SEPARATOR")? {
@@ -286,12 +291,6 @@ fn kind_option(words: &mut OptionWords<'_>, field: &mut FieldDefinition) -> Pars
 /// The word after an option of a field.
 fn required<'a>(words: &mut OptionWords<'a>, option: &[u8]) -> Parsed<&'a [u8]> {
     words.word().map_err(|_| Kind::RequiresArgument.of(option))
-}
-
-/// The error for PHONETIC: of its value, or that PHONETIC is not supported.
-fn phonetic(matcher: &[u8]) -> SearchError {
-    let known: [&[u8]; 4] = [b"dm:en", b"dm:fr", b"dm:pt", b"dm:es"];
-    if known.contains(&matcher) { error::unsupported("PHONETIC is") } else { Kind::BadPhonetic.error() }
 }
 
 /// Reads `FLAT|HNSW count (name value)…`.

@@ -9,7 +9,7 @@
 //! since version 5: filter: bytes (empty: none)
 //! prefixes: list | stop words: u8 (0: the default ones), list | fields: u32 count, then each:
 //!   identifier, name: bytes | flags u8 | kind u8 | by kind:
-//!     0 TEXT     weight f64, flags u8
+//!     0 TEXT     weight f64, flags u8 (PHONETIC since version 6)
 //!     1 TAG      separator u8 (0: none), flags u8
 //!     2 NUMERIC, 3 GEO, 4 GEOSHAPE FLAT (before version 5: of either kind), 6 GEOSHAPE SPHERICAL
 //!     5 VECTOR   algorithm u8, metric u8, dimension u32, m u32, ef_construction u32, ef_runtime u32,
@@ -25,6 +25,7 @@ pub mod change;
 pub mod create;
 pub mod filter;
 pub mod language;
+pub mod sound;
 pub mod synonyms;
 
 use bytes::{Reader, Writer};
@@ -34,7 +35,7 @@ use filter::DocumentFilter;
 use synonyms::SharedSynonyms;
 
 /// The version of the payload that this program writes. It reads all earlier versions too.
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 
 /// The separator of a TAG field whose texts are not split: each text is one tag.
 pub const NO_SEPARATOR: u8 = 0;
@@ -113,8 +114,18 @@ pub struct FieldDefinition {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum FieldKind {
-    Text { weight: f64, no_stem: bool, suffix_trie: bool },
-    Tag { separator: u8, case_sensitive: bool, suffix_trie: bool },
+    /// If `phonetic`, words are found by those that sound alike too.
+    Text {
+        weight: f64,
+        no_stem: bool,
+        suffix_trie: bool,
+        phonetic: bool,
+    },
+    Tag {
+        separator: u8,
+        case_sensitive: bool,
+        suffix_trie: bool,
+    },
     Numeric,
     Geo,
     GeoShape(Coordinates),
@@ -327,10 +338,10 @@ impl FieldDefinition {
         out.bytes(&self.name);
         out.flags(&[self.sortable, self.unf, self.no_index, self.index_missing, self.index_empty]);
         match &self.kind {
-            FieldKind::Text { weight, no_stem, suffix_trie } => {
+            FieldKind::Text { weight, no_stem, suffix_trie, phonetic } => {
                 out.0.push(0);
                 out.f64(*weight);
-                out.flags(&[*no_stem, *suffix_trie]);
+                out.flags(&[*no_stem, *suffix_trie, *phonetic]);
             }
             FieldKind::Tag { separator, case_sensitive, suffix_trie } => {
                 out.0.extend_from_slice(&[1, *separator]);
@@ -353,8 +364,9 @@ impl FieldDefinition {
         let kind = match reader.u8()? {
             0 => {
                 let weight = reader.f64()?;
-                let [no_stem, suffix_trie, ..] = reader.flags()?;
-                FieldKind::Text { weight, no_stem, suffix_trie }
+                let [no_stem, suffix_trie, phonetic, ..] = reader.flags()?;
+                let phonetic = phonetic && version >= 6;
+                FieldKind::Text { weight, no_stem, suffix_trie, phonetic }
             }
             1 => {
                 let separator = reader.u8()?;

@@ -15,6 +15,7 @@ const FROZEN: &[&str] = &[
     include_str!("../../../tests/formats/definitions/v3.txt"),
     include_str!("../../../tests/formats/definitions/v4.txt"),
     include_str!("../../../tests/formats/definitions/v5.txt"),
+    include_str!("../../../tests/formats/definitions/v6.txt"),
 ];
 
 /// Every option for itself, so that none can be taken for another; numbers differ for the same reason.
@@ -49,6 +50,7 @@ const COMMANDS: &[&str] = &[
      d VECTOR HNSW 8 TYPE FLOAT32 DIM 64 DISTANCE_METRIC L2 QUANTIZATION BINARY",
     "FT.CREATE svs SCHEMA v VECTOR SVS-VAMANA 14 TYPE FLOAT16 DIM 96 DISTANCE_METRIC IP COMPRESSION LVQ8 \
      GRAPH_MAX_DEGREE 40 CONSTRUCTION_WINDOW_SIZE 120 SEARCH_WINDOW_SIZE 30",
+    "FT.CREATE sounds SCHEMA t TEXT WEIGHT 1.0 PHONETIC dm:en",
 ];
 
 fn parsed(command: &str, id: u64) -> Definition {

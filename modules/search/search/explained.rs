@@ -65,7 +65,7 @@ pub fn explain(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32
             }
         }
         Scorer::Bm25 => {
-            let slop = tree.divisor(documents, ranges, id);
+            let slop = tree.divisor(documents, ranges, id, (tree.proximity(documents).as_mut(), &mut 0));
             over(format!("Final BM25 : words BM25 {raw:.2} * document score {about:.2} / slop {slop}"), inner)
         }
         Scorer::TfIdf | Scorer::TfIdfDocNorm => {
@@ -77,7 +77,8 @@ pub fn explain(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32
                 }
                 0 => Explained::leaf("Document length is 0".to_owned()),
                 _ => {
-                    let slop = tree.divisor(documents, ranges, id);
+                    let slop =
+                        tree.divisor(documents, ranges, id, (tree.proximity(documents).as_mut(), &mut 0));
                     let text = format!(
                         "Final TFIDF : words TFIDF {raw:.2} * document score {about:.2} / norm {norm} / slop {slop}"
                     );
@@ -116,8 +117,8 @@ impl Work<'_> {
         Some(match node {
             ScoreNode::Term(term) => return self.term(term),
             ScoreNode::First { weight, terms } => {
-                let found = terms.iter().find_map(|term| self.term(term));
-                self.group(*weight, found.into_iter().collect(), false)
+                let found = terms.iter().find_map(|term| self.term(term))?;
+                self.group(*weight, vec![found], false)
             }
             ScoreNode::And { weight, parts, check } => {
                 let found: Option<Vec<_>> = parts.iter().map(|part| self.node(part)).collect();

@@ -10,6 +10,7 @@ use crate::documents::geo::GeoWalk;
 use crate::documents::ids;
 use crate::documents::postings::{NumberWalk, TermWalk, is_between};
 use crate::documents::shapes::ShapePostings;
+use crate::documents::texts::TermPlace;
 use crate::documents::{Documents, TEXT_END};
 use crate::index::Index;
 use crate::query::attributes::Nearness;
@@ -332,9 +333,7 @@ impl<'e> Evaluation<'e> {
     fn with_text(&self, fields: &Arc<[usize]>, text: &TextMatch) -> Result<RoaringBitmap, Late> {
         let pattern = match text {
             TextMatch::Term(Pattern::Exact(term)) | TextMatch::Expanded(term) => {
-                let documents = self.documents.read();
-                let posting = documents.texts().get(term);
-                return Ok(posting.map(|posting| posting.documents(fields).into_owned()).unwrap_or_default());
+                return self.with_term(term, Some(fields));
             }
             TextMatch::Phrase(phrase) => return self.with_phrase(fields, phrase),
             TextMatch::Term(Pattern::Fuzzy(word, most)) => return self.with_fuzzy(fields, word, *most),
@@ -349,12 +348,43 @@ impl<'e> Evaluation<'e> {
         Ok(walk.documents)
     }
 
+    /// The documents with a term in these fields, or in any.
+    pub fn with_term(&self, term: &[u8], fields: Option<&[usize]>) -> Result<RoaringBitmap, Late> {
+        let (mut found, mut next) = (RoaringBitmap::new(), 0);
+        self.in_steps(|documents, work| {
+            let Some(posting) = documents.texts().get(term) else { return true };
+            // Places come and go with changed documents, which are read again.
+            for place in posting.places() {
+                if place.field() < next {
+                    continue;
+                }
+                if fields.is_none_or(|fields| place.is_in(fields)) {
+                    found |= place.documents();
+                    *work = work.saturating_sub(1 + place.documents().len() as usize / MERGED_PER_WORK);
+                }
+                next = place.field() + 1;
+                if *work == 0 {
+                    return false;
+                }
+            }
+            true
+        })?;
+        Ok(found)
+    }
+
     fn with_fuzzy(&self, fields: &[usize], word: &[u8], most: u8) -> Result<RoaringBitmap, Late> {
         let fuzzy = Fuzzy::new(word, most);
         let (mut walk, mut found) = (fuzzy.walk(), RoaringBitmap::new());
         self.in_steps(|documents, work| {
             let texts = documents.texts();
-            walk.step(texts, work, |number| found |= &*texts.posting(number).documents(fields))
+            walk.step(texts, work, |number| {
+                let places = texts.posting(number).places().iter().filter(|place| place.is_in(fields));
+                let merge = |place: &TermPlace| {
+                    found |= place.documents();
+                    1 + place.documents().len() as usize / MERGED_PER_WORK
+                };
+                places.map(merge).sum()
+            })
         })?;
         Ok(found)
     }

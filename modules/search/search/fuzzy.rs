@@ -7,48 +7,39 @@ type Distances = Vec<u8>;
 
 /// The distance of terms from a word, up to a most.
 pub struct Fuzzy {
-    word: Vec<char>,
+    /// `None` if it is no UTF-8.
+    word: Option<Vec<char>>,
     most: u8,
 }
 
-/// A walk over the terms at a distance. Terms that begin with what cannot become the word are skipped
-/// together.
+/// A walk over the terms at a distance. It goes to the next term that can be near enough, past all that begin
+/// with what cannot become the word.
 pub struct FuzzyWalk<'f> {
     fuzzy: &'f Fuzzy,
     /// The next term is at or after this.
-    pub from: Vec<u8>,
-    /// The characters of the last term, and the distances after each of them.
+    from: Vec<u8>,
+    /// The characters of the last term as far as it could become the word, and the distances before and after
+    /// each of them.
     last: Vec<char>,
     rows: Vec<Distances>,
 }
 
-/// Bytes that are no UTF-8 are characters by themselves, above those of Unicode's planes in use.
-const NO_UTF8: u32 = 0xf_0000;
-
-fn characters(term: &[u8]) -> Vec<char> {
-    let mut found = Vec::with_capacity(term.len());
-    for chunk in term.utf8_chunks() {
-        found.extend(chunk.valid().chars());
-        let bytes = chunk.invalid().iter();
-        found.extend(bytes.filter_map(|&byte| char::from_u32(NO_UTF8 + u32::from(byte))));
-    }
-    found
-}
-
 impl Fuzzy {
+    /// A word that is no UTF-8 is near to none.
     pub fn new(word: &[u8], most: u8) -> Fuzzy {
-        Fuzzy { word: characters(word), most }
+        Fuzzy { word: std::str::from_utf8(word).ok().map(|word| word.chars().collect()), most }
     }
 
     fn first_row(&self) -> Distances {
-        (0..=self.word.len()).map(|place| place.min(usize::from(self.most) + 1) as u8).collect()
+        let length = self.word.as_ref().map_or(0, Vec::len);
+        (0..=length).map(|place| place.min(usize::from(self.most) + 1) as u8).collect()
     }
 
     /// The distances after one more character.
     fn next_row(&self, before: &Distances, character: char) -> Distances {
         let mut row = Vec::with_capacity(before.len());
         row.push((before[0] + 1).min(self.most + 1));
-        for (place, &own) in self.word.iter().enumerate() {
+        for (place, &own) in self.word.iter().flatten().enumerate() {
             let replaced = before[place] + u8::from(own != character);
             let least = replaced.min(before[place + 1] + 1).min(row[place] + 1);
             row.push(least.min(self.most + 1));
@@ -56,15 +47,33 @@ impl Fuzzy {
         row
     }
 
+    /// Whether no term that begins with this can become the word.
+    fn is_dead(&self, row: &Distances) -> bool {
+        row.iter().all(|&distance| distance > self.most)
+    }
+
+    /// Whether a term is near enough. One that is no UTF-8 is not.
     pub fn matches(&self, term: &[u8]) -> bool {
+        let Some(word) = &self.word else { return false };
+        if term.len() > 4 * (word.len() + usize::from(self.most)) {
+            return false;
+        }
+        let Ok(term) = std::str::from_utf8(term) else { return false };
         let mut row = self.first_row();
-        for character in characters(term) {
+        for character in term.chars() {
             row = self.next_row(&row, character);
-            if row.iter().all(|&distance| distance > self.most) {
+            if self.is_dead(&row) {
                 return false;
             }
         }
         row.last().is_some_and(|&distance| distance <= self.most)
+    }
+
+    /// The least character after this one that may come next where nothing more may be changed.
+    fn next_character(&self, row: &Distances, after: char) -> Option<char> {
+        let word = self.word.iter().flatten().zip(row);
+        let possible = word.filter(|(own, distance)| **distance <= self.most && **own > after);
+        possible.map(|(own, _)| *own).min()
     }
 
     pub fn walk(&self) -> FuzzyWalk<'_> {
@@ -73,69 +82,87 @@ impl Fuzzy {
 }
 
 impl FuzzyWalk<'_> {
-    /// Continues the walk until `work` units are used up; calls `each` with the number of each term that
-    /// matches. True at the end.
-    pub fn step(&mut self, texts: &TextPostings, work: &mut usize, mut each: impl FnMut(u32)) -> bool {
+    /// Continues the walk until `work` units are used up. Calls `each` with the number of each term that
+    /// matches; it returns what it costs. True at the end.
+    pub fn step(
+        &mut self,
+        texts: &TextPostings,
+        work: &mut usize,
+        mut each: impl FnMut(u32) -> usize,
+    ) -> bool {
+        let Some(word) = &self.fuzzy.word else { return true };
         loop {
             let Some((term, number)) = texts.word_from(&self.from) else { return true };
-            let found = characters(term);
-            let shared = found.iter().zip(&self.last).take_while(|(a, b)| a == b).count();
-            let shared = shared.min(self.rows.len() - 1);
-            self.rows.truncate(shared + 1);
-            let mut dead = None;
-            for (place, &character) in found.iter().enumerate().skip(shared) {
-                let row = self.fuzzy.next_row(&self.rows[place], character);
-                let is_dead = row.iter().all(|&distance| distance > self.fuzzy.most);
-                self.rows.push(row);
-                if is_dead {
-                    dead = Some(place);
-                    break;
-                }
-            }
-            let visited = self.rows.len() - shared;
-            self.from = match dead {
-                // No term with this beginning matches.
-                Some(place) => match after_beginning(&found[..=place], term) {
-                    Some(from) => from,
-                    None => return true,
-                },
-                None => {
-                    if self.rows[found.len()].last().is_some_and(|&distance| distance <= self.fuzzy.most) {
-                        each(number);
-                    }
-                    [term, &[0]].concat()
-                }
+            // A longer term is dead at the end of this part of it at the latest.
+            let head = &term[..term.len().min(4 * (word.len() + usize::from(self.fuzzy.most) + 2))];
+            let (text, is_whole) = match std::str::from_utf8(head) {
+                Ok(text) => (text, head.len() == term.len()),
+                Err(error) => (std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(), false),
             };
-            self.rows.truncate(found.len() + 1);
-            self.last = found;
-            *work = work.saturating_sub(1 + visited * self.fuzzy.word.len() / 16);
+            let mut visited = self.visit(text);
+            if !is_whole && visited.is_end {
+                // It is no UTF-8.
+                visited = Visit { next: Some([term, &[0]].concat()), is_near: false, ..visited };
+            }
+            if visited.is_near {
+                *work = work.saturating_sub(each(number));
+            }
+            let Some(next) = visited.next else { return true };
+            self.from = next;
+            *work = work.saturating_sub(1 + visited.rows * word.len() / 16);
             if *work == 0 {
                 return false;
             }
         }
     }
-}
 
-/// The least bytes after all terms that begin like this term, with these characters; `None` if there are
-/// none. After a byte that is no UTF-8 in this term, but may be in others, these are the next bytes after the
-/// term.
-fn after_beginning(beginning: &[char], term: &[u8]) -> Option<Vec<u8>> {
-    let bytes_of = |character: &char| if is_no_utf8(*character) { 1 } else { character.len_utf8() };
-    if beginning.last().is_some_and(|&last| is_no_utf8(last)) {
-        return Some([term, &[0]].concat());
+    fn visit(&mut self, term: &str) -> Visit {
+        let shared = term.chars().zip(&self.last).take_while(|(a, b)| a == *b).count();
+        self.rows.truncate(shared + 1);
+        self.last.truncate(shared);
+        for character in term.chars().skip(shared) {
+            let row = self.fuzzy.next_row(&self.rows[self.last.len()], character);
+            if self.fuzzy.is_dead(&row) {
+                let rows = 1 + self.last.len() - shared;
+                let next = self.after(term.as_bytes(), character);
+                return Visit { next, rows, is_near: false, is_end: false };
+            }
+            self.rows.push(row);
+            self.last.push(character);
+        }
+        let row = &self.rows[self.last.len()];
+        let is_near = row.last().is_some_and(|&distance| distance <= self.fuzzy.most);
+        let next = Some([term.as_bytes(), &[0]].concat());
+        Visit { next, rows: self.last.len() - shared, is_near, is_end: true }
     }
-    let mut after = term[..beginning.iter().map(bytes_of).sum()].to_vec();
-    while let Some(last) = after.pop() {
-        if last < u8::MAX {
-            after.push(last + 1);
+
+    /// Where terms may be near enough again, after those that begin with `last` and this character; `None` if
+    /// there are none. Nothing more may be changed after `last`, or this character would be a change.
+    fn after(&self, term: &[u8], character: char) -> Option<Vec<u8>> {
+        let mut after = term[..self.last.iter().map(|last| last.len_utf8()).sum()].to_vec();
+        if let Some(next) = self.fuzzy.next_character(&self.rows[self.last.len()], character) {
+            after.extend_from_slice(next.encode_utf8(&mut [0; 4]).as_bytes());
             return Some(after);
         }
+        while let Some(last) = after.pop() {
+            if last < u8::MAX {
+                after.push(last + 1);
+                return Some(after);
+            }
+        }
+        None
     }
-    None
 }
 
-fn is_no_utf8(character: char) -> bool {
-    (NO_UTF8..NO_UTF8 + 256).contains(&u32::from(character))
+/// What a step of a walk found.
+struct Visit {
+    /// Where the walk goes on; `None` at its end.
+    next: Option<Vec<u8>>,
+    /// How many rows were computed.
+    rows: usize,
+    is_near: bool,
+    /// Whether the term could become the word to its end.
+    is_end: bool,
 }
 
 #[cfg(test)]
@@ -193,7 +220,10 @@ mod tests {
                 want.sort_unstable();
                 want.dedup();
                 let (mut walk, mut found) = (fuzzy.walk(), Vec::new());
-                while !walk.step(&texts, &mut 7, |number| found.push(texts.term(number).to_vec())) {}
+                while !walk.step(&texts, &mut 7, |number| {
+                    found.push(texts.term(number).to_vec());
+                    0
+                }) {}
                 assert_eq!(found, want, "{sought:?} {most}");
             }
         }

@@ -14,6 +14,7 @@ use crate::documents::Documents;
 use crate::query::request::SortBy;
 use crate::schema::FieldKind;
 use engramdb_engine::command::Looks;
+use engramdb_engine::hashing::HashMap;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 
@@ -31,6 +32,8 @@ pub struct Matches {
     /// order.
     pub tree: Option<ScoreTree>,
     pub scored: Option<Scored>,
+    /// Scores of rows that are in another order.
+    pub known_scores: HashMap<u32, f64>,
     pub timed_out: bool,
 }
 
@@ -149,6 +152,7 @@ impl Follows for FollowingMatches<'_> {
 
     fn reach(&mut self, version: u64, changed: &RoaringBitmap, expired: &ExpiredDocuments) {
         self.matches.version = version;
+        self.matches.known_scores.retain(|id, _| !changed.contains(*id));
         if let Some(mut scored) = self.matches.scored.take() {
             let again = changed & &self.matches.documents;
             scored.update(changed, self.plan.scores_of(self.matches, &again));
@@ -210,7 +214,16 @@ impl Plan {
             documents &= named;
         }
         let timed_out = ranges.timed_out;
-        Ok(Matches { version, documents, ranges, order: None, tree: None, scored: None, timed_out })
+        Ok(Matches {
+            version,
+            documents,
+            ranges,
+            order: None,
+            tree: None,
+            scored: None,
+            known_scores: HashMap::default(),
+            timed_out,
+        })
     }
 
     /// Updates the matches, and their order if there is one, to the documents that have changed. If the time

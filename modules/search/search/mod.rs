@@ -33,6 +33,7 @@ mod explained;
 mod filter;
 mod follow;
 mod fuzzy;
+mod highlight;
 mod lacking;
 mod matches;
 mod measure;
@@ -222,7 +223,9 @@ pub fn prepare(
         accepts_changes: false,
         was_late: false,
         reads_all: false,
+        highlighter: None,
     };
+    plan.highlight();
     plan.note(|profile, now| profile.parsed = now);
     plan.check()?;
     let waits = is_backfilling && !is_incomplete;
@@ -295,7 +298,7 @@ impl Plan {
             return Err(Kind::Timeout.error());
         }
         let page = answer.rows.as_slice();
-        if page.len() <= ROWS_FEW {
+        if page.len() <= ROWS_FEW && self.highlighter.is_none() {
             reply::write(self, view, reply, answer);
             return Ok(Written::Whole);
         }

@@ -70,6 +70,7 @@ impl Plan {
         }
         if let Some(sort_by) = &request.sort_by {
             let page = self.sorted_page(view, documents, matches, expired, changed, sort_by);
+            matches.known_scores.retain(|id, _| !changed.contains(*id));
             return Ok(page.into_iter().map(|row| self.scored_row(documents, matches, row)).collect());
         }
         if matches.tree.is_some() {

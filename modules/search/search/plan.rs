@@ -10,6 +10,7 @@
 
 use super::explained::Explained;
 use super::filter::Ranges;
+use super::highlight::Highlighter;
 use super::probe;
 use super::reply;
 use crate::audit::AuditorHandle;
@@ -51,6 +52,8 @@ pub struct Plan {
     pub was_late: bool,
     /// The documents are the input of an aggregation: all are read, in no order but that of a KNN.
     pub reads_all: bool,
+    /// What marks words in texts of the reply, if the request asks for it.
+    pub highlighter: Option<Highlighter>,
 }
 
 /// Measurements of a profiled search. All times are on the monotonic clock.
@@ -132,8 +135,26 @@ impl Plan {
         view.document(key, self.index.definition.documents)
     }
 
+    /// Prepares the marking of words, if the request asks for it.
+    pub fn highlight(&mut self) {
+        if !self.request().excerpts.are_none() {
+            let index = &self.index;
+            self.highlighter = Some(Highlighter::new(&index.documents, &index.definition, &self.query));
+        }
+    }
+
     /// Checks the request beyond the query's text: SORTBY must name a field or a distance.
     pub fn check(&self) -> Result<(), SearchError> {
+        let (request, definition) = (self.request(), &self.index.definition);
+        // RediSearch ignores the name of a field that RETURN does not list.
+        let is_shown = |name: &Vec<u8>| {
+            request.fields.as_ref().is_none_or(|fields| fields.iter().any(|(_, shown)| shown == name))
+        };
+        let mut named = request.excerpts.named.iter().map(|(name, _)| name);
+        if let Some(name) = named.find(|name| definition.field(name).is_none() && is_shown(name)) {
+            let kind = if request.fields.is_some() { Kind::NotInSchema } else { Kind::NoSuchProperty };
+            return Err(kind.of(name));
+        }
         let Some(sort_by) = &self.request().sort_by else { return Ok(()) };
         let known = self.index.definition.field(&sort_by.field).is_some() || self.is_distance(&sort_by.field);
         if known {

@@ -5,15 +5,24 @@
 //! of one field there is a gap.
 
 use super::filter::{Ranges, means};
-use crate::documents::texts::{TextPostings, is_derived, stem_term};
+use crate::documents::texts::{TextPostings, is_derived, sound_term, stem_term};
 use crate::documents::{Documents, TEXT_END};
 use crate::query::attributes::Nearness;
 use crate::query::{Node, Pattern, TextMatch};
+use crate::schema::sound::indexed_sound;
 use engramdb_engine::hashing::HashMap;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// The difference between the numbers of two words next to the end of a text. It is RediSearch's.
 const TEXT_GAP: u32 = 100;
+
+/// The places of words in a document, ascending. Parts with the same words share them.
+pub type Places = Rc<Vec<u32>>;
+
+/// The most steps in which it is found out whether the words of a document are near to each other. It bounds
+/// the time under a lock where a text repeats the words of a long phrase; beyond it they are not.
+const STEPS_MAX: usize = 1 << 22;
 
 /// The parts of an intersection or phrase, prepared to find their words in documents.
 ///
@@ -21,18 +30,23 @@ const TEXT_GAP: u32 = 100;
 pub struct Proximity<'n> {
     parts: Vec<Part<'n>>,
     leaves: Vec<Leaf<'n>>,
+    /// The leaves that are known, by their fields, kind and text.
+    known: HashMap<(&'n [usize], Vec<u8>), usize>,
     /// The leaves that a term is for, by its number.
     by_number: HashMap<u32, Vec<usize>>,
-    /// The leaves that a word is for because it is matched, or because of its stem, by the word's number and
-    /// the document's language.
+    /// The leaves that a word is for because it is matched, or because of its stem or sound, by the word's
+    /// number and the document's language.
     by_word: HashMap<(u32, u8), Vec<usize>>,
+    /// Whether there are such leaves.
+    matches_words: bool,
     nearness: Nearness,
 }
 
 /// One of the parts whose words must be near to those of the others.
-enum Part<'n> {
-    Word(usize),
-    Node(&'n Node, Vec<usize>),
+struct Part<'n> {
+    /// Where it must be checked that a document has the whole part.
+    composite: Option<&'n Node>,
+    leaves: Vec<usize>,
 }
 
 struct Leaf<'n> {
@@ -47,11 +61,14 @@ impl<'n> Proximity<'n> {
     pub fn of_nodes(texts: &TextPostings, nodes: &'n [Node], nearness: Nearness) -> Option<Proximity<'n>> {
         let mut proximity = Proximity::new(nearness);
         for node in nodes {
-            let first = proximity.leaves.len();
-            proximity.add(texts, node);
-            proximity.parts.push(Part::Node(node, (first..proximity.leaves.len()).collect()));
+            let mut leaves = Vec::new();
+            proximity.add(texts, node, &mut leaves);
+            leaves.sort_unstable();
+            leaves.dedup();
+            let composite = Some(node).filter(|node| is_composite(node));
+            proximity.parts.push(Part { composite, leaves });
         }
-        let has_words = |part: &&Part<'_>| !matches!(part, Part::Node(_, own) if own.is_empty());
+        let has_words = |part: &&Part<'_>| !part.leaves.is_empty();
         (proximity.parts.iter().filter(has_words).count() > 1).then_some(proximity)
     }
 
@@ -59,8 +76,8 @@ impl<'n> Proximity<'n> {
     pub fn of_phrase(texts: &TextPostings, fields: &'n [usize], phrase: &'n [Vec<u8>]) -> Proximity<'n> {
         let mut proximity = Proximity::new(Nearness::ADJACENT);
         for term in phrase {
-            let leaf = proximity.leaf(texts, fields, Some(term), None);
-            proximity.parts.push(Part::Word(leaf));
+            let leaf = proximity.term(texts, fields, term);
+            proximity.parts.push(Part { composite: None, leaves: vec![leaf] });
         }
         proximity
     }
@@ -69,107 +86,133 @@ impl<'n> Proximity<'n> {
         Proximity {
             parts: Vec::new(),
             leaves: Vec::new(),
+            known: HashMap::default(),
             by_number: HashMap::default(),
             by_word: HashMap::default(),
+            matches_words: false,
             nearness,
         }
     }
 
-    fn leaf(
-        &mut self,
-        texts: &TextPostings,
-        fields: &'n [usize],
-        term: Option<&'n Vec<u8>>,
-        pattern: Option<&'n Pattern>,
-    ) -> usize {
-        let derived = term.map(Vec::as_slice).filter(|term| is_derived(term));
-        let place = self.leaves.len();
-        self.leaves.push(Leaf { fields, pattern, derived });
-        if let (Some(term), None) = (term, derived)
+    fn term(&mut self, texts: &TextPostings, fields: &'n [usize], term: &'n [u8]) -> usize {
+        let derived = Some(term).filter(|term| is_derived(term));
+        let (leaf, is_new) = self.leaf(b't', term, Leaf { fields, pattern: None, derived });
+        if is_new
+            && derived.is_none()
             && let Some(number) = texts.number(term)
         {
-            self.by_number.entry(number).or_default().push(place);
+            self.by_number.entry(number).or_default().push(leaf);
         }
-        place
+        leaf
+    }
+
+    fn pattern(&mut self, fields: &'n [usize], pattern: &'n Pattern) -> usize {
+        let (kind, text) = match pattern {
+            Pattern::Exact(text) => (b'e', text),
+            Pattern::Prefix(text) => (b'p', text),
+            Pattern::Suffix(text) => (b's', text),
+            Pattern::Infix(text) => (b'i', text),
+            Pattern::Wildcard(text) => (b'w', text),
+            Pattern::Fuzzy(text, most) => (*most, text),
+        };
+        self.leaf(kind, text, Leaf { fields, pattern: Some(pattern), derived: None }).0
+    }
+
+    /// The number of a leaf, and whether it is new.
+    fn leaf(&mut self, kind: u8, text: &[u8], leaf: Leaf<'n>) -> (usize, bool) {
+        let next = self.leaves.len();
+        let found = *self.known.entry((leaf.fields, [&[kind], text].concat())).or_insert(next);
+        if found == next {
+            self.matches_words |= leaf.pattern.is_some() || leaf.derived.is_some();
+            self.leaves.push(leaf);
+        }
+        (found, found == next)
     }
 
     /// Adds the leaves of a node whose words have places.
-    fn add(&mut self, texts: &TextPostings, node: &'n Node) {
+    fn add(&mut self, texts: &TextPostings, node: &'n Node, leaves: &mut Vec<usize>) {
         match node.bare() {
-            Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| self.add(texts, node)),
-            Node::Optional(node) => self.add(texts, node),
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| self.add(texts, node, leaves)),
+            Node::Optional(node) => self.add(texts, node, leaves),
             Node::Text { fields, text } => match text {
                 TextMatch::Term(Pattern::Exact(term)) | TextMatch::Expanded(term) => {
-                    self.leaf(texts, fields, Some(term), None);
+                    leaves.push(self.term(texts, fields, term));
                 }
-                TextMatch::Term(pattern) => {
-                    self.leaf(texts, fields, None, Some(pattern));
+                TextMatch::Term(pattern) => leaves.push(self.pattern(fields, pattern)),
+                TextMatch::Phrase(terms) => {
+                    leaves.extend(terms.iter().map(|term| self.term(texts, fields, term)));
                 }
-                TextMatch::Phrase(terms) => terms.iter().for_each(|term| {
-                    self.leaf(texts, fields, Some(term), None);
-                }),
             },
             _ => {}
         }
     }
 
     /// Whether the words of a document that has them all are near enough to each other. Adds to `cost` the
-    /// number of its words.
+    /// number of its words, and of the steps that this took.
     pub fn is_met(&mut self, documents: &Documents, ranges: &Ranges, id: u32, cost: &mut usize) -> bool {
         let mut places = self.places(documents, ranges, id, cost);
         places.retain(|places| !places.is_empty());
-        is_near(&places, self.nearness)
+        is_near(&places, self.nearness, cost)
     }
 
-    /// For each part, the places of its words in the document, ascending.
+    /// For each part, the places of its words in the document.
     pub fn places(
         &mut self,
         documents: &Documents,
         ranges: &Ranges,
         id: u32,
         cost: &mut usize,
-    ) -> Vec<Vec<u32>> {
+    ) -> Vec<Places> {
+        let by_leaf = self.by_leaf(documents, id, cost);
+        let mut merged: HashMap<&[usize], Places> = HashMap::default();
+        let mut found = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            let is_there = part.composite.is_none_or(|node| means(documents, ranges, node, id));
+            found.push(match part.leaves[..] {
+                _ if !is_there => Places::default(),
+                [leaf] => by_leaf[leaf].clone(),
+                _ => merged
+                    .entry(&part.leaves)
+                    .or_insert_with(|| {
+                        let all = part.leaves.iter().flat_map(|&leaf| by_leaf[leaf].iter().copied());
+                        let mut all: Vec<u32> = all.collect();
+                        all.sort_unstable();
+                        all.dedup();
+                        Places::new(all)
+                    })
+                    .clone(),
+            });
+        }
+        found
+    }
+
+    /// The places of each leaf's words.
+    fn by_leaf(&mut self, documents: &Documents, id: u32, cost: &mut usize) -> Vec<Places> {
         let mut by_leaf: Vec<Vec<u32>> = vec![Vec::new(); self.leaves.len()];
         let language = documents.about(id).language;
-        let mut place = 0;
-        for field in 0..documents.field_count() {
-            if !documents.is_text(field) {
-                continue;
-            }
+        let mut place = 0u32;
+        for field in (0..documents.field_count()).filter(|&field| documents.is_text(field)) {
             let words = documents.value(id, field).terms();
             *cost += words.len();
             for &number in words {
                 if number == TEXT_END {
-                    place += TEXT_GAP - 1;
+                    place = place.saturating_add(TEXT_GAP - 1);
                     continue;
                 }
-                place += 1;
+                place = place.saturating_add(1);
                 let exact = self.by_number.get(&number);
                 exact.into_iter().flatten().for_each(|&leaf| self.put(&mut by_leaf, leaf, field, place));
-                if self.leaves.iter().any(|leaf| leaf.pattern.is_some() || leaf.derived.is_some()) {
-                    let matched = self.by_word.get(&(number, language.number()));
-                    if matched.is_none() {
+                if self.matches_words {
+                    let key = (number, language.number());
+                    if !self.by_word.contains_key(&key) {
                         let found = self.matched(documents.texts().term(number), language);
-                        self.by_word.insert((number, language.number()), found);
+                        self.by_word.insert(key, found);
                     }
-                    let matched = &self.by_word[&(number, language.number())];
-                    matched.iter().for_each(|&leaf| self.put(&mut by_leaf, leaf, field, place));
+                    self.by_word[&key].iter().for_each(|&leaf| self.put(&mut by_leaf, leaf, field, place));
                 }
             }
         }
-        let of_part = |part: &Part<'n>| match part {
-            Part::Word(leaf) => by_leaf[*leaf].clone(),
-            Part::Node(node, own) => {
-                let mut merged = Vec::new();
-                if !is_composite(node) || means(documents, ranges, node, id) {
-                    own.iter().for_each(|&leaf| merged.extend_from_slice(&by_leaf[leaf]));
-                }
-                merged.sort_unstable();
-                merged.dedup();
-                merged
-            }
-        };
-        self.parts.iter().map(of_part).collect()
+        by_leaf.into_iter().map(Places::new).collect()
     }
 
     fn put(&self, by_leaf: &mut [Vec<u32>], leaf: usize, field: usize, place: u32) {
@@ -181,39 +224,54 @@ impl<'n> Proximity<'n> {
     /// The leaves that a word is for, beyond those of the word itself.
     fn matched(&self, word: &[u8], language: crate::schema::language::Language) -> Vec<usize> {
         let stem = language.indexed_stem(word).map(|stem| stem_term(&stem));
+        let sound = indexed_sound(word).map(|sound| sound_term(&sound));
+        // Whether the word's field has stems or sounds does not matter: then no query has such a leaf of it.
         let is_meant = |leaf: &Leaf<'_>| {
             leaf.pattern.is_some_and(|pattern| pattern.matches(word))
-                || leaf.derived.is_some_and(|derived| stem.as_deref() == Some(derived))
+                || leaf.derived.is_some_and(|derived| {
+                    stem.as_deref() == Some(derived) || sound.as_deref() == Some(derived)
+                })
         };
         (0..self.leaves.len()).filter(|&leaf| is_meant(&self.leaves[leaf])).collect()
     }
 }
 
-/// Whether a node may be there in a document that has only some of its words.
+/// Whether a node may be missing in a document that has some of its words.
 fn is_composite(node: &Node) -> bool {
-    !matches!(node.bare(), Node::Text { .. } | Node::Or(_))
-}
-
-/// Whether there are words, one of each list of places, between which at most so many others are; in
-/// RediSearch's way, for which two parts may have the same word.
-fn is_near(places: &[Vec<u32>], nearness: Nearness) -> bool {
-    match places.len() {
-        0 | 1 => true,
-        _ if nearness.in_order => is_near_in_order(places, nearness.slop),
-        _ => is_near_in_any_order(places, nearness.slop),
+    match node {
+        Node::Text { text, .. } => matches!(text, TextMatch::Phrase(_)),
+        Node::Or(nodes) => nodes.iter().any(is_composite),
+        Node::With(with) => is_composite(&with.node),
+        Node::Optional(_) => false,
+        _ => true,
     }
 }
 
-fn is_near_in_order(places: &[Vec<u32>], slop: u32) -> bool {
+/// Whether there are words, one of each list of places, between which at most so many others are; in
+/// RediSearch's way, for which two parts may have the same word. Adds the steps that it took to `cost`.
+fn is_near(places: &[Places], nearness: Nearness, cost: &mut usize) -> bool {
+    let mut steps = 0;
+    let met = match places.len() {
+        0 | 1 => true,
+        _ if nearness.in_order => is_near_in_order(places, nearness.slop, &mut steps),
+        _ => is_near_in_any_order(places, nearness.slop, &mut steps),
+    };
+    *cost += steps;
+    met
+}
+
+fn is_near_in_order(places: &[Places], slop: u32, steps: &mut usize) -> bool {
     let mut at = vec![0; places.len()];
-    for &first in &places[0] {
+    for &first in &*places[0] {
         let (mut last, mut span) = (first, 0i64);
         let mut is_met = true;
         for (part, at) in places.iter().zip(&mut at).skip(1) {
             while part.get(*at).is_some_and(|&place| place < last) {
                 *at += 1;
+                *steps += 1;
             }
             let Some(&place) = part.get(*at) else { return false };
+            *steps += 1;
             span += i64::from(place) - i64::from(last) - 1;
             last = place;
             if span > i64::from(slop) {
@@ -224,11 +282,14 @@ fn is_near_in_order(places: &[Vec<u32>], slop: u32) -> bool {
         if is_met {
             return true;
         }
+        if *steps > STEPS_MAX {
+            return false;
+        }
     }
     false
 }
 
-fn is_near_in_any_order(places: &[Vec<u32>], slop: u32) -> bool {
+fn is_near_in_any_order(places: &[Places], slop: u32, steps: &mut usize) -> bool {
     // The next place of each part, and its part. The first is the one that goes on.
     let mut next: BTreeMap<(u32, usize), usize> =
         places.iter().enumerate().map(|(part, places)| ((places[0], part), 0)).collect();
@@ -238,6 +299,10 @@ fn is_near_in_any_order(places: &[Vec<u32>], slop: u32) -> bool {
     {
         if first != last && i64::from(last) - i64::from(first) - others <= i64::from(slop) {
             return true;
+        }
+        *steps += 1;
+        if *steps > STEPS_MAX {
+            return false;
         }
         next.pop_first();
         let Some(&place) = places[part].get(at + 1) else { return false };
@@ -249,13 +314,13 @@ fn is_near_in_any_order(places: &[Vec<u32>], slop: u32) -> bool {
 /// RediSearch's measure of how near to each other the parts of a document are, by which TFIDF and BM25 divide
 /// its score: `places` are those of the parts that are in the document, an empty list for a part without
 /// words.
-pub fn divisor(places: &[Vec<u32>]) -> u32 {
+pub fn divisor(places: &[Places]) -> u32 {
     if places.len() < 2 {
         return 1;
     }
-    let there: Vec<&Vec<u32>> = places.iter().filter(|places| !places.is_empty()).collect();
+    let there: Vec<&Places> = places.iter().filter(|places| !places.is_empty()).collect();
     let mut sum = 0i64;
-    for pair in there.chunks_exact(2) {
+    for pair in there.windows(2) {
         let distance = least_distance(pair[0], pair[1]);
         sum += distance * distance;
     }
@@ -288,7 +353,7 @@ mod tests {
     use super::*;
 
     /// Tries every choice of one place for each part.
-    fn is_near_plainly(places: &[Vec<u32>], nearness: Nearness) -> bool {
+    fn is_near_plainly(places: &[Places], nearness: Nearness) -> bool {
         let mut choices: Vec<Vec<u32>> = vec![Vec::new()];
         for part in places {
             let extended = choices.iter().flat_map(|chosen| {
@@ -322,13 +387,14 @@ mod tests {
             if places.iter().any(Vec::is_empty) {
                 continue;
             }
+            let places: Vec<Places> = places.into_iter().map(Places::new).collect();
             let nearness = Nearness { slop: random(6), in_order: false };
-            let met = is_near(&places, nearness);
+            let met = is_near(&places, nearness, &mut 0);
             assert_eq!(met, is_near_plainly(&places, nearness), "{places:?} {nearness:?}");
             seen[usize::from(met)] += 1;
             // In order, RediSearch takes the nearest word after the last one, which finds what there is.
             let nearness = Nearness { in_order: true, ..nearness };
-            if is_near(&places, nearness) {
+            if is_near(&places, nearness, &mut 0) {
                 assert!(is_near_plainly(&places, nearness), "{places:?} {nearness:?}");
             }
         }
@@ -337,10 +403,11 @@ mod tests {
 
     #[test]
     fn the_divisor_is_the_length_of_the_distances() {
-        assert_eq!(divisor(&[vec![4]]), 1);
-        assert_eq!(divisor(&[vec![1, 9], vec![4]]), 3);
-        assert_eq!(divisor(&[vec![1], vec![4], vec![1], vec![5]]), 5);
-        assert_eq!(divisor(&[vec![1], vec![], vec![]]), 2);
-        assert_eq!(divisor(&[vec![1], vec![], vec![2]]), 1);
+        let there = |places: &[u32]| Places::new(places.to_vec());
+        assert_eq!(divisor(&[there(&[4])]), 1);
+        assert_eq!(divisor(&[there(&[1, 9]), there(&[4])]), 3);
+        assert_eq!(divisor(&[there(&[1]), there(&[4]), there(&[8])]), 5);
+        assert_eq!(divisor(&[there(&[1]), there(&[]), there(&[])]), 2);
+        assert_eq!(divisor(&[there(&[1]), there(&[]), there(&[2])]), 1);
     }
 }

@@ -202,6 +202,7 @@ impl<'a> Writer<'a> {
         }
         if !request.no_content {
             self.gather(row, document, fields);
+            self.highlight(fields);
             reply.array(fields.len() * 2);
             fields.iter().for_each(|field| write_field(reply, field, request.expands));
         }
@@ -229,12 +230,29 @@ impl<'a> Writer<'a> {
         }
         if !request.no_content {
             self.gather(row, document, fields);
+            self.highlight(fields);
             reply.bulk(b"extra_attributes");
             reply.map(fields.len());
             fields.iter().for_each(|field| write_field(reply, field, request.expands));
         }
         reply.bulk(b"values");
         reply.array(0);
+    }
+
+    /// Marks the words that were found in texts, and shortens texts, as the request asks for.
+    fn highlight(&self, fields: &mut [Shown<'a>]) {
+        let Some(highlighter) = &self.plan.highlighter else { return };
+        let request = self.plan.request();
+        for (name, content) in fields {
+            let mode = request.excerpts.mode(name, request.fields.is_some());
+            let text = match content {
+                Content::Shown(value @ (ShownValue::Stored(_) | ShownValue::Text(_))) => text_of(value),
+                _ => continue,
+            };
+            if let Some(excerpt) = highlighter.excerpt(&self.plan.index.definition, name, &mode, &text) {
+                *content = Content::Shown(ShownValue::Text(excerpt.into()));
+            }
+        }
     }
 
     /// Replaces `fields` by the row's: distances, SORTBY's field and the whole document, or the existing ones

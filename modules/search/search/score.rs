@@ -18,9 +18,10 @@
 
 use super::filter::{Evaluation, Late, Ranges, means};
 use super::fuzzy::Fuzzy;
-use super::proximity::{Proximity, divisor};
+use super::plan::most_of;
+use super::proximity::{Places, Proximity, divisor};
 use crate::documents::Documents;
-use crate::documents::texts::{TextPosting, each_common, is_derived, shown_term};
+use crate::documents::texts::{TextPosting, each_common, is_stem, shown_term};
 use crate::query::attributes::Nearness;
 use crate::query::request::QueryOptions;
 use crate::query::scorer::Scorer;
@@ -117,7 +118,7 @@ impl TextStatistics {
     }
 
     /// A logarithm without its fraction, as RediSearch computes it.
-    fn idf(self, with_term: u64) -> f64 {
+    pub fn idf(self, with_term: u64) -> f64 {
         (1.0 + self.documents as f64 / with_term.max(1) as f64).log2().floor()
     }
 
@@ -141,14 +142,30 @@ impl TextStatistics {
 }
 
 impl TermScore {
-    fn new(documents: &Documents, term: &[u8], source: TermSource, weight: f64) -> Option<TermScore> {
-        let statistics = TextStatistics::of(documents);
-        let with_term = match &source {
-            TermSource::Text(_) => documents.texts().get(term)?.document_count(),
-            TermSource::Tag(field) => documents.terms(*field)?.get(term)?.len(),
+    /// `None` if no document has the term.
+    fn find(
+        evaluation: &Evaluation<'_>,
+        term: &[u8],
+        source: TermSource,
+        weight: f64,
+    ) -> Result<Option<TermScore>, Late> {
+        let (statistics, known) = {
+            let documents = evaluation.documents().read();
+            let known = match &source {
+                TermSource::Text(_) => documents.texts().get(term).map(|posting| posting.document_count()),
+                TermSource::Tag(field) => {
+                    documents.terms(*field).and_then(|terms| terms.get(term)).map(|found| Some(found.len()))
+                }
+            };
+            (TextStatistics::of(&documents), known)
+        };
+        let with_term = match known {
+            None => return Ok(None),
+            Some(Some(count)) => count,
+            Some(None) => evaluation.with_term(term, None)?.len(),
         };
         let (idf, idf_std) = (statistics.idf(with_term), statistics.idf_std(with_term));
-        Some(TermScore { term: term.to_vec(), source, weight, idf, idf_std })
+        Ok(Some(TermScore { term: term.to_vec(), source, weight, idf, idf_std }))
     }
 
     /// The name that RediSearch shows.
@@ -176,13 +193,15 @@ impl TermScore {
     }
 
     fn count(&self, block: &ScoredBlock<'_>, posting: &TextPosting, fields: &[usize], found: &mut [u32]) {
-        let (texts, is_derived) = (block.documents.texts(), is_derived(&self.term));
+        let (texts, is_stem) = (block.documents.texts(), is_stem(&self.term));
         let is_everywhere = posting.places().iter().all(|place| place.is_in(fields));
         // The term counts wherever it is, if it is in one of the fields.
         for place in posting.places() {
-            let unit = texts.unit(place.field(), is_derived);
-            each_common(place.documents(), block.ids, |at| found[at] += unit);
-            place.each_digit(block.ids, |at, value| found[at] = found[at].saturating_add(value * unit));
+            let unit = texts.unit(place.field(), is_stem);
+            each_common(place.documents(), block.ids, |at| found[at] = found[at].saturating_add(unit));
+            place.each_digit(block.ids, |at, value| {
+                found[at] = found[at].saturating_add(value.saturating_mul(unit))
+            });
         }
         if !is_everywhere {
             let mut is_in = vec![false; block.ids.len()];
@@ -212,11 +231,7 @@ impl ScoreTree {
     pub fn find(evaluation: &Evaluation<'_>, node: &Node, request: &QueryOptions) -> Result<ScoreTree, Late> {
         let statistics = TextStatistics::of(&evaluation.documents().read());
         let root = ScoreNode::of(evaluation, node, 1.0)?;
-        let nearness = if request.scorer.minds_nearness() {
-            near_parts(&evaluation.documents().read(), node)
-        } else {
-            None
-        };
+        let nearness = if request.scorer.minds_nearness() { near_parts(evaluation, node) } else { None };
         Ok(ScoreTree {
             root: root.unwrap_or(ScoreNode::Or { weight: 1.0, parts: Vec::new() }),
             scorer: request.scorer,
@@ -229,6 +244,17 @@ impl ScoreTree {
 
     /// The scores of documents that match, whose ids ascend. At most `BLOCK` are meant to be scored at once.
     pub fn scores(&self, documents: &Documents, ranges: &Ranges, ids: &[u32]) -> Vec<f64> {
+        self.scores_counted(documents, ranges, ids, &mut 0)
+    }
+
+    /// The same. Adds to `walked` the words of documents that were walked over.
+    pub fn scores_counted(
+        &self,
+        documents: &Documents,
+        ranges: &Ranges,
+        ids: &[u32],
+        walked: &mut usize,
+    ) -> Vec<f64> {
         match self.scorer {
             Scorer::DocScore => return ids.iter().map(|&id| documents.about(id).score).collect(),
             Scorer::Hamming => return ids.iter().map(|&id| self.hamming(documents, id).1).collect(),
@@ -236,24 +262,32 @@ impl ScoreTree {
         }
         let block = ScoredBlock::new(documents, ranges, ids, self.statistics);
         let mut scores = self.root.scores(self, &block, true);
+        let mut proximity = self.proximity(documents);
         for (score, &id) in scores.iter_mut().zip(ids) {
             let raw = if score.is_nan() { 0.0 } else { *score };
-            *score = self.whole(documents, ranges, id, raw);
+            let divisor = self.divisor(documents, ranges, id, (proximity.as_mut(), &mut *walked));
+            *score = self.whole(documents, id, raw, divisor);
         }
         scores
     }
 
+    /// What finds the places of the parts that should be near to each other.
+    pub fn proximity(&self, documents: &Documents) -> Option<Proximity<'_>> {
+        let parts = self.nearness.as_ref().filter(|_| !documents.has_no_offsets())?;
+        Proximity::of_nodes(documents.texts(), parts, Nearness::ADJACENT)
+    }
+
     /// The score of a document by the sum of its parts. BM25STD.NORM is normalised where the answer is known.
-    pub fn whole(&self, documents: &Documents, ranges: &Ranges, id: u32, raw: f64) -> f64 {
+    fn whole(&self, documents: &Documents, id: u32, raw: f64, divisor: u32) -> f64 {
         let about = documents.about(id).score;
         match self.scorer {
             Scorer::Bm25Std | Scorer::Bm25StdNorm => about * raw,
             Scorer::Bm25StdTanh => (about * raw / f64::from(self.tanh_factor)).tanh(),
-            Scorer::Bm25 => about * raw / f64::from(self.divisor(documents, ranges, id)),
+            Scorer::Bm25 => about * raw / f64::from(divisor),
             Scorer::TfIdf | Scorer::TfIdfDocNorm => match self.length(documents, id) {
                 0 => 0.0,
                 _ if about == 0.0 => 0.0,
-                norm => about * raw / f64::from(norm) / f64::from(self.divisor(documents, ranges, id)),
+                norm => about * raw / f64::from(norm) / f64::from(divisor),
             },
             Scorer::DisMax => raw,
             Scorer::DocScore => about,
@@ -268,18 +302,24 @@ impl ScoreTree {
     }
 
     /// By how much a document's score is divided because its words are far from each other.
-    pub fn divisor(&self, documents: &Documents, ranges: &Ranges, id: u32) -> u32 {
+    pub fn divisor(
+        &self,
+        documents: &Documents,
+        ranges: &Ranges,
+        id: u32,
+        (proximity, walked): (Option<&mut Proximity<'_>>, &mut usize),
+    ) -> u32 {
         let Some(parts) = &self.nearness else { return 1 };
-        let there: Vec<Node> =
-            parts.iter().filter(|part| means(documents, ranges, part, id)).cloned().collect();
-        let proximity = Proximity::of_nodes(documents.texts(), &there, Nearness::ADJACENT);
-        match proximity {
-            _ if documents.has_no_offsets() || there.len() < 2 => {
-                1.max(there.len() as u32).saturating_sub(1).max(1)
-            }
-            Some(mut proximity) => divisor(&proximity.places(documents, ranges, id, &mut 0)),
-            None => there.len() as u32 - 1,
-        }
+        let places = match proximity {
+            Some(proximity) => proximity.places(documents, ranges, id, walked),
+            None => vec![Places::default(); parts.len()],
+        };
+        // A part without words in the document may match for another reason.
+        let there = places
+            .into_iter()
+            .zip(parts)
+            .filter(|(places, part)| !places.is_empty() || means(documents, ranges, part, id));
+        divisor(&there.map(|(places, _)| places).collect::<Vec<_>>())
     }
 
     /// How many bits of the payloads differ, `None` if they cannot be compared; and the score.
@@ -333,17 +373,18 @@ impl ScoreTree {
 
 /// The parts of a query that should be near to each other in a document: those of its outermost intersection
 /// or union, rare ones first.
-fn near_parts(documents: &Documents, node: &Node) -> Option<Vec<Node>> {
+fn near_parts(evaluation: &Evaluation<'_>, node: &Node) -> Option<Vec<Node>> {
+    let documents = evaluation.documents();
     match node.bare() {
         Node::And(nodes) => {
             let mut nodes = nodes.clone();
-            nodes.sort_by_key(|node| super::plan::most_of(documents, node));
+            nodes.sort_by_cached_key(|node| most_of(&documents.read(), node));
             Some(nodes)
         }
         Node::Or(nodes) => {
-            let mut there = nodes.iter().filter(|node| !is_unknown(documents, node));
+            let mut there = nodes.iter().filter(|node| !is_unknown(&documents.read(), node));
             match (there.next(), there.next()) {
-                (Some(node), None) => near_parts(documents, node),
+                (Some(node), None) => near_parts(evaluation, node),
                 _ => Some(nodes.clone()),
             }
         }
@@ -376,8 +417,7 @@ impl ScoreNode {
     /// The scores of a node; `None` if it is a term that no document has.
     fn of(evaluation: &Evaluation<'_>, node: &Node, weight: f64) -> Result<Option<ScoreNode>, Late> {
         let term = |term: &[u8], source: TermSource| {
-            let documents = evaluation.documents().read();
-            TermScore::new(&documents, term, source, weight).map(ScoreNode::Term)
+            TermScore::find(evaluation, term, source, weight).map(|found| found.map(ScoreNode::Term))
         };
         Ok(Some(match node {
             Node::With(with) => {
@@ -393,7 +433,7 @@ impl ScoreNode {
             Node::And(nodes) => {
                 let mut nodes: Vec<&Node> = nodes.iter().collect();
                 let documents = evaluation.documents();
-                nodes.sort_by_cached_key(|node| super::plan::most_of(&documents.read(), node));
+                nodes.sort_by_cached_key(|node| most_of(&documents.read(), node));
                 ScoreNode::And { weight, parts: parts(evaluation, nodes.into_iter())?, check: None }
             }
             Node::Or(nodes) => {
@@ -410,25 +450,26 @@ impl ScoreNode {
             },
             Node::Text { fields, text } => match text {
                 TextMatch::Term(Pattern::Exact(word)) | TextMatch::Expanded(word) => {
-                    return Ok(term(word, TermSource::Text(fields.clone())));
+                    return term(word, TermSource::Text(fields.clone()));
                 }
                 TextMatch::Term(pattern) => {
                     ScoreNode::First { weight, terms: expanded(evaluation, fields, pattern)? }
                 }
                 TextMatch::Phrase(words) if words.len() == 1 => {
-                    return Ok(term(&words[0], TermSource::Text(fields.clone())));
+                    return term(&words[0], TermSource::Text(fields.clone()));
                 }
                 TextMatch::Phrase(words) => {
-                    let of_word = |word: &Vec<u8>| {
+                    let mut parts = Vec::new();
+                    for word in words {
                         let source = TermSource::Text(fields.clone());
-                        TermScore::new(&evaluation.documents().read(), word, source, 1.0).map(ScoreNode::Term)
-                    };
-                    let parts = words.iter().filter_map(of_word).collect();
+                        let found = TermScore::find(evaluation, word, source, 1.0)?;
+                        parts.extend(found.map(ScoreNode::Term));
+                    }
                     ScoreNode::And { weight, parts, check: Some(node.clone()) }
                 }
             },
             Node::Tag { field, pattern: Pattern::Exact(tag) } => {
-                return Ok(term(tag, TermSource::Tag(*field)));
+                return term(tag, TermSource::Tag(*field));
             }
             Node::Number { .. } | Node::Near { .. } | Node::Tag { .. } => {
                 ScoreNode::Other { weight, frequency: 1, node: node.clone() }
@@ -547,7 +588,13 @@ fn expanded(
         let mut walk = fuzzy.walk();
         evaluation.in_steps(|documents, work| {
             let texts = documents.texts();
-            let is_end = walk.step(texts, work, |number| found.push(texts.term(number).to_vec()));
+            let is_end = walk.step(texts, work, |number| {
+                let posting = texts.posting(number);
+                if posting.places().iter().any(|place| place.is_in(fields)) {
+                    found.push(texts.term(number).to_vec());
+                }
+                0
+            });
             is_end || found.len() >= EXPANDED_MAX
         })?;
     } else {
@@ -565,7 +612,9 @@ fn expanded(
         })?;
     }
     found.truncate(EXPANDED_MAX);
-    let documents = evaluation.documents().read();
-    let score = |term: &Vec<u8>| TermScore::new(&documents, term, TermSource::Text(fields.clone()), 1.0);
-    Ok(found.iter().filter_map(score).collect())
+    let mut scores = Vec::with_capacity(found.len());
+    for term in found {
+        scores.extend(TermScore::find(evaluation, &term, TermSource::Text(fields.clone()), 1.0)?);
+    }
+    Ok(scores)
 }

@@ -12,13 +12,16 @@ use super::score::{BLOCK, ScoreNode, ScoreTree};
 use super::{explained, probe};
 use crate::documents::Documents;
 use crate::query::scorer::Scorer;
+use engramdb_engine::hashing::HashMap;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 
 /// Documents after the page that are kept too. More than the changes that a last look processes.
 const KEPT_MORE: usize = 1024;
 /// Documents whose words are looked at in one block, because the scorer minds how near they are.
-const NEAR_BLOCK: usize = 32;
+const NEAR_BLOCK: usize = 8;
+/// Words of such a document that are walked over for one unit of work.
+const WALKED_PER_WORK: usize = 16;
 /// Terms of a tree that cost about as much as one unit of work for each document.
 const TERMS_PER_WORK: usize = 4;
 
@@ -120,7 +123,9 @@ impl Plan {
             && !self.reads_all
             && request.limit > 0
             && self.query.knn.is_none()
-            && (is_asked || self.query.filter.has_text() || !self.index.documents.read().scores_equally())
+            && (is_asked
+                || self.query.filter.has_text()
+                || !self.index.definition.options.score_field.is_empty())
     }
 
     /// Whether rows show scores that must be computed.
@@ -148,6 +153,11 @@ impl Plan {
         }
         let ranks = self.ranks_by_score();
         let needs_highest = request.scorer == Scorer::Bm25StdNorm;
+        if !ranks {
+            let (known, ended) = self.page_scores(&evaluation, matches);
+            matches.known_scores = known;
+            ended?;
+        }
         if !ranks && !needs_highest {
             return Ok(());
         }
@@ -164,14 +174,44 @@ impl Plan {
                 if some.is_empty() {
                     return true;
                 }
-                let scores = tree.scores(documents, &matches.ranges, some);
+                let mut walked = 0;
+                let scores = tree.scores_counted(documents, &matches.ranges, some, &mut walked);
                 scores.into_iter().zip(some).for_each(|(score, &id)| best.add((score, id)));
-                *work = work.saturating_sub(1 + some.len() * cost / TERMS_PER_WORK);
+                let own = 1 + some.len() * cost / TERMS_PER_WORK + walked / WALKED_PER_WORK;
+                *work = work.saturating_sub(own);
             }
             false
         });
         matches.scored = Some(best.finish());
         ended
+    }
+
+    /// Scores the rows of the expected page of another order, so that the last look scores changed ones only.
+    fn page_scores(
+        &self,
+        evaluation: &Evaluation<'_>,
+        matches: &Matches,
+    ) -> (HashMap<u32, f64>, Result<(), Late>) {
+        let (request, mut known) = (self.request(), HashMap::default());
+        let (Some(tree), Some(order)) = (&matches.tree, &matches.order) else { return (known, Ok(())) };
+        let mut ids: Vec<u32> = order.ids().skip(request.offset).take(request.limit).collect();
+        ids.sort_unstable();
+        let (size, cost) = tree.block_size();
+        let mut left = ids.chunks(size);
+        let ended = evaluation.in_steps(|documents, work| {
+            for some in left.by_ref() {
+                let mut walked = 0;
+                let scores = tree.scores_counted(documents, &matches.ranges, some, &mut walked);
+                known.extend(some.iter().copied().zip(scores));
+                let own = 1 + some.len() * cost / TERMS_PER_WORK + walked / WALKED_PER_WORK;
+                *work = work.saturating_sub(own);
+                if *work == 0 {
+                    return false;
+                }
+            }
+            true
+        });
+        (known, ended)
     }
 
     /// These matches with their scores now.
@@ -225,7 +265,8 @@ impl Plan {
     /// The row with its score, where rows are in another order.
     pub fn scored_row<'r>(&self, documents: &Documents, matches: &Matches, row: Row<'r>) -> Row<'r> {
         let Some(tree) = matches.tree.as_ref().filter(|_| self.shows_scores()) else { return row };
-        let score = tree.scores(documents, &matches.ranges, &[row.id])[0];
+        let known = matches.known_scores.get(&row.id).copied();
+        let score = known.unwrap_or_else(|| tree.scores(documents, &matches.ranges, &[row.id])[0]);
         let highest = matches.scored.as_ref().and_then(|scored| scored.first.first()).map(|first| first.0);
         self.with_score(documents, matches, row, score, highest)
     }

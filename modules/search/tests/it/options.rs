@@ -89,7 +89,6 @@ fn schemas_have_no_options_without_effect() {
             "MAXTEXTFIELDS together with NOFIELDS is not supported by this server yet",
         ),
         ("PREFIX -1 a SCHEMA t TEXT", "Bad arguments for PREFIX: Value is outside acceptable bounds"),
-        ("SCHEMA t TEXT PHONETIC dm:en", "PHONETIC is not supported by this server yet"),
         ("SCHEMA t TEXT PHONETIC", "PHONETIC requires an argument"),
         ("SCHEMA t TAG SEPARATOR", "SEPARATOR requires an argument"),
         ("SCHEMA t TAG SEPARATOR xx", "Tag separator must be a single character. Got `xx`"),

@@ -239,3 +239,115 @@ fn the_best_documents_come_first_and_follow_changes() {
     let (found, explained) = score(&server, "BM25STD", "word", "d:1");
     assert!((found - (4.0f64 / 3.0).ln()).abs() < 1e-6, "{found} {explained}");
 }
+
+#[test]
+fn words_that_were_found_are_marked_and_texts_shortened() {
+    let server = loaded(
+        "SCHEMA t TEXT b TEXT n NUMERIC",
+        &[
+            ("d:1", &["t", "Hello world, running dogs hello", "b", "the hello  and   welcome", "n", "312"]),
+            (
+                "d:2",
+                &[
+                    "t",
+                    "a b c d e f g h one two three four five six seven eight nine ten target eleven twelve thirteen \
+                     fourteen fifteen sixteen seventeen eighteen nineteen twenty other one two three four five six seven \
+                     eight nine ten eleven twelve thirteen target fourteen other fifteen sixteen seventeen eighteen",
+                ],
+            ),
+        ],
+    );
+    let marked = |options: &str, field: &str| {
+        let reply = server.line(&format!("FT.SEARCH idx {options}"));
+        let rest =
+            reply.split(&format!("\"{field}\", \"")).nth(1).unwrap_or_else(|| panic!("{options}: {reply}"));
+        rest.split('"').next().unwrap_or_default().to_owned()
+    };
+    for (options, field, want) in [
+        ("hello HIGHLIGHT", "t", "<b>Hello</b> world, running dogs <b>hello</b>"),
+        ("@b:hello HIGHLIGHT", "t", "<b>Hello</b> world, running dogs <b>hello</b>"),
+        ("run HIGHLIGHT TAGS [ ]", "t", "Hello world, [running] dogs hello"),
+        ("hel* HIGHLIGHT FIELDS 1 t", "b", "the hello  and   welcome"),
+        ("'hello -zzz' HIGHLIGHT FIELDS 1 b", "b", "the <b>hello</b>  and   welcome"),
+        ("hello SUMMARIZE", "b", "hello and... "),
+        ("hello SUMMARIZE", "n", "312"),
+        ("hello RETURN 3 t AS x HIGHLIGHT", "x", "Hello world, running dogs hello"),
+        (
+            "target SUMMARIZE FRAGS 2 LEN 5 SEPARATOR |",
+            "t",
+            "nine ten target eleven|thirteen target fourteen|",
+        ),
+        (
+            "'target other' SUMMARIZE FRAGS 2 LEN 10 HIGHLIGHT",
+            "t",
+            "six seven eight nine ten <b>target</b> eleven twelve thirteen... eleven twelve thirteen <b>target</b> fourteen \
+             <b>other</b> fifteen sixteen... ",
+        ),
+        ("'@n:[312 312]' SUMMARIZE", "t", "Hello world, running dogs"),
+        ("hello SUMMARIZE FRAGS 0", "t", ""),
+    ] {
+        assert_eq!(marked(options, field), want, "{options}");
+    }
+    for (options, error) in [
+        ("hello HIGHLIGHT FIELDS", "Bad arguments for HIGHLIGHT"),
+        ("hello SUMMARIZE FRAGS x", "Bad arguments for SUMMARIZE"),
+        ("hello SUMMARIZE LEN -1", "Bad arguments for SUMMARIZE"),
+        ("hello HIGHLIGHT FIELDS 1 none", "No such property `none`"),
+        ("hello RETURN 3 t AS none HIGHLIGHT FIELDS 1 none", "Property `none` is not in schema"),
+    ] {
+        assert_eq!(server.line(&format!("FT.SEARCH idx {options}")), error);
+    }
+}
+
+#[test]
+fn words_that_sound_alike_are_found_in_phonetic_fields() {
+    let server = loaded(
+        "SCHEMA t TEXT PHONETIC dm:en u TEXT n TEXT NOSTEM PHONETIC dm:fr",
+        &[
+            ("d:1", &["t", "smith's knight felix jon", "u", "smith", "n", "smythe running"]),
+            ("d:2", &["t", "smyth night phelix john", "u", "xx"]),
+        ],
+    );
+    for (query, want) in [
+        ("smith", &["d:1", "d:2"][..]),
+        ("@t:smith", &["d:1", "d:2"]),
+        ("@u:smith", &["d:1"]),
+        ("@u:smyth", &[]),
+        ("@n:smith", &["d:1"]),
+        ("@t:john", &["d:1", "d:2"]),
+        ("@t:(felix)=>{$phonetic:false}", &["d:1"]),
+        ("@t:felix=>{$phonetic:true}", &["d:1", "d:2"]),
+        ("\"night\"", &["d:2"]),
+        ("(@t:night @t:phelix)=>{$slop:0}", &["d:1", "d:2"]),
+    ] {
+        assert_eq!(keys(&server, &[query]), want, "{query}");
+    }
+    let query = "@u:felix=>{$phonetic:true}";
+    let refused = server.run(&[b"FT.SEARCH", b"idx", query.as_bytes()]);
+    assert_eq!(refused, "field does not support phonetics");
+    assert_eq!(
+        server.line("FT.EXPLAIN idx @t:felix"),
+        "\"@t:UNION {\\n  @t:felix\\n  @t:<FLKS(expanded)\\n  @t:+felix(expanded)\\n}\\n\""
+    );
+    server.line("HSET d:2 t other");
+    assert_eq!(keys(&server, &["@t:smith"]), ["d:1"]);
+}
+
+#[test]
+fn long_queries_over_texts_that_repeat_their_words_are_bounded() {
+    let server = loaded("SCHEMA t TEXT", &[]);
+    server.hset("d:1", &[("t", "run ".repeat(20_000).as_bytes())]);
+    let phrase = format!("\"{}\"", "run ".repeat(30_000));
+    let search = |query: &str, options: &[&[u8]]| {
+        server.run(&[&[&b"FT.SEARCH"[..], b"idx", query.as_bytes(), b"NOCONTENT"], options].concat())
+    };
+    assert_eq!(search(&phrase, &[]), r#"[1, "d:1"]"#);
+    let words = "run ".repeat(3_000);
+    assert_eq!(search(&words, &[b"SLOP", b"3", b"INORDER"]), r#"[1, "d:1"]"#);
+    let refused = "Fuzzy matching of more than 255 bytes is not supported by this server yet";
+    assert_eq!(search(&format!("%{}%", "a".repeat(256)), &[]), refused);
+    // A long term costs a comparison no more than the word is long.
+    server.hset("d:2", &[("t", "a".repeat(1_000_000).as_bytes())]);
+    assert_eq!(search(&format!("%%%{}%%%", "a".repeat(255)), &[]), "[0]");
+    assert_eq!(search("%%%aaa%%%", &[]), r#"[1, "d:1"]"#);
+}
