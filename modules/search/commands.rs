@@ -164,6 +164,11 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for a graph of N nodes",
         "Looks into an index, for operators.",
     ),
+    row(staged("_FT.DEBUG", "action [argument+]", debug::debug)).docs(
+        "1.0.0",
+        "O(N) for a graph of N nodes",
+        "As FT.DEBUG, by the name that RediSearch gives it.",
+    ),
     row(read("FT.CONFIG", "action option [value]", config)).docs(
         "1.0.0",
         "O(1)",

@@ -69,6 +69,7 @@ mod documents;
 mod effects;
 mod error;
 mod expr;
+mod fuzzing;
 mod index;
 mod info;
 mod manage;
@@ -88,6 +89,7 @@ mod words;
 pub use aggregate::fuzz_aggregation;
 pub use commands::COMMANDS;
 pub use expr::fuzz_expression;
+pub use fuzzing::fuzz_definitions;
 pub use module::{SearchModule, SearchOptions};
 pub use query::fuzz_query;
 #[doc(hidden)]

@@ -13,6 +13,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Settings {
     timeout_ms: AtomicU64,
+    default_dialect: AtomicU64,
     on_timeout: AtomicU64,
     partial_results: AtomicU64,
     error_style: AtomicU64,
@@ -31,6 +32,7 @@ impl Default for Settings {
         let first = AtomicU64::default;
         Settings {
             timeout_ms: AtomicU64::new(500),
+            default_dialect: AtomicU64::new(2),
             on_timeout: first(),
             partial_results: first(),
             error_style: first(),
@@ -59,6 +61,11 @@ impl Settings {
     pub fn timeout(&self) -> Option<Duration> {
         let milliseconds = self.timeout_ms.load(Ordering::Relaxed);
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+    }
+
+    /// The dialect of searches without DIALECT.
+    pub fn default_dialect(&self) -> u32 {
+        self.default_dialect.load(Ordering::Relaxed) as u32
     }
 
     /// True if a search that runs out of time returns an error; otherwise it returns the rows found so far.
@@ -127,6 +134,8 @@ enum Kind {
     Words(&'static [&'static str], fn(&Settings) -> &AtomicU64),
     /// A whole number up to this one; the text is added to the description in `--help`.
     Count(u64, &'static str, fn(&Settings) -> &AtomicU64),
+    /// A whole number from one to another.
+    Between(u64, u64, fn(&Settings) -> &AtomicU64),
     /// From 0 to 1, as the bits of a double.
     Share(fn(&Settings) -> &AtomicU64),
 }
@@ -143,11 +152,12 @@ const SETTINGS: &[Setting] = &[
         description: "Query (search) timeout",
         kind: Kind::Count(u64::MAX, ", in milliseconds; 0 for none", |settings| &settings.timeout_ms),
     },
-    fixed(
-        ["DEFAULT_DIALECT", "search-default-dialect"],
-        "2",
-        "Set RediSearch default dialect version throught the lifetime of the server.",
-    ),
+    Setting {
+        name: "DEFAULT_DIALECT",
+        config_name: "search-default-dialect",
+        description: "Set RediSearch default dialect version throught the lifetime of the server.",
+        kind: Kind::Between(1, 4, |settings| &settings.default_dialect),
+    },
     fixed(
         ["MAXSEARCHRESULTS", "search-max-search-results"],
         "1000000",
@@ -165,6 +175,12 @@ const SETTINGS: &[Setting] = &[
         kind: Kind::Words(&["return", "fail"], |settings| &settings.on_timeout),
     },
     fixed(["MINPREFIX", "search-min-prefix"], "1", "Set the minimum prefix for expansions (`*`)"),
+    fixed(
+        ["MAXPREFIXEXPANSIONS", "search-max-prefix-expansions"],
+        "unlimited",
+        "Maximum prefix expansions to be used in a query",
+    ),
+    fixed(["MINSTEMLEN", "search-min-stem-len"], "4", "Set the minimum word length to stem (default 4)"),
     Setting {
         name: "PARTIAL_RESULTS",
         config_name: "search-partial-results",
@@ -226,7 +242,9 @@ impl Setting {
         match self.kind {
             Kind::Fixed(value) => value.to_owned(),
             Kind::Words(words, place) => words[place(settings).load(Ordering::Relaxed) as usize].to_owned(),
-            Kind::Count(_, _, place) => place(settings).load(Ordering::Relaxed).to_string(),
+            Kind::Count(_, _, place) | Kind::Between(_, _, place) => {
+                place(settings).load(Ordering::Relaxed).to_string()
+            }
             Kind::Share(bits) => f64::from_bits(bits(settings).load(Ordering::Relaxed)).to_string(),
         }
     }
@@ -252,10 +270,9 @@ impl Setting {
                 let word = word.ok_or_else(|| Wrong::SettingValue.with([self.name.into()]))?;
                 Ok(Some((place(settings), word as u64)))
             }
-            Kind::Count(most, _, place) => {
-                let number: i128 = whole_number(value).ok_or_else(|| unreadable(error::CONVERSION))?;
-                let number = u64::try_from(number).ok().filter(|number| *number <= most);
-                Ok(Some((place(settings), number.ok_or_else(|| unreadable(error::BOUNDS))?)))
+            Kind::Count(most, _, place) => Ok(Some((place(settings), whole_between(0, most, value)?))),
+            Kind::Between(least, most, place) => {
+                Ok(Some((place(settings), whole_between(least, most, value)?)))
             }
             Kind::Share(bits) => {
                 let share = parse_double(value).ok_or_else(|| unreadable(error::CONVERSION))?;
@@ -266,6 +283,13 @@ impl Setting {
             }
         }
     }
+}
+
+/// A whole number from `least` to `most`.
+fn whole_between(least: u64, most: u64, value: &[u8]) -> Result<u64, SearchError> {
+    let number: i128 = whole_number(value).ok_or_else(|| unreadable(error::CONVERSION))?;
+    let number = u64::try_from(number).ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| unreadable(error::BOUNDS))
 }
 
 /// The error of a wrong value.
@@ -312,6 +336,7 @@ pub fn setting_help() -> Vec<SettingHelp> {
             Kind::Fixed(_) => ("VALUE", String::new()),
             Kind::Words(words, _) => ("WORD", format!(" [{}]", words.join(", "))),
             Kind::Count(_, addition, _) => ("NUMBER", addition.to_owned()),
+            Kind::Between(least, most, _) => ("NUMBER", format!(", from {least} to {most}")),
             Kind::Share(_) => ("SHARE", ", from 0 to 1".to_owned()),
         };
         SettingHelp {

@@ -263,3 +263,32 @@ fn aggregations() {
     ];
     fuzz::run("aggregations", &corpus, dictionary, engramdb_search::fuzz_aggregation);
 }
+
+#[test]
+fn definitions_and_suggestions() {
+    let texts: [&[u8]; 5] = [
+        b"\x04PREFIX 2 a: b: LANGUAGE german SCORE 0.5 FILTER @n>1 STOPWORDS 1 x SCHEMA t TEXT WEIGHT 2 SORTABLE",
+        b"\x04SCHEMA v VECTOR HNSW 8 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2 QUANTIZATION SQ8 c TAG SEPARATOR ;",
+        b"\x00n AS m NUMERIC NOINDEX g GEO INDEXMISSING s GEOSHAPE FLAT",
+        b"\x00\x02\0\0\0\x02\0\0\0ab\0\0\x80?\0\0\0\0\0\x03\0\0\0abc\0\0\0@\x01\x01\0\0\0p",
+        b"\x01\x01\0\0\0i\x01\0\0\0g\x02\0\0\0\x01\0\0\0a\x01\0\0\0b",
+    ];
+    let dictionary: &[&[u8]] = &[
+        b" SCHEMA ",
+        b" TEXT ",
+        b" TAG ",
+        b" NUMERIC ",
+        b" VECTOR FLAT 6 ",
+        b" FILTER ",
+        b" AS ",
+        b" PREFIX 1 ",
+        b" SORTABLE ",
+        b" INDEXEMPTY ",
+        b"\x01\0\0\0",
+        b"\xff\xff\xff\xff",
+        b"\0\0\x80\x7f",
+        b"\xc3\xa4",
+        b"\xff",
+    ];
+    fuzz::run("definitions", &texts.map(<[u8]>::to_vec), dictionary, engramdb_search::fuzz_definitions);
+}

@@ -48,8 +48,10 @@ pub struct PreparedSearch {
 
 impl PreparedSearch {
     /// Parses a request without reading the values of its parameters.
-    pub fn new(definition: &Definition, args: Args<'_>) -> Result<PreparedSearch, SearchError> {
-        let (request, parameters) = request::parse(args)?;
+    /// `dialect` is that of requests without DIALECT.
+    pub fn new(definition: &Definition, args: Args<'_>, dialect: u32) -> Result<PreparedSearch, SearchError> {
+        let (mut request, parameters) = request::parse(args)?;
+        request.default_dialect = dialect;
         let scope =
             WordScope { in_fields: request.in_fields.as_deref(), keeps_stop_words: request.keeps_stop_words };
         let mut template = query::parse(definition, args[QUERY_AT], &parameters, scope)?;
@@ -128,6 +130,8 @@ pub struct PreparedCache(Mutex<Generations>);
 
 #[derive(Debug, Default)]
 struct Generations {
+    /// The dialect of requests without DIALECT, for which they were parsed.
+    dialect: u32,
     young: Generation,
     old: Generation,
 }
@@ -141,11 +145,22 @@ struct Generation {
 
 impl PreparedCache {
     /// The parsed search of these words, from the cache or parsed now.
-    pub fn get(&self, definition: &Definition, args: Args<'_>) -> Result<Arc<PreparedSearch>, SearchError> {
-        if let Some(found) = self.0.lock().find(args.from(QUERY_AT)) {
-            return Ok(found);
+    pub fn get(
+        &self,
+        definition: &Definition,
+        args: Args<'_>,
+        dialect: u32,
+    ) -> Result<Arc<PreparedSearch>, SearchError> {
+        {
+            let mut kept = self.0.lock();
+            if kept.dialect != dialect {
+                *kept = Generations { dialect, ..Generations::default() };
+            }
+            if let Some(found) = kept.find(args.from(QUERY_AT)) {
+                return Ok(found);
+            }
         }
-        let prepared = Arc::new(PreparedSearch::new(definition, args)?);
+        let prepared = Arc::new(PreparedSearch::new(definition, args, dialect)?);
         if prepared.words_bytes() <= WORDS_BYTES_MAX && prepared.template.filter.size() <= NODES_MAX {
             self.0.lock().keep(prepared.clone());
         }
@@ -214,7 +229,7 @@ mod tests {
     #[test]
     fn other_values_find_the_same_and_other_words_do_not() {
         let (cache, definition) = (PreparedCache::default(), definition());
-        let get = |line: &str| cache.get(&definition, Args::new(&words(line))).expect("well formed");
+        let get = |line: &str| cache.get(&definition, Args::new(&words(line)), 2).expect("well formed");
         let first = get("FT.SEARCH i @n:[$a\t2] PARAMS 2 a 1 LIMIT 0 5");
         assert!(Arc::ptr_eq(&first, &get("ft.search i @n:[$a\t2] PARAMS 2 a 77 LIMIT 0 5")));
         for other in [
@@ -239,7 +254,7 @@ mod tests {
     #[test]
     fn used_searches_are_kept_and_the_cache_is_bounded() {
         let (cache, definition) = (PreparedCache::default(), definition());
-        let get = |line: &str| cache.get(&definition, Args::new(&words(line))).expect("well formed");
+        let get = |line: &str| cache.get(&definition, Args::new(&words(line)), 2).expect("well formed");
         let used = get("FT.SEARCH i @c:{x}");
         for number in 0..10 * GENERATION_MAX {
             get(&format!("FT.SEARCH i @c:{{{number}}}"));
@@ -257,7 +272,7 @@ mod tests {
     fn long_searches_are_not_kept() {
         let (cache, definition) = (PreparedCache::default(), definition());
         let line = format!("FT.SEARCH i @c:{{{}}}", "x".repeat(WORDS_BYTES_MAX));
-        let prepared = cache.get(&definition, Args::new(&words(&line))).expect("well formed");
+        let prepared = cache.get(&definition, Args::new(&words(&line)), 2).expect("well formed");
         assert_eq!(Arc::strong_count(&prepared), 1);
     }
 }

@@ -65,6 +65,8 @@ pub struct QueryOptions {
     /// FORMAT EXPAND was given.
     pub expands: bool,
     dialect: Option<u32>,
+    /// The dialect without DIALECT.
+    pub default_dialect: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -86,7 +88,7 @@ pub enum Timeout {
 impl QueryOptions {
     /// Which values a reply shows of a path at which a document has several.
     pub fn several(&self) -> Several {
-        let is_new = self.expands || self.dialect.is_some_and(|dialect| dialect > 2);
+        let is_new = self.expands || self.dialect.unwrap_or(self.default_dialect) > 2;
         if is_new { Several::All } else { Several::First }
     }
 

@@ -149,7 +149,8 @@ pub fn explain_lines(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> 
 fn explanation(view: &View<'_>, args: Args<'_>) -> Result<String, SearchError> {
     let index = find(view, args[1], Kind::NoIndex)?;
     view.wait_for(index.changed_by());
-    let query = index.prepared.get(&index.definition, args)?.bind(&index.definition, args)?;
+    let dialect = view.module::<SearchModule>().settings.default_dialect();
+    let query = index.prepared.get(&index.definition, args, dialect)?.bind(&index.definition, args)?;
     Ok(explain::explain(&index.definition, &query, &args))
 }
 
@@ -189,7 +190,7 @@ pub fn prepare(
     let index = find(view, args[1], Kind::NoIndex)?;
     view.wait_for(index.changed_by());
     index.uses.fetch_add(1, atomic::Ordering::Relaxed);
-    let prepared = index.prepared.get(&index.definition, args)?;
+    let prepared = index.prepared.get(&index.definition, args, module.settings.default_dialect())?;
     let is_hash = index.definition.documents == DocumentType::Hash;
     prepared.request.check_format(is_resp3, is_hash)?;
     let query = prepared.bind(&index.definition, args)?;

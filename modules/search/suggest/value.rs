@@ -117,7 +117,8 @@ fn decode(payload: &[u8]) -> Option<Vec<Suggestion>> {
     let mut reader = Reader(payload);
     let count = reader.u32()?;
     let mut read = |_| {
-        let (text, score) = (reader.bytes()?.into(), f32::from_bits(reader.u32()?));
+        // There is one zero.
+        let (text, score) = (reader.bytes()?.into(), f32::from_bits(reader.u32()?) + 0.0);
         let has_payload = reader.flags()?[0];
         let payload = Some(reader.bytes()?.into()).filter(|_| has_payload);
         (!score.is_nan()).then_some(Suggestion { text, score, payload })

@@ -30,6 +30,8 @@ pub struct Answers {
     /// The keys that queries of fields find that FT.ALTER adds, as far as the index has them.
     altered: Vec<BTreeSet<Bytes>>,
     aliases: Vec<Bytes>,
+    /// The replies about synonyms, a dictionary and suggestions.
+    others: Vec<Value>,
 }
 
 /// Queries of fields that FT.ALTER adds, with the fields' names.
@@ -90,7 +92,16 @@ fn ask(instance: &mut Instance, name: &[u8]) -> Answers {
         few: Vec::new(),
         altered: Vec::new(),
         aliases: aliases(instance, name),
+        others: Vec::new(),
     };
+    for command in [
+        &[b"FT.SYNDUMP", name][..],
+        &[b"FT.DICTDUMP", b"d"],
+        &[b"FT.SUGGET", b"s", b"", b"MAX", b"20", b"WITHSCORES"],
+        &[b"FT.SUGGET", b"s", b"rd", b"FUZZY", b"WITHSCORES"],
+    ] {
+        answers.others.push(instance.run(command).reply);
+    }
     for (field, query) in ALTERED {
         if field_of(&info, field).is_some() {
             let keys = nearest(instance, name, query, &QUERIES[0]);
@@ -130,7 +141,9 @@ fn definition(info: &Value) -> Definition {
     let prefixes = info.get("index_definition").and_then(|rule| rule.get("prefixes"));
     let prefixes = prefixes.and_then(Value::as_array).expect("a list");
     let vector = field_of(info, "v").expect("each index has it");
+    let filter = info.get("index_definition").and_then(|rule| rule.get("filter"));
     Definition {
+        is_filtered: filter.is_some(),
         prefixes: prefixes.iter().map(|prefix| prefix.as_bytes().expect("text").to_vec()).collect(),
         algorithm: text(vector.get("algorithm").expect("a vector")),
         metric: text(vector.get("distance_metric").expect("a vector")),
@@ -179,6 +192,7 @@ pub fn assert_same(live: &Indexes, now: &Indexes, what: &str) {
         assert_eq!(live.matches, now.matches, "{what}");
         assert_eq!(live.altered, now.altered, "{what}");
         assert_eq!(live.aliases, now.aliases, "{what}");
+        assert_eq!(live.others, now.others, "{what}");
         if live.is_graph() {
             // A graph gives the same documents; their distances may come from the graph's kernel or from the
             // tail's.

@@ -18,6 +18,8 @@ pub struct Definition {
     pub prefixes: Vec<Bytes>,
     pub algorithm: String,
     pub metric: String,
+    /// It has the filter `@n>1||@other=='red'`.
+    pub is_filtered: bool,
 }
 
 /// A hash that belongs to the index.
@@ -64,21 +66,21 @@ impl Reference {
         for ((of, key), dumped) in dump {
             let covered = definition.prefixes.iter().any(|prefix| key.starts_with(prefix));
             if *of == database && covered {
-                reference.add(key, dumped, now_ms);
+                reference.add(key, dumped, now_ms, definition.is_filtered);
             }
         }
         reference
     }
 
-    fn add(&mut self, key: &[u8], dumped: &Dumped, now_ms: u64) {
+    fn add(&mut self, key: &[u8], dumped: &Dumped, now_ms: u64, is_filtered: bool) {
         let Content::Hash(fields) = &dumped.content else { return };
-        self.stored += usize::from(Document::read(fields).is_some());
+        self.stored += usize::from(Document::read(fields, is_filtered).is_some());
         let alive = |expires_at_ms: u64| expires_at_ms == 0 || expires_at_ms > now_ms;
         let mut fields = fields.clone();
         fields.retain(|_, (_, expires_at_ms)| alive(*expires_at_ms));
         if alive(dumped.expires_at_ms)
             && !fields.is_empty()
-            && let Some(document) = Document::read(&fields)
+            && let Some(document) = Document::read(&fields, is_filtered)
         {
             self.live.insert(key.to_vec(), document);
         }
@@ -99,16 +101,21 @@ impl Reference {
 }
 
 impl Document {
-    /// `None` if a field is malformed: then the hash is not indexed.
-    fn read(fields: &BTreeMap<Bytes, (Bytes, u64)>) -> Option<Document> {
+    /// `None` if a field is malformed or the filter does not take it: then the hash is not indexed. The
+    /// filter takes what lacks a field that it has to know.
+    fn read(fields: &BTreeMap<Bytes, (Bytes, u64)>, is_filtered: bool) -> Option<Document> {
         let field = |name: &str| fields.get(name.as_bytes()).map(|(value, _)| value.as_slice());
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
         let tags = field("c").map(text).unwrap_or_default();
         let tags = tags.split(',').map(|tag| tag.trim().to_lowercase()).filter(|tag| !tag.is_empty());
         let number = match field("n") {
-            Some(value) => Some(text(value).parse().ok()?),
+            Some(value) => Some(text(value).parse::<f64>().ok()?),
             None => None,
         };
+        let is_small = number.is_some_and(|number| number <= 1.0);
+        if is_filtered && is_small && field("other").is_some_and(|other| other != b"red") {
+            return None;
+        }
         let vector = match field("v") {
             Some(blob) => Some(vector(blob)?),
             None => None,

@@ -40,7 +40,18 @@ const TEMPLATES: &[(usize, &str)] = &[
     (1, "SWAPDB 0 1"),
     (1, "FLUSHDB"),
     (5, "FT.CREATE I PREFIX 1 P SCHEMA c TAG n NUMERIC v VECTOR A 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC M"),
+    (
+        2,
+        "FT.CREATE I PREFIX 1 P FILTER @n>1||@other=='red' SCHEMA c TAG n NUMERIC v VECTOR A 6 TYPE FLOAT32 DIM 4 \
+         DISTANCE_METRIC M",
+    ),
     (2, "FT.ALTER I SCHEMA ADD other TAG"),
+    (1, "FT.SYNUPDATE I g C"),
+    (1, "FT.DICTADD d C"),
+    (1, "FT.DICTDEL d C"),
+    (2, "FT.SUGADD s C N"),
+    (1, "FT.SUGADD s C N INCR PAYLOAD C"),
+    (1, "FT.SUGDEL s C"),
     (1, "FT.ALTER I SCHEMA ADD v AS w VECTOR A 6 TYPE FLOAT32 DIM 4 DISTANCE_METRIC L2"),
     (2, "FT.ALIASUPDATE L I"),
     (1, "FT.ALIASADD L I"),
