@@ -9,8 +9,8 @@ use crate::suggest::value::{Suggestions, effect_on};
 use engramdb_engine::command::Args;
 use engramdb_engine::keyspace::{DataTypes, DocumentType, TypedValue};
 
-/// Reads bytes as words of FT.CREATE and FT.ALTER, and as each payload of the module's effects. The first byte
-/// chooses the version of a definition. Panics if something that was read is written as something else.
+/// Reads bytes as words of FT.CREATE and FT.ALTER, and as each payload of the module's effects. The first
+/// byte chooses the version of a definition. Panics if something that was read is written as something else.
 pub fn fuzz_definitions(bytes: &[u8]) {
     let Some((&choice, bytes)) = bytes.split_first() else { return };
     let mut words: Vec<&[u8]> = vec![b"FT.CREATE", b"i"];

@@ -6,8 +6,8 @@ use crate::effects::{
     KIND_ALIAS, KIND_ALTER, KIND_CREATE, KIND_DICTIONARY, KIND_DROP, KIND_SYNONYMS, NUMBER, effect_of,
 };
 use crate::error::{Kind, SearchError};
-use crate::index::Index;
 use crate::index::leftover::Leftover;
+use crate::index::{Index, OlderKeys};
 use crate::info;
 use crate::recovery;
 use crate::recovery::restoring::{Followers, Restoring};
@@ -158,7 +158,12 @@ impl SearchModule {
         let Alteration { name, fields, skips_scan } = Alteration::decode(effect.version, effect.payload)?;
         let before =
             self.registry.named(effect.database, &name).ok_or("an index that does not exist is altered")?;
-        let index = Arc::new(before.altered(fields, self.live && !skips_scan, &self.load));
+        let older = match (self.live, skips_scan) {
+            (false, _) => OlderKeys::Restored,
+            (true, true) => OlderKeys::Skipped,
+            (true, false) => OlderKeys::Scanned,
+        };
+        let index = Arc::new(before.altered(fields, older, &self.load));
         index.change(batch);
         self.registry.replace(index.clone());
         if self.live {

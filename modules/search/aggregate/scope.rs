@@ -2,7 +2,7 @@
 
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
-use crate::schema::{Definition, FieldKind};
+use crate::schema::FieldKind;
 use crate::search::plan::Plan;
 use engramdb_engine::hashing::HashMap;
 use engramdb_engine::keyspace::DocumentType;
@@ -121,7 +121,7 @@ impl PropertyScope {
             return None;
         }
         let is_sortable = field.sortable;
-        let source = field_source(definition, name, is_sortable);
+        let source = field_source(&documents.index, name, is_sortable);
         Some(self.column(name, source))
     }
 
@@ -130,9 +130,9 @@ impl PropertyScope {
         if let Some(place) = self.read(name) {
             return Some(place);
         }
-        let definition = &self.documents.as_ref()?.index.definition;
-        definition.field(name)?;
-        let source = field_source(definition, name, false);
+        let index = self.documents.as_ref()?.index.clone();
+        index.definition.field(name)?;
+        let source = field_source(&index, name, false);
         Some(self.column(name, source))
     }
 
@@ -145,7 +145,7 @@ impl PropertyScope {
         let source = match path {
             b"__key" => ColumnSource::Key,
             b"__score" => ColumnSource::Nothing,
-            path => field_source(&documents.index.definition, path, false),
+            path => field_source(&documents.index, path, false),
         };
         self.column(name, source);
     }
@@ -162,7 +162,8 @@ impl PropertyScope {
     }
 }
 
-fn field_source(definition: &Definition, name: &[u8], of_index: bool) -> ColumnSource {
+fn field_source(index: &Index, name: &[u8], of_index: bool) -> ColumnSource {
+    let definition = &index.definition;
     let identifier = definition.identifier_of(name).to_vec();
     let Some(place) = definition.field(name) else {
         return ColumnSource::Field { identifier, numbers: None, numeric: false, lower: false };
@@ -171,7 +172,7 @@ fn field_source(definition: &Definition, name: &[u8], of_index: bool) -> ColumnS
     let numeric = field.kind == FieldKind::Numeric;
     ColumnSource::Field {
         identifier,
-        numbers: (numeric && !field.no_index).then_some(place),
+        numbers: (numeric && !field.no_index && index.is_whole(place)).then_some(place),
         numeric,
         lower: of_index && !field.unf && matches!(field.kind, FieldKind::Text { .. } | FieldKind::Tag { .. }),
     }

@@ -67,6 +67,19 @@ pub struct Index {
     changed: Arc<Hazard>,
     backfill: Arc<Mutex<Backfill>>,
     dropped: Arc<AtomicBool>,
+    /// Documents may lack the fields from this one on, although their keys have them (SKIPINITIALSCAN).
+    skipped_from: usize,
+}
+
+/// What becomes of the keys that are older than an added field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum OlderKeys {
+    /// They are indexed again.
+    Scanned,
+    /// They lack the field until they change.
+    Skipped,
+    /// They are read later, at a start.
+    Restored,
 }
 
 /// Documents that could not be indexed: in total, and by the field that was the cause.
@@ -121,13 +134,13 @@ impl Index {
             changed: Arc::default(),
             backfill: Arc::new(Mutex::new(backfill)),
             dropped: Arc::default(),
+            skipped_from: usize::MAX,
             definition,
         }
     }
 
-    /// The index with more fields at the end. If `scans`, the older keys are then indexed again; otherwise
-    /// they lack the new fields until they change.
-    pub fn altered(&self, added: Vec<FieldDefinition>, scans: bool, load: &Arc<Load>) -> Index {
+    /// The index with more fields at the end.
+    pub fn altered(&self, added: Vec<FieldDefinition>, older: OlderKeys, load: &Arc<Load>) -> Index {
         let first_added = self.definition.fields.len();
         let new_vectors = added.iter().map(|field| vectors_of(field, load));
         let vectors = self.vectors.iter().cloned().chain(new_vectors).collect();
@@ -136,13 +149,17 @@ impl Index {
         let mut backfill = self.backfill.lock();
         let mut documents = self.documents.write();
         documents.add_fields(&added);
-        if scans {
+        if older == OlderKeys::Scanned {
             backfill.begin(first_added, documents.version());
         }
         let mut definition = self.definition.clone();
         definition.fields.extend(added);
         let same = |count: &AtomicU64| AtomicU64::new(count.load(Ordering::Relaxed));
         Index {
+            skipped_from: match older {
+                OlderKeys::Skipped => self.skipped_from.min(first_added),
+                _ => self.skipped_from,
+            },
             definition,
             documents: self.documents.clone(),
             vectors,
@@ -377,6 +394,11 @@ impl Index {
     /// While there is a backfill: the first field that is incomplete, or 0 if documents are missing.
     pub fn first_backfilled(&self) -> Option<usize> {
         self.backfill.lock().walk().map(|walk| walk.first_field)
+    }
+
+    /// Whether documents have all that their keys have in a field.
+    pub fn is_whole(&self, field: usize) -> bool {
+        field < self.skipped_from && self.first_backfilled().is_none_or(|first| field < first)
     }
 
     /// The share of the older keys that the backfill has scanned, from 0 to 1.

@@ -286,3 +286,25 @@ fn a_saved_graph_of_a_filtered_index_comes_back_as_it_is_now() {
     assert_eq!(nearest(400), ["d:400"]);
     assert_ne!(nearest(7), ["d:7"]);
 }
+
+#[test]
+fn an_aggregation_reads_numbers_of_a_field_that_is_being_filled_from_the_keys() {
+    let server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
+    for number in 0..DOCUMENTS {
+        server.hset(&format!("d:{number}"), &[("n", b"1"), ("m", b"2")]);
+    }
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA n NUMERIC"), "OK");
+    server.backfill();
+    let sum = |server: &Server| {
+        server.line("FT.AGGREGATE idx * TIMEOUT 0 LOAD 1 @m GROUPBY 0 REDUCE SUM 1 @m AS sum")
+    };
+    assert_eq!(server.line("FT.ALTER idx SKIPINITIALSCAN SCHEMA ADD m NUMERIC"), "OK");
+    assert_eq!(sum(&server), r#"[1, ["sum", "1000"]]"#);
+    assert_eq!(server.line("FT.DROPINDEX idx"), "OK");
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA n NUMERIC"), "OK");
+    server.backfill();
+    assert_eq!(server.line("FT.ALTER idx SCHEMA ADD m NUMERIC"), "OK");
+    assert_eq!(sum(&server), r#"[1, ["sum", "1000"]]"#);
+    server.backfill();
+    assert_eq!(sum(&server), r#"[1, ["sum", "1000"]]"#);
+}
