@@ -136,7 +136,7 @@ pub const COMMANDS: &[Command] = &[
         "O(1) for each term",
         "Removes terms from a dictionary.",
     ),
-    row(read("FT.DICTDUMP", "dict", dictionaries::dump)).docs(
+    row(staged("FT.DICTDUMP", "dict", dictionaries::dump)).docs(
         "1.4.0",
         "O(N) for N terms",
         "Returns the terms of a dictionary.",
@@ -150,7 +150,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N terms of the index",
         "Returns words that the index does not have, with similar ones that it has.",
     ),
-    row(read("FT.SYNDUMP", "index", synonyms::dump)).docs(
+    row(staged("FT.SYNDUMP", "index", synonyms::dump)).docs(
         "1.2.0",
         "O(N) for N terms",
         "Returns the synonyms of an index.",

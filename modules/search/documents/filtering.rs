@@ -11,7 +11,7 @@ struct Properties(Vec<Option<ExprValue<'static>>>);
 
 impl PropertyValues for Properties {
     fn value(&self, property: usize) -> Option<ExprValue<'_>> {
-        self.0[property].clone()
+        self.0[property].as_ref().map(ExprValue::borrowed)
     }
 }
 

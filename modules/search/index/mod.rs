@@ -487,7 +487,7 @@ impl Index {
 
     /// An estimate of the bytes of everything but the definition.
     pub fn memory_bytes(&self) -> usize {
-        self.documents.read().heap_bytes() + self.vector_bytes()
+        self.documents.read().heap_bytes() + self.vector_bytes() + self.definition.synonyms.heap_bytes()
     }
 
     pub fn vector_bytes(&self) -> usize {

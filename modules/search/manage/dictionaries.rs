@@ -3,11 +3,12 @@
 
 use crate::effects::{KIND_DICTIONARY, effect_of};
 use crate::error::Kind;
+use crate::manage::copied::{SLICE_ITEMS, copied};
 use crate::module::SearchModule;
 use crate::schema::change::DictionaryChange;
 use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;
-use engramdb_engine::command::{Args, Outcome, Reply};
+use engramdb_engine::command::{Args, CommandError, Job, Outcome, Reply, Rest, Stage};
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 use std::collections::BTreeSet;
@@ -38,14 +39,29 @@ fn change(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply, adds: bool) ->
     Ok(())
 }
 
-pub fn dump(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+/// The terms. While they are many, others may be added or removed meanwhile.
+pub fn dump(view: &View<'_>, args: Args<'_>, _reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     view.whole_keyspace();
     let dictionary = view.module::<SearchModule>().dictionaries.get(view.database(), args[1]);
-    let dictionary = styled(view, dictionary.ok_or(Kind::NoDictionaryToDump.error()))?;
-    let terms = dictionary.read();
-    shaped(is_flat(view, reply), reply, |reply| {
-        reply.set(terms.len());
-        terms.after(None).for_each(|term| reply.bulk(term));
+    let dictionary = styled(view, dictionary.ok_or(Kind::NoDictionaryToDump.error()))?.clone();
+    let is_long = dictionary.read().len() > SLICE_ITEMS;
+    let job: Job = Box::new(move |looks| {
+        let slice = |last: Option<&Vec<u8>>| {
+            let terms = dictionary.read();
+            terms.after(last.map(Vec::as_slice)).take(SLICE_ITEMS).map(<[u8]>::to_vec).collect()
+        };
+        let terms = copied(looks, Vec::len, slice);
+        Box::new(move |view, reply| {
+            view.whole_keyspace();
+            let is_flat = is_flat(view, reply);
+            Ok(Rest::Write(Box::new(move |reply| {
+                let Some(terms) = terms else { return reply.give_up() };
+                shaped(is_flat, reply, |reply| {
+                    reply.set(terms.len());
+                    terms.iter().for_each(|term| reply.bulk(term));
+                });
+            })))
+        })
     });
-    Ok(())
+    Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
 }

@@ -3,6 +3,7 @@
 
 pub mod aliases;
 pub mod alter;
+mod copied;
 pub mod dictionaries;
 pub mod suggestions;
 pub mod synonyms;

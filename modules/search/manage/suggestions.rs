@@ -7,7 +7,7 @@ use crate::effects::{KIND_SUGGEST, KIND_UNSUGGEST};
 use crate::error::{self, Kind, SearchError};
 use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;
-use crate::suggest::top::top;
+use crate::suggest::top::{TooMany, top};
 use crate::suggest::trie::Suggestion;
 use crate::suggest::value::{Suggestions, effect_on, encode};
 use crate::words::whole_number;
@@ -21,10 +21,13 @@ const TEXT_BYTES_MAX: usize = 1024;
 /// The completions that FT.SUGGET returns without MAX.
 const SHOWN: usize = 5;
 /// The most that MAX may ask for.
-const SHOWN_MAX: u32 = 1_000_000;
+const SHOWN_MAX: u32 = 1_000;
 
 const BAD_SCORE: CommandError = CommandError::of("ERR invalid score");
 const TEXT_LENGTH: CommandError = CommandError::of("ERR a suggestion has 1 to 1024 bytes");
+
+const TOO_MANY: CommandError =
+    CommandError::of("ERR too many suggestions have to be compared: ask for a longer prefix, or for fewer");
 
 /// The options of FT.SUGADD.
 #[derive(Default)]
@@ -127,7 +130,7 @@ pub fn get(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     if prefix.len() > TEXT_BYTES_MAX {
         return Err(CommandError::of("Invalid query length"));
     }
-    let found = top(&suggestions.0, prefix, wanted.fuzzy, wanted.most);
+    let found = top(&suggestions.0, prefix, wanted.fuzzy, wanted.most).map_err(|TooMany| TOO_MANY)?;
     let columns = 1 + usize::from(wanted.with_scores) + usize::from(wanted.with_payloads);
     shaped(is_flat(view, reply), reply, |reply| {
         reply.array(found.len() * columns);

@@ -2,6 +2,7 @@
 
 use parking_lot::RwLock;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 /// The synonyms of an index, shared by its definitions before and after an FT.ALTER.
@@ -20,16 +21,29 @@ struct Synonyms {
     groups: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
     /// Names of groups by term.
     terms: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    bytes: usize,
 }
+
+/// The bytes of a term in a group beside both texts: its places in trees whose nodes are two thirds full, and
+/// sets that may hold nothing else.
+const TERM_BYTES: usize = 256;
 
 impl SharedSynonyms {
     /// Adds terms in lower case to a group.
     pub fn add(&self, group: &[u8], terms: &[Vec<u8>]) {
         let mut synonyms = self.0.write();
+        let synonyms = &mut *synonyms;
         for term in terms {
-            synonyms.groups.entry(group.to_vec()).or_default().insert(term.clone());
-            synonyms.terms.entry(term.clone()).or_default().insert(group.to_vec());
+            if synonyms.groups.entry(group.to_vec()).or_default().insert(term.clone()) {
+                synonyms.terms.entry(term.clone()).or_default().insert(group.to_vec());
+                synonyms.bytes += 2 * (term.len() + group.len()) + TERM_BYTES;
+            }
         }
+    }
+
+    /// Bytes on the heap, estimated.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.read().bytes
     }
 
     pub fn is_empty(&self) -> bool {
@@ -52,14 +66,12 @@ impl SharedSynonyms {
         groups.filter_map(|group| synonyms.groups.get(group)).map(BTreeSet::len).sum()
     }
 
-    /// Calls `each` with every term and the names of its groups.
-    pub fn each_term(&self, mut each: impl FnMut(&[u8], &BTreeSet<Vec<u8>>)) {
-        self.0.read().terms.iter().for_each(|(term, groups)| each(term, groups));
-    }
-
-    /// The number of terms.
-    pub fn len(&self) -> usize {
-        self.0.read().terms.len()
+    /// At most so many terms after this one, sorted, with the names of their groups.
+    pub fn terms_after(&self, term: Option<&[u8]>, most: usize) -> Vec<(Vec<u8>, Vec<Vec<u8>>)> {
+        let from = term.map_or(Bound::Unbounded, Bound::Excluded);
+        let synonyms = self.0.read();
+        let terms = synonyms.terms.range::<[u8], _>((from, Bound::Unbounded)).take(most);
+        terms.map(|(term, groups)| (term.clone(), groups.iter().cloned().collect())).collect()
     }
 
     /// Calls `each` with every group, and its terms in parts of at most so many.

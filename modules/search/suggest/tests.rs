@@ -76,7 +76,7 @@ proptest! {
             prop_assert_eq!(trie.len(), all.len());
         }
         for (prefix, fuzzy, most) in questions {
-            let found = top(&trie, &prefix, fuzzy, most);
+            let found = top(&trie, &prefix, fuzzy, most).expect("they are few");
             let found: Vec<(Vec<u8>, f32)> =
                 found.into_iter().map(|(suggestion, score)| (suggestion.text.to_vec(), score)).collect();
             prop_assert_eq!(found, expected(&all, &prefix, fuzzy, most), "{:?} {}", prefix, fuzzy);
@@ -90,4 +90,18 @@ proptest! {
         prop_assert!(trie.heap_bytes() >= empty);
         prop_assert_eq!(trie.len(), 0);
     }
+}
+
+#[test]
+fn a_search_that_would_look_at_too_much_is_refused() {
+    let mut trie = Trie::default();
+    let characters =
+        (0x4e00..0x9fff).chain(0x20000..0x2a6df).chain(0xac00..0xd7a3).filter_map(char::from_u32);
+    for character in characters {
+        let text = format!("p{character}").into_bytes().into_boxed_slice();
+        trie.set(Suggestion { text, score: 1.0, payload: None });
+    }
+    assert!(trie.len() > 1 << 16);
+    assert!(top(&trie, b"p", false, 5).is_err());
+    assert_eq!(top(&trie, "p\u{4e00}".as_bytes(), false, 5).expect("one text").len(), 1);
 }

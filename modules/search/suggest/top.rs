@@ -15,10 +15,25 @@ const EXACT: f32 = i32::MAX as f32;
 /// A completion: the suggestion, and its score for the prefix.
 pub type Completion<'t> = (&'t Suggestion, f32);
 
+/// The most nodes and suggestions that a search looks at, and the bytes of their paths: some ten milliseconds,
+/// because the caller holds the keyspace's lock. What the best completions need is far less, unless the
+/// scores of long texts are large and those of short ones small.
+const ITEMS_MAX: usize = 1 << 16;
+const PATH_BYTES_MAX: usize = 8 << 20;
+
+/// The search would have to look at too much.
+#[derive(Debug)]
+pub struct TooMany;
+
 /// The `most` best completions, best first; of equal ones the first by text in lower case.
-pub fn top<'t>(trie: &'t Trie, prefix: &[u8], fuzzy: bool, most: usize) -> Vec<Completion<'t>> {
+pub fn top<'t>(
+    trie: &'t Trie,
+    prefix: &[u8],
+    fuzzy: bool,
+    most: usize,
+) -> Result<Vec<Completion<'t>>, TooMany> {
     let query: Vec<char> = folded(prefix).chars().collect();
-    let mut search = Search { trie, prefix, query, fuzzy, heap: BinaryHeap::new() };
+    let mut search = Search { trie, prefix, query, fuzzy, heap: BinaryHeap::new(), items: 0, path_bytes: 0 };
     if fuzzy {
         search.push_node(ROOT, String::new(), None, Some(Near::start()));
     } else if let Some(at) = trie.below(&folded(prefix)) {
@@ -32,8 +47,11 @@ pub fn top<'t>(trie: &'t Trie, prefix: &[u8], fuzzy: bool, most: usize) -> Vec<C
             What::Suggestion(suggestion) => found.push((suggestion, next.score)),
             What::Node { at, edits, near } => search.open(at, &next.path, edits, near),
         }
+        if search.items > ITEMS_MAX || search.path_bytes > PATH_BYTES_MAX {
+            return Err(TooMany);
+        }
     }
-    found
+    Ok(found)
 }
 
 struct Search<'t, 'q> {
@@ -42,6 +60,9 @@ struct Search<'t, 'q> {
     query: Vec<char>,
     fuzzy: bool,
     heap: BinaryHeap<Item<'t>>,
+    /// What was put into the heap so far.
+    items: usize,
+    path_bytes: usize,
 }
 
 /// Something that is not looked at yet.
@@ -115,6 +136,12 @@ impl<'t> Search<'t, '_> {
         self.score(best, edits.unwrap_or(0), nearest)
     }
 
+    fn push(&mut self, item: Item<'t>) {
+        self.items += 1;
+        self.path_bytes += item.path.len();
+        self.heap.push(item);
+    }
+
     /// Looks at a node's suggestions and children.
     fn open(&mut self, at: u32, path: &str, edits: Option<u8>, near: Option<Near>) {
         let trie = self.trie;
@@ -124,7 +151,7 @@ impl<'t> Search<'t, '_> {
                 let own = if *suggestion.text == *self.prefix { EXACT } else { suggestion.score };
                 let score = self.score(own, edits, node.depth);
                 let what = What::Suggestion(suggestion);
-                self.heap.push(Item { score, path: path.to_owned(), what });
+                self.push(Item { score, path: path.to_owned(), what });
             }
         }
         for &(_, child) in &node.children {
@@ -152,7 +179,7 @@ impl<'t> Search<'t, '_> {
         // While the walk goes on, a nearer beginning may come.
         let possible = if near.is_some() { None } else { edits };
         let score = self.bound(node, possible, near.is_some());
-        self.heap.push(Item { score, path, what: What::Node { at, edits, near } });
+        self.push(Item { score, path, what: What::Node { at, edits, near } });
     }
 }
 

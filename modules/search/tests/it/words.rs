@@ -31,6 +31,29 @@ fn dictionaries_are_of_a_database_and_come_back() {
 }
 
 #[test]
+fn long_lists_are_copied_without_the_lock() {
+    let server = filled();
+    let terms: String = (0..5_000).map(|term| format!(" t{term:04}")).collect();
+    assert_eq!(server.line(&format!("FT.DICTADD d{terms}")), "5000");
+    assert_eq!(server.line(&format!("FT.SYNUPDATE idx g{terms}")), "OK");
+    for command in ["FT.DICTDUMP d", "FT.SYNDUMP idx"] {
+        assert!(server.is_offloaded(command), "{command}");
+        let reply = server.line(command);
+        assert_eq!(reply.matches("\"t").count(), 5_000, "{command}");
+        assert!(reply.contains("t0000") && reply.contains("t4999"), "{command}");
+    }
+    let memory = || {
+        let run = server.engine.inspect();
+        let view = run.view(0);
+        view.modules().iter().map(|module| module.memory_bytes()).sum::<usize>()
+    };
+    let before = memory();
+    assert!(before > 5_000 * 100, "{before}");
+    assert_eq!(server.line("FT.DROPINDEX idx"), "OK");
+    assert!(memory() < before);
+}
+
+#[test]
 fn a_word_finds_its_synonyms_unless_it_is_meant_verbatim() {
     let server = filled();
     let before = server.keys("hi", &[]);
