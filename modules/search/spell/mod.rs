@@ -91,13 +91,14 @@ fn begin(view: &View<'_>, args: Args<'_>) -> Result<Stage, SearchError> {
     let template = query::parse(&index.definition, args[2], &Parameters::default(), scope)?;
     let query = template.bind(&index.definition, &args)?;
     words_of(&query.filter, &mut check.words);
+    let terms = index.documents.read().texts().len();
+    let comparisons = terms.saturating_mul(check.words.len());
     let job: Job = Box::new(move |_| check.run());
     if waits {
         let at_most = if view.is_exclusive() { Some(Duration::ZERO) } else { timeout };
         return Ok(Stage::Wait(WaitingJob { signal: index.backfilled(), at_most, job }));
     }
-    let terms = index.documents.read().texts().len();
-    Ok(if terms > INLINE_COMPARISONS_MAX { Stage::Offload(job) } else { Stage::Run(job) })
+    Ok(if comparisons > INLINE_COMPARISONS_MAX { Stage::Offload(job) } else { Stage::Run(job) })
 }
 
 /// The exact words of a query's tree, whose depth the parser bounds.

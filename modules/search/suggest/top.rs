@@ -15,9 +15,9 @@ const EXACT: f32 = i32::MAX as f32;
 /// A completion: the suggestion, and its score for the prefix.
 pub type Completion<'t> = (&'t Suggestion, f32);
 
-/// The most nodes and suggestions that a search looks at, and the bytes of their paths: some ten milliseconds,
-/// because the caller holds the keyspace's lock. What the best completions need is far less, unless the
-/// scores of long texts are large and those of short ones small.
+/// The most nodes and suggestions that a search looks at, and the bytes of their paths: some ten
+/// milliseconds, because the caller holds the keyspace's lock. What the best completions need is far less,
+/// unless the scores of long texts are large and those of short ones small.
 const ITEMS_MAX: usize = 1 << 16;
 const PATH_BYTES_MAX: usize = 8 << 20;
 
