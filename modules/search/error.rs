@@ -240,7 +240,7 @@ kinds! {
         "NUMERIC fields can only contain numeric or nulls";
     WrongVectorElement: "Invalid vector element at index {}", "Invalid vector element at index {}";
     NotANumber: "Invalid numeric value: '{}'", "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value: '{}'";
-    BadShape: "{}", "{}";
+    BadShape: "{}", "SEARCH_QUERY_BAD {}";
     ShapeQuery: "Error querying geoshape index: {}", "Error querying geoshape index: {}";
     NoPredicate: "Syntax error: Expecting a geoshape predicate at offset {}",
         "SEARCH_SYNTAX Syntax error: Expecting a geoshape predicate at offset {}";
