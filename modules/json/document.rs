@@ -39,6 +39,13 @@ impl DataType for JsonType {
         Some("JSON")
     }
 
+    fn concerns(&self, effect: &Effect<'_>, path: &[u8]) -> bool {
+        match *effect {
+            Effect::Module { kind, payload, .. } => effect::concerns(kind, payload, path),
+            _ => true,
+        }
+    }
+
     fn is_document_path(&self, path: &[u8]) -> bool {
         std::str::from_utf8(path).is_ok_and(|text| JsonPath::parse(text).is_ok())
     }

@@ -108,6 +108,54 @@ pub fn apply(root: &mut Option<Root>, kind: u8, mut payload: &[u8]) -> Option<us
     }
 }
 
+/// Whether a payload that was applied can have changed what is at a path of an index. It cannot where the
+/// path has names alone (`$.a.b`), and each changed place is below another name.
+pub fn concerns(kind: u8, payload: &[u8], path: &[u8]) -> bool {
+    let Some(names) = path.strip_prefix(b"$.") else { return true };
+    let is_name = |name: &[u8]| {
+        !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+    };
+    if !names.split(|byte| *byte == b'.').all(is_name) {
+        return true;
+    }
+    let is_apart = |steps: &[LocationStep<'_>]| {
+        let both = steps.iter().zip(names.split(|byte| *byte == b'.'));
+        both.map(|(step, name)| (*step, LocationStep::Name(name)))
+            .find(|(step, name)| step != name)
+            .is_some_and(|(step, _)| matches!(step, LocationStep::Name(_)))
+    };
+    are_all_apart(kind, payload, &is_apart) != Some(true)
+}
+
+/// Whether all changed places of a payload are apart; `None` where that is not told.
+fn are_all_apart(
+    kind: u8,
+    mut payload: &[u8],
+    is_apart: &dyn Fn(&[LocationStep<'_>]) -> bool,
+) -> Option<bool> {
+    let payload = &mut payload;
+    match kind {
+        SET | APPEND | MERGE => *payload = payload.get(packed::size(payload)..)?,
+        REMOVE | REPLACE | TRIM => {}
+        INSERT => _ = take_values(payload)?,
+        _ => return None,
+    }
+    loop {
+        if !is_apart(&location::take(payload, DEPTH_MAX)?) {
+            return Some(false);
+        }
+        match kind {
+            REPLACE => *payload = payload.get(packed::size(payload)..)?,
+            INSERT => _ = take_count(payload)?,
+            TRIM => _ = (take_count(payload)?, take_count(payload)?),
+            _ => {}
+        }
+        if payload.is_empty() {
+            return Some(true);
+        }
+    }
+}
+
 /// Whether a value that was checked fits in this depth.
 fn check_depth(value: &[u8], depth: usize) -> Option<()> {
     let is_flat = ContainerHeader::of(value).is_none_or(|header| header.count == 0);

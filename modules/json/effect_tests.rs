@@ -60,3 +60,59 @@ fn what_does_not_fit_is_refused() {
         assert_eq!(apply(&mut None, kind, &bytes_of(payload)), None, "{kind} {payload}");
     }
 }
+
+/// A payload of one place, behind which its value is where the kind has it there.
+fn one(kind: u8, steps: &[LocationStep<'_>]) -> Vec<u8> {
+    // The integer 7.
+    let value: &[u8] = &[7];
+    let mut place = Vec::new();
+    location::put(&mut place, steps);
+    match kind {
+        SET | MERGE => [value, &place].concat(),
+        // A text of one byte.
+        APPEND => [&[0x81, b'x'], &place[..]].concat(),
+        REPLACE => [&place, value].concat(),
+        INSERT => [&[1], value, &place, &[0]].concat(),
+        TRIM => [&place[..], &[0, 1]].concat(),
+        _ => place,
+    }
+}
+
+#[test]
+fn a_change_concerns_the_paths_that_go_through_its_place() {
+    let name = |name: &'static str| LocationStep::Name(name.as_bytes());
+    let (a, b, x) = (name("a"), name("b"), name("x"));
+    for kind in [SET, REMOVE, REPLACE, INSERT, TRIM, APPEND, MERGE] {
+        let concerns =
+            |steps: &[LocationStep<'_>], path: &str| concerns(kind, &one(kind, steps), path.as_bytes());
+        for (steps, path) in [
+            (&[][..], "$.a"),
+            (&[a], "$.a"),
+            (&[a], "$.a.b"),
+            (&[a, b], "$.a"),
+            (&[a, b, x], "$.a.b"),
+            // What is not told by names.
+            (&[a, LocationStep::Index(3)], "$.a.b"),
+            (&[x], "$"),
+            (&[x], "$..a"),
+            (&[x], "$.*"),
+            (&[x], "$.a[*]"),
+            (&[x], "$['a']"),
+            (&[x], "$.a-b"),
+            (&[x], "$.é"),
+            (&[x], "a"),
+            (&[x], "$.a..b"),
+        ] {
+            assert!(concerns(steps, path), "{kind} {steps:?} {path}");
+        }
+        for (steps, path) in
+            [(&[x][..], "$.a"), (&[a, x], "$.a.b"), (&[x, b], "$.a.b"), (&[a, x, b], "$.a.b")]
+        {
+            assert!(!concerns(steps, path), "{kind} {steps:?} {path}");
+        }
+    }
+    // Of several places one suffices.
+    let two = [one(REMOVE, &[x]), one(REMOVE, &[a])].concat();
+    assert!(concerns(REMOVE, &two, b"$.a") && !concerns(REMOVE, &two, b"$.b"));
+    assert!(concerns(FILL, &[0, 1, 7], b"$.b"), "a document that is built");
+}

@@ -88,6 +88,7 @@ mod words;
 
 pub use aggregate::fuzz_aggregation;
 pub use commands::COMMANDS;
+pub use documents::shapes::fuzz_shape;
 pub use expr::fuzz_expression;
 pub use fuzzing::fuzz_definitions;
 pub use module::{SearchModule, SearchOptions};

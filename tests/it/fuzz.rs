@@ -97,6 +97,21 @@ fn search_queries() {
 }
 
 #[test]
+fn search_shapes() {
+    let corpus: Vec<Vec<u8>> = [
+        "POINT(1 2)",
+        "POLYGON((0 0, 0 10.5, -1e3 10, 10 0, 0 0), (2 2, 2 4, 4 4, 4 2, 2 2))",
+        "POLYGON ((170 80, -170 80, -170 -10, 170 -10))",
+        "POINT EMPTY",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .into();
+    let dictionary: &[&[u8]] =
+        &[b"POINT", b"POLYGON", b"EMPTY", b"(", b")", b",", b" ", b"1e308", b"nan", b"-0"];
+    fuzz::run("search_shapes", &corpus, dictionary, engramdb_search::fuzz_shape);
+}
+
+#[test]
 fn json_texts() {
     let corpus: Vec<Vec<u8>> = [
         r#"{"a":[1,-2,3.5e-7,null,true,false,"x\u00e9\ud83d\ude00\n"],"b":{"":{}},"a":0}"#,

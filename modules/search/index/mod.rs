@@ -25,7 +25,7 @@ use crate::vectors::{BACKFILL_TAIL_MAX, Source, VectorField};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Clock;
 use engramdb_engine::gate::{Hazard, OpenBatch, ReplyGate};
-use engramdb_engine::keyspace::{Entry, Housing, Keyspace};
+use engramdb_engine::keyspace::{DocumentType, Entry, Housing, Keyspace};
 use engramdb_engine::signal::Signal;
 use engramdb_engine::store::document::Document;
 use engramdb_engine::types::Housed;
@@ -228,7 +228,7 @@ impl Index {
             Effect::HashDelete { fields, .. } => {
                 document.is_none() || fields.iter().any(|name| self.is_indexed(name))
             }
-            _ => true,
+            effect => self.concerns_object(effect),
         };
         let may_be_left_out =
             || self.definition.options.skip_initial_scan && self.documents.read().id(key).is_none();
@@ -263,6 +263,21 @@ impl Index {
             || [&options.language_field, &options.score_field, &options.payload_field]
                 .iter()
                 .any(|named| named.as_slice() == field && !named.is_empty())
+    }
+
+    /// Whether an effect that is not about hashes can have changed what the index reads of a document.
+    fn concerns_object(&self, effect: &Effect<'_>) -> bool {
+        let DocumentType::Object(data_type) = self.definition.documents else { return true };
+        let options = &self.definition.options;
+        // A filter can read anything.
+        if !data_type.takes(effect) || options.filter.is_some() {
+            return true;
+        }
+        let named = [&options.language_field, &options.score_field, &options.payload_field];
+        let named = named.into_iter().filter(|named| !named.is_empty());
+        let paths = self.definition.fields.iter().map(|field| &field.identifier).chain(named);
+        let mut paths = paths.map(Vec::as_slice);
+        paths.any(|path| data_type.concerns(effect, path))
     }
 
     /// The time that indexing has taken since the start, of all threads together.

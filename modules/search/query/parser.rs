@@ -446,7 +446,7 @@ fn push_flat(nodes: &mut Vec<Node>, node: Option<Node>) {
 pub fn fuzz_query(bytes: &[u8]) {
     let definition = crate::schema::create::definition_of(
         "FT.CREATE i SCHEMA t TEXT c TAG n NUMERIC INDEXMISSING \
-         v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2 g GEO",
+         v VECTOR HNSW 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2 g GEO s GEOSHAPE FLAT",
     );
     let mut parameters = Parameters::default();
     // Each value follows its name, as in a request.

@@ -55,6 +55,12 @@ pub trait DataType: Send + Sync {
         None
     }
 
+    /// Whether an effect on a document can have changed the values at a path. It is asked after the effect
+    /// was applied; where this says no, an index does not read the document again.
+    fn concerns(&self, _effect: &Effect<'_>, _path: &[u8]) -> bool {
+        true
+    }
+
     /// Whether a field of an index can be at this path of a document.
     fn is_document_path(&self, _path: &[u8]) -> bool {
         true

@@ -25,7 +25,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 /// The most points of a shape.
-const POINTS_MAX: usize = 4096;
+const POINTS_MAX: usize = 1024;
 /// Boxes that are compared for one unit of work, and pairs of points.
 const BOXES_PER_WORK: usize = 8;
 const PAIRS_PER_WORK: usize = 64;
@@ -201,6 +201,19 @@ impl Around {
 
     fn meets(&self, other: &Around) -> bool {
         (0..3).all(|side| self.least[side] <= other.most[side] && other.least[side] <= self.most[side])
+    }
+}
+
+/// Reads any bytes as a shape, and compares it with others. Errors are fine, panics are not.
+pub fn fuzz_shape(bytes: &[u8]) {
+    for coordinates in [Coordinates::Flat, Coordinates::Spherical] {
+        let Ok(shape) = Geometry::read(bytes, coordinates) else { continue };
+        for other in ["POINT(1 1)", "POLYGON((0 0, 0 10, 10 10, 10 0, 0 0), (2 2, 2 4, 4 4, 4 2, 2 2))"] {
+            let other = Geometry::read(other.as_bytes(), coordinates).expect("a shape");
+            let holds = |predicate: ShapePredicate| predicate.holds(&shape, &other);
+            assert_ne!(holds(ShapePredicate::Intersects), holds(ShapePredicate::Disjoint));
+            _ = (holds(ShapePredicate::Within), holds(ShapePredicate::Contains));
+        }
     }
 }
 
