@@ -88,6 +88,9 @@ fn end_items(is_empty: bool, layout: Layout<'_>, level: usize, out: &mut Vec<u8>
 
 #[inline]
 fn break_line(layout: Layout<'_>, level: usize, out: &mut Vec<u8>) {
+    if layout.newline.is_empty() && layout.indent.is_empty() {
+        return;
+    }
     out.extend_from_slice(layout.newline);
     if !layout.indent.is_empty() {
         let most = layout.most.saturating_sub(out.len()) / layout.indent.len() + 1;
@@ -102,7 +105,10 @@ pub fn write_number(number: JsonNumber, out: &mut Vec<u8>) {
         JsonNumber::Float(number) => {
             let mut buffer = zmij::Buffer::new();
             let text = buffer.format_finite(number).as_bytes();
-            // RedisJSON writes no plus in front of an exponent.
+            // Only such numbers have a plus in front of their exponent, and RedisJSON writes none.
+            if number.abs() < 1e15 {
+                return out.extend_from_slice(text);
+            }
             let plus = text.iter().position(|byte| *byte == b'+').unwrap_or(text.len());
             out.extend_from_slice(&text[..plus]);
             out.extend_from_slice(text.get(plus + 1..).unwrap_or_default());

@@ -99,7 +99,11 @@ impl<'a> JsonNode<'a> {
     /// The element at this place, from 0.
     pub fn element(self, index: usize) -> Option<JsonNode<'a>> {
         match self {
-            JsonNode::Packed(_) if self.is_array() => self.items()?.nth(index).map(|(_, value)| value),
+            JsonNode::Packed(bytes) => {
+                let header = ContainerHeader::of(bytes).filter(|header| !header.is_object)?;
+                let body = &bytes[header.bytes..header.size()];
+                (index < header.count).then(|| JsonNode::Packed(&body[flat::start_of(body, index)..]))
+            }
             JsonNode::Large(container) if !container.is_object() => container.element(index),
             _ => None,
         }
