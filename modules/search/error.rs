@@ -280,6 +280,8 @@ kinds! {
         "SEARCH_LIMIT_OVER A row belongs to more than {} groups, because it is grouped by lists";
     AggregateMemory: "The aggregation needs more memory than search-aggregate-memory allows ({} bytes): narrow the query, or group, sort or return less",
         "SEARCH_LIMIT_OVER The aggregation needs more memory than search-aggregate-memory allows ({} bytes): narrow the query, or group, sort or return less";
+    HybridArguments: "{}", "SEARCH_PARSE_ARGS {}";
+    HybridSyntax: "{}", "SEARCH_SYNTAX {}";
     NoCursor: "Cursor not found", "SEARCH_CURSOR_NOT_FOUND Cursor not found";
     NoCursorToDelete: "Cursor does not exist", "SEARCH_CURSOR_NOT_FOUND Cursor does not exist";
     BadCursor: "Bad cursor ID", "SEARCH_PARSE_ARGS Bad cursor ID";

@@ -86,7 +86,7 @@ mod suggest;
 mod vectors;
 mod words;
 
-pub use aggregate::fuzz_aggregation;
+pub use aggregate::{fuzz_aggregation, fuzz_hybrid};
 pub use commands::COMMANDS;
 pub use documents::shapes::fuzz_shape;
 pub use expr::fuzz_expression;

@@ -307,3 +307,34 @@ fn definitions_and_suggestions() {
     ];
     fuzz::run("definitions", &texts.map(<[u8]>::to_vec), dictionary, engramdb_search::fuzz_definitions);
 }
+
+#[test]
+fn hybrid_searches() {
+    let corpus: Vec<Vec<u8>> = [
+        "2 SEARCH a SCORER BM25 YIELD_SCORE_AS s VSIM @v $q KNN 4 K 5 EF_RUNTIME 9 FILTER 3 @n:[1\t2] POLICY ADHOC COMBINE RRF 2 WINDOW 5",
+        "SEARCH * VSIM @v $q RANGE 4 RADIUS 1 EPSILON 0.1 FILTER @t:{a} YIELD_SCORE_AS d COMBINE LINEAR 4 ALPHA 1 BETA 2 NOSORT",
+        "SEARCH x VSIM @v $q LOAD 2 @n @t GROUPBY 1 @t REDUCE COUNT 0 LIMIT 0 3 PARAMS 2 q x TIMEOUT 5",
+    ]
+    .map(|words| words.as_bytes().to_vec())
+    .into();
+    let dictionary: &[&[u8]] = &[
+        b" SEARCH ",
+        b" VSIM ",
+        b" KNN ",
+        b" RANGE ",
+        b" FILTER ",
+        b" COMBINE ",
+        b" RRF ",
+        b" LINEAR ",
+        b" 0 ",
+        b" 3 ",
+        b" -1 ",
+        b" YIELD_SCORE_AS ",
+        b" WINDOW ",
+        b" K ",
+        b" $q ",
+        b" DIALECT 2 ",
+        b" 99999999999999999999 ",
+    ];
+    fuzz::run("hybrid_searches", &corpus, dictionary, engramdb_search::fuzz_hybrid);
+}

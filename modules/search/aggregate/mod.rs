@@ -18,6 +18,7 @@
 mod budget;
 mod cursor;
 mod groups;
+mod hybrid;
 mod pipeline;
 mod reducers;
 mod reply;
@@ -28,6 +29,7 @@ mod sorting;
 mod source;
 
 pub use cursor::cursor;
+pub use hybrid::{fuzz_hybrid, hybrid};
 pub use request::fuzz_aggregation;
 
 use crate::error::{Kind, SearchError};
@@ -45,6 +47,7 @@ use engramdb_engine::store::view::View;
 use pipeline::{EndRows, Flow, RowPipeline};
 use reply::AggregateAnswer;
 use request::AggregateRequest;
+use scope::ColumnSource;
 use source::{RowBatch, RowReader};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,12 +72,29 @@ pub struct Aggregation {
     warnings: Warnings,
     /// The plan of a search that was profiled.
     profiled: Option<Box<Settled>>,
+    shape: Shape,
+}
+
+/// The shape of the reply.
+#[derive(Clone, Copy)]
+enum Shape {
+    Aggregate,
+    Hybrid {
+        /// When the command began, on the monotonic clock.
+        began: Duration,
+        /// How many documents both searches have found.
+        found: usize,
+        /// Whether the text search and the vector search ran out of time.
+        late: [bool; 2],
+    },
 }
 
 /// Where the next rows come from.
 enum Source {
     /// The search that finds the documents has not begun; whether it has waited for a backfill.
     Search(Box<Plan>, bool),
+    /// The same of FT.HYBRID.
+    Fused(Box<hybrid::Fused>),
     Documents(Box<Settled>),
     Rows(EndRows),
     Nothing,
@@ -140,34 +160,53 @@ impl Aggregation {
         waits: bool,
     ) -> Result<Aggregation, SearchError> {
         let options = plan.request();
-        let (expands, several) = (options.expands, options.several());
-        let mut pipeline = RowPipeline::new(&plan, request, module.settings.aggregate_memory())?;
+        let several = options.several();
+        let scores = request.adds_scores.then(|| (b"__score".to_vec(), ColumnSource::Score));
+        let first = scores.into_iter().collect();
+        let mut pipeline = RowPipeline::new(&plan, request, first, module.settings.aggregate_memory())?;
         let columns = std::mem::take(&mut pipeline.columns);
         let reader = RowReader::new(&plan, columns, pipeline.loads_all, several, pipeline.width());
         let timeout = plan.deadline.map(|deadline| deadline.saturating_sub(plan.env.clock.monotonic()));
         let place = |options| CursorPlace::new(options, &module.settings, timeout);
         let cursor = request.cursor.map(place);
-        Ok(Aggregation {
+        let source = Source::Search(Box::new(plan), waits);
+        Ok(Aggregation::with_source(source, pipeline, reader, cursor))
+    }
+
+    /// An aggregation of a search that has not begun.
+    fn with_source(
+        source: Source,
+        pipeline: RowPipeline,
+        reader: RowReader,
+        cursor: Option<CursorPlace>,
+    ) -> Aggregation {
+        let plan = match &source {
+            Source::Search(plan, _) => &**plan,
+            Source::Fused(fused) => fused.plan(),
+            Source::Documents(_) | Source::Rows(_) | Source::Nothing => unreachable!("it has not begun"),
+        };
+        Aggregation {
             index: plan.index.clone(),
             env: plan.env.clone(),
             pipeline,
             reader,
             batch: RowBatch::default(),
             cursor,
-            expands,
+            expands: plan.request().expands,
             deadline: plan.deadline,
             fails_on_timeout: plan.fails_on_timeout,
             warnings: Warnings { timed_out: false, incomplete: plan.is_incomplete },
             profiled: None,
-            source: Source::Search(Box::new(plan), waits),
-        })
+            shape: Shape::Aggregate,
+            source,
+        }
     }
 
     /// The expected work, as `Plan::work` counts it.
     fn work(&self) -> usize {
         match &self.source {
             Source::Search(plan, _) => plan.rows_work(self.reader.needs_document()),
-            Source::Documents(_) => usize::MAX,
+            Source::Documents(_) | Source::Fused(_) => usize::MAX,
             Source::Rows(_) | Source::Nothing => 0,
         }
     }
@@ -198,6 +237,13 @@ impl Aggregation {
             match std::mem::replace(&mut self.source, Source::Nothing) {
                 Source::Nothing => break,
                 Source::Search(plan, waits) => self.settle(looks, *plan, waits)?,
+                Source::Fused(fused) => {
+                    let (settled, of_searches) = fused.run(looks).ok_or(Kind::Backfilling.error())?;
+                    if let Shape::Hybrid { found, late, .. } = &mut self.shape {
+                        (*found, *late) = (settled.left(), of_searches);
+                    }
+                    self.begin_documents(settled)?;
+                }
                 Source::Documents(mut settled) => {
                     let has_more = self.reader.next(looks, &mut settled, &mut self.batch);
                     self.source = Source::Documents(settled);
@@ -234,6 +280,15 @@ impl Aggregation {
         if settled.has_nothing() {
             return Err(Kind::Backfilling.error());
         }
+        self.begin_documents(settled)?;
+        if self.pass_batch()? == Flow::Enough {
+            self.end_stretch();
+        }
+        Ok(())
+    }
+
+    /// Continues with the documents of a search.
+    fn begin_documents(&mut self, settled: Settled) -> Result<(), SearchError> {
         if settled.timed_out {
             self.warnings.timed_out = true;
             if self.fails_on_timeout {
@@ -241,9 +296,6 @@ impl Aggregation {
             }
         }
         self.source = Source::Documents(Box::new(settled));
-        if self.pass_batch()? == Flow::Enough {
-            self.end_stretch();
-        }
         Ok(())
     }
 
@@ -311,7 +363,14 @@ impl Aggregation {
             warnings: self.warnings,
             expands: self.expands,
             cursor: None,
+            seconds: None,
+            late: [false; 2],
         };
+        if let Shape::Hybrid { began, found, late } = self.shape {
+            answer.late = late;
+            answer.total = self.pipeline.flow.groups().unwrap_or(found);
+            answer.seconds = Some(self.env.clock.monotonic().saturating_sub(began));
+        }
         let is_flat = is_flat(view, reply);
         if self.cursor.is_some() {
             let timed_out = self.warnings.timed_out && matches!(self.source, Source::Documents(_));

@@ -9,13 +9,16 @@ use super::groups::Groups;
 use super::reducers::Reducer;
 use super::request::{AggregateRequest, Arrangement, GroupWords, ReducerWords, SORTED_DEFAULT, StepWords};
 use super::rows::{OwnedRow, PipelineRow, RowProperties};
-use super::scope::PropertyScope;
+use super::scope::{ColumnSource, PropertyScope};
 use crate::error::{Kind, SearchError};
 use crate::expr::Expression;
 use crate::search::plan::Plan;
 use engramdb_engine::env::Random;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Columns that rows of documents have before those that steps name.
+pub type FirstColumns = Vec<(Vec<u8>, ColumnSource)>;
 
 /// All stretches of an aggregation, and what documents must be read for them.
 #[derive(Debug)]
@@ -113,9 +116,10 @@ impl RowPipeline {
     pub fn new(
         plan: &Plan,
         request: &AggregateRequest<'_>,
+        first: FirstColumns,
         limit: usize,
     ) -> Result<RowPipeline, SearchError> {
-        let scope = PropertyScope::of_documents(plan, request.adds_scores);
+        let scope = PropertyScope::of_documents(plan, first);
         let mut building = Building {
             scope,
             stretches: VecDeque::new(),
@@ -201,6 +205,10 @@ impl RowFlow {
         self.budget.take(row.bytes())?;
         self.out.push_back(row);
         Ok(())
+    }
+
+    pub fn groups(&self) -> Option<usize> {
+        self.groups
     }
 
     /// The number that the reply tells: of groups, or of documents that were read for the first row.

@@ -11,6 +11,7 @@ use crate::search::reply::Warnings;
 use crate::search::{write_number, write_values};
 use engramdb_engine::command::Reply;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a reply is written from.
 pub struct AggregateAnswer {
@@ -23,6 +24,10 @@ pub struct AggregateAnswer {
     pub expands: bool,
     /// The cursor, 0 if nothing is left; `None` if none was asked for.
     pub cursor: Option<u64>,
+    /// Of FT.HYBRID: how long it took.
+    pub seconds: Option<Duration>,
+    /// Of FT.HYBRID: whether the text search and the vector search ran out of time.
+    pub late: [bool; 2],
 }
 
 impl AggregateAnswer {
@@ -38,6 +43,9 @@ impl AggregateAnswer {
 
     /// Writes the reply without the cursor.
     pub fn write_rows(&self, reply: &mut dyn Reply) {
+        if let Some(time) = self.seconds {
+            return self.write_hybrid(reply, time);
+        }
         if !reply.is_resp3() {
             reply.array(1 + self.rows.len());
             reply.integer(self.total as i64);
@@ -70,6 +78,32 @@ impl AggregateAnswer {
         }
         reply.bulk(b"warning");
         self.warnings.write(reply, None);
+    }
+
+    /// The reply of FT.HYBRID: a map in RESP3, the same as a list in RESP2.
+    fn write_hybrid(&self, reply: &mut dyn Reply, time: Duration) {
+        reply.map(4);
+        reply.bulk(b"total_results");
+        reply.integer(self.total as i64);
+        reply.bulk(b"results");
+        reply.array(self.rows.len());
+        for row in &self.rows {
+            if reply.room() == 0 {
+                return reply.give_up();
+            }
+            self.write_row(reply, row);
+        }
+        reply.bulk(b"warnings");
+        if self.late.contains(&true) {
+            let texts = ["Timeout limit was reached (SEARCH)", "Timeout limit was reached (VSIM)"];
+            let texts = texts.into_iter().zip(self.late).filter(|(_, is_late)| *is_late);
+            reply.array(texts.clone().count());
+            texts.for_each(|(text, _)| reply.bulk(text.as_bytes()));
+        } else {
+            self.warnings.write(reply, None);
+        }
+        reply.bulk(b"execution_time");
+        reply.double(time.as_secs_f64() * 1e3);
     }
 
     fn write_row(&self, reply: &mut dyn Reply, row: &OwnedRow) {

@@ -21,9 +21,9 @@ pub struct AggregateRequest<'a> {
     pub search: Vec<&'a [u8]>,
     pub steps: Vec<StepWords<'a>>,
     pub adds_scores: bool,
+    /// The rows need no order.
+    pub no_sort: bool,
     pub cursor: Option<CursorOptions>,
-    /// From DIALECT; 2 if it is not given.
-    pub dialect: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,10 +73,28 @@ pub struct Arrangement<'a> {
 
 /// Reads the words of FT.AGGREGATE from the query on.
 pub fn parse<'a>(args: Args<'a>) -> Result<AggregateRequest<'a>, SearchError> {
-    let mut request = AggregateRequest { dialect: 2, ..AggregateRequest::default() };
+    parse_from(args, 3, false, &|_| None)
+}
+
+/// Reads the options and steps from this word on. `refuse` has the errors of words that are none there;
+/// NOSORT is an option if `takes_no_sort` is true.
+pub fn parse_from<'a>(
+    args: Args<'a>,
+    from: usize,
+    takes_no_sort: bool,
+    refuse: &dyn Fn(&[u8]) -> Option<SearchError>,
+) -> Result<AggregateRequest<'a>, SearchError> {
+    let mut request = AggregateRequest::default();
     request.search.extend([&b"FT.SEARCH"[..], args.word(1), args.word(2)]);
-    let mut words = args.options(3);
-    while !words.is_done() {
+    let mut words = args.options(from);
+    while let Some(word) = words.peek() {
+        if let Some(error) = refuse(word) {
+            return Err(error);
+        }
+        if takes_no_sort && words.take("NOSORT") {
+            request.no_sort = true;
+            continue;
+        }
         let known = step(&mut words, &mut request)?
             || of_query(args, &mut words, &mut request)?
             || of_reply(&mut words, &mut request)?;
@@ -84,6 +102,10 @@ pub fn parse<'a>(args: Args<'a>) -> Result<AggregateRequest<'a>, SearchError> {
             let place = words.index() - 2;
             return Err(refused(words.word()?, place));
         }
+    }
+    let sorts = |step: &StepWords<'_>| matches!(step, StepWords::Arrange(Arrangement { keys: Some(_), .. }));
+    if request.no_sort && request.steps.iter().any(sorts) {
+        return Err(Kind::HybridArguments.with(["NOSORT is not allowed with SORTBY".into()]));
     }
     Ok(request)
 }
@@ -106,8 +128,7 @@ fn of_query<'a>(
     let is_flag = ["VERBATIM", "INORDER", "NOSTOPWORDS"].iter().any(|option| words.take(option));
     if !is_flag {
         if words.take("DIALECT") {
-            let dialect = words.word().map_err(|_| Kind::NeedsArgument.of(b"DIALECT"))?;
-            request.dialect = whole_number(dialect).unwrap_or_default();
+            words.word().map_err(|_| Kind::NeedsArgument.of(b"DIALECT"))?;
         } else if words.take("TIMEOUT") {
             words.word().map_err(|_| Kind::NeedsTimeout.error())?;
         } else if words.take("FORMAT") {
@@ -309,7 +330,7 @@ mod tests {
             let request = request.expect("valid");
             let search: Vec<_> = request.search.iter().map(|word| String::from_utf8_lossy(word)).collect();
             assert_eq!(search.join(" "), "FT.SEARCH i q VERBATIM TIMEOUT 5 PARAMS 2 x 1 DIALECT 3");
-            assert_eq!((request.dialect, request.steps.len()), (3, 4));
+            assert_eq!(request.steps.len(), 4);
             let loaded = vec![(&b"a"[..], &b"a"[..]), (b"$.b", b"b")];
             assert_eq!(request.steps[0], StepWords::Load(loaded));
             let keys = Some(vec![(&b"s"[..], true)]);

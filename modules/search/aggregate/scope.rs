@@ -13,13 +13,17 @@ use std::sync::Arc;
 pub enum ColumnSource {
     Key,
     Score,
+    /// Of FT.HYBRID: the fused score, that of the words, and that of the vector.
+    FusedScore,
+    TextScore,
+    VectorScore,
     /// The distance of this name.
     Distance(Arc<[u8]>),
     Field {
         /// The hash's field, or the path.
         identifier: Vec<u8>,
-        /// The index's field whose numbers are the values.
-        numbers: Option<usize>,
+        /// The index's field whose numbers or tags are the values.
+        indexed: Option<usize>,
         /// Texts that are numbers are numbers.
         numeric: bool,
         /// Texts are in lower case, as SORTABLE without UNF keeps them.
@@ -54,12 +58,10 @@ struct OfDocuments {
 
 impl PropertyScope {
     /// The scope before the first GROUPBY.
-    pub fn of_documents(plan: &Plan, adds_scores: bool) -> PropertyScope {
+    pub fn of_documents(plan: &Plan, first: Vec<(Vec<u8>, ColumnSource)>) -> PropertyScope {
         let documents = OfDocuments { index: plan.index.clone(), columns: Vec::new(), loads_all: false };
         let mut scope = PropertyScope { documents: Some(documents), ..PropertyScope::default() };
-        if adds_scores {
-            scope.column(b"__score", ColumnSource::Score);
-        }
+        first.into_iter().for_each(|(name, source)| _ = scope.column(&name, source));
         if let Some(knn) = &plan.query.knn {
             scope.column(&knn.alias, ColumnSource::Distance(knn.alias.clone()));
         }
@@ -166,13 +168,14 @@ fn field_source(index: &Index, name: &[u8], of_index: bool) -> ColumnSource {
     let definition = &index.definition;
     let identifier = definition.identifier_of(name).to_vec();
     let Some(place) = definition.field(name) else {
-        return ColumnSource::Field { identifier, numbers: None, numeric: false, lower: false };
+        return ColumnSource::Field { identifier, indexed: None, numeric: false, lower: false };
     };
     let field = &definition.fields[place];
     let numeric = field.kind == FieldKind::Numeric;
+    let has_values = numeric || matches!(field.kind, FieldKind::Tag { .. });
     ColumnSource::Field {
         identifier,
-        numbers: (numeric && !field.no_index && index.is_whole(place)).then_some(place),
+        indexed: (has_values && !field.no_index && index.is_whole(place)).then_some(place),
         numeric,
         lower: of_index && !field.unf && matches!(field.kind, FieldKind::Text { .. } | FieldKind::Tag { .. }),
     }

@@ -1,12 +1,14 @@
 //! Rows of documents: reads the properties that the steps need, a few documents under each lock.
 //!
-//! Numbers of NUMERIC fields, keys and distances come from the index alone, under the lock of its documents.
+//! Numbers of NUMERIC fields, single tags, keys and distances come from the index alone, under the lock of its
+//! documents.
 //! Everything else is read in the keyspace. A batch is copied to one buffer there, so that no step runs
 //! under the lock and a row needs no allocation of its own.
 
 use super::rows::{Cell, PipelineRow};
 use super::scope::{Column, ColumnSource};
 use crate::documents::text::lower;
+use crate::documents::{Documents, IndexedValue};
 use crate::expr::{ExprValue, SeveralValues, parse_number};
 use crate::search::plan::Plan;
 use crate::search::reply::is_of_index;
@@ -46,6 +48,8 @@ pub struct RowBatch {
     /// The whole documents: numbers of rows, names and values.
     whole: Vec<(usize, Range<usize>, Read)>,
     pub rows: usize,
+    /// The index did not have all values.
+    is_short: bool,
 }
 
 /// A value in a batch. Ranges are of its bytes.
@@ -69,7 +73,7 @@ impl RowReader {
     ) -> RowReader {
         let is_hash = plan.index.definition.documents == DocumentType::Hash;
         let needs = |column: &Column| match &column.source {
-            ColumnSource::Field { numbers, .. } => !is_hash || numbers.is_none(),
+            ColumnSource::Field { indexed, .. } => !is_hash || indexed.is_none(),
             _ => false,
         };
         let needs_document = loads_all || columns.iter().any(needs);
@@ -92,14 +96,20 @@ impl RowReader {
         if !in_keyspace {
             let documents = &*index.documents.read();
             self.read_some(&mut settled.at(documents, None), &some, batch, false);
-            return true;
+            if !batch.is_short {
+                return true;
+            }
+            // Others will be like this one.
+            settled.may_have_expired = true;
+            batch.clear();
         }
         let mut left = &some[..];
         while !left.is_empty() {
             looks.look(&mut |view| {
                 let documents = &*index.documents.read();
                 let mut current = settled.at(documents, Some(view));
-                let read = self.read_some(&mut current, left, batch, true);
+                let few = &left[..left.len().min(READ_DOCUMENTS)];
+                let read = self.read_some(&mut current, few, batch, true);
                 left = &left[read..];
             });
         }
@@ -137,7 +147,7 @@ impl RowReader {
     fn read_row(
         &self,
         plan: &Plan,
-        documents: &crate::documents::Documents,
+        documents: &Documents,
         found: &CurrentDocument<'_, '_>,
         document: Option<Document<'_>>,
         batch: &mut RowBatch,
@@ -146,6 +156,9 @@ impl RowReader {
             let cell = match &column.source {
                 ColumnSource::Nothing => Read::Absent,
                 ColumnSource::Score => Read::Number(found.score),
+                ColumnSource::FusedScore | ColumnSource::TextScore | ColumnSource::VectorScore => {
+                    fused_score(&column.source, found).map_or(Read::Absent, Read::Number)
+                }
                 ColumnSource::Key => batch.text(found.key),
                 ColumnSource::Distance(name) => {
                     let nearest = plan.query.knn.as_ref().filter(|knn| knn.alias == *name);
@@ -155,12 +168,16 @@ impl RowReader {
                     };
                     distance.map_or(Read::Absent, Read::Number)
                 }
-                ColumnSource::Field { identifier, numbers, numeric, lower } => match document {
+                ColumnSource::Field { identifier, indexed, numeric, lower } => match document {
                     Some(document) => self.read_field(&document, identifier, (*numeric, *lower), batch),
                     None => {
-                        let field = numbers.expect("other fields are read in the keyspace");
-                        let number = documents.value(found.id, field).numbers().first();
-                        number.map_or(Read::Absent, |&number| Read::Number(number))
+                        let field = indexed.expect("other fields are read in the keyspace");
+                        let Some(value) = indexed_value(documents, found.id, field, *lower, batch) else {
+                            // The row is read again.
+                            batch.is_short = true;
+                            return;
+                        };
+                        value
                     }
                 },
             };
@@ -237,12 +254,42 @@ impl RowReader {
     }
 }
 
+/// The value of a hash's NUMERIC or TAG field, as the index has it; `None` if the index does not have it.
+fn indexed_value(
+    documents: &Documents,
+    id: u32,
+    field: usize,
+    is_lower: bool,
+    batch: &mut RowBatch,
+) -> Option<Read> {
+    Some(match documents.value(id, field) {
+        IndexedValue::Missing => Read::Absent,
+        IndexedValue::Number(number) => Read::Number(*number),
+        IndexedValue::Tag(term) => {
+            let text = documents.terms(field)?.term(*term);
+            if is_lower { batch.text(&lower(text)) } else { batch.text(text) }
+        }
+        _ => return None,
+    })
+}
+
+/// A score of FT.HYBRID; `None` if the document was not found in this way.
+fn fused_score(source: &ColumnSource, found: &CurrentDocument<'_, '_>) -> Option<f64> {
+    let fused = found.fused.as_ref()?;
+    match source {
+        ColumnSource::TextScore => fused.text,
+        ColumnSource::VectorScore => fused.vector,
+        _ => Some(fused.score),
+    }
+}
+
 impl RowBatch {
     fn clear(&mut self) {
         self.bytes.clear();
         self.cells.clear();
         self.whole.clear();
         self.rows = 0;
+        self.is_short = false;
     }
 
     fn append(&mut self, bytes: &[u8]) -> Range<usize> {

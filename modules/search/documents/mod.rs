@@ -160,6 +160,8 @@ pub enum IndexedValue {
     Numbers(Box<[f64]>),
     /// The rows of the vectors after the first one.
     Rows(Box<[u32]>),
+    /// The number of the only tag, whose text is the value of the hash's field.
+    Tag(u32),
     /// Numbers of terms: the tags, or the texts' words in order, with [`TEXT_END`] between two texts.
     Terms(Box<[u32]>),
 }
@@ -180,6 +182,7 @@ impl IndexedValue {
     pub fn terms(&self) -> &[u32] {
         match self {
             IndexedValue::Terms(terms) => terms,
+            IndexedValue::Tag(term) => slice::from_ref(term),
             _ => &[],
         }
     }
@@ -255,6 +258,8 @@ pub enum FieldContent {
     Number(f64),
     /// Several, or none.
     Numbers(Vec<f64>),
+    /// The only tag, whose text is the value of the hash's field.
+    Tag(Vec<u8>),
     /// `None` between two texts.
     Terms(Vec<Option<Vec<u8>>>),
     Geometry(Arc<Geometry>),
@@ -560,6 +565,9 @@ impl Documents {
             (FieldContent::Terms(terms), Postings::Text) => {
                 let language = self.about.get(id).unwrap_or(&self.about_all).language;
                 IndexedValue::Terms(self.texts.post((id, field), terms, language, tally))
+            }
+            (FieldContent::Tag(tag), Postings::Terms(postings)) => {
+                IndexedValue::Tag(postings.insert(tag, id))
             }
             (FieldContent::Terms(terms), Postings::Terms(postings)) => {
                 IndexedValue::Terms(terms.iter().flatten().map(|term| postings.insert(term, id)).collect())

@@ -88,6 +88,7 @@ fn read_with(
     let content = |field: &FieldDefinition| {
         let mut content = FieldContent::Missing;
         let (mut count, mut result) = (0, Ok(()));
+        let mut is_tag = false;
         document.values(&field.identifier, |value| {
             count += 1;
             let is_list = matches!(value, FieldValue::Numbers(_) | FieldValue::Array(_));
@@ -99,7 +100,11 @@ fn read_with(
                 (_, Ok(())) => result = content.add_element(field, stop_words, value),
                 _ => {}
             }
+            is_tag = matches!(value, FieldValue::Stored(text) if content.is_tag(field, text));
         });
+        if is_tag && count == 1 {
+            content = content.into_tag();
+        }
         match (&field.kind, count) {
             // The first value may be one that only a single one can be.
             (FieldKind::Vector(_), _) | (_, ..2) => {}
@@ -354,6 +359,22 @@ impl FieldContent {
         match separator {
             NO_SEPARATOR => add(bytes),
             _ => bytes.split(|&byte| byte == separator).map(<[u8]>::trim_ascii).for_each(add),
+        }
+    }
+
+    /// Whether there is one tag, whose text is this value.
+    fn is_tag(&self, field: &FieldDefinition, value: StringRef<'_>) -> bool {
+        let FieldKind::Tag { .. } = field.kind else { return false };
+        matches!(self, FieldContent::Terms(terms)
+            if matches!(&terms[..], [Some(tag)] if value.with_bytes(|value| value == tag.as_slice())))
+    }
+
+    fn into_tag(self) -> FieldContent {
+        match self {
+            FieldContent::Terms(terms) => {
+                FieldContent::Tag(terms.into_iter().flatten().next().expect("checked to be one tag"))
+            }
+            content => content,
         }
     }
 

@@ -26,6 +26,26 @@ pub struct SettledDocument {
     pub id: u32,
     /// The distance of the query's KNN.
     pub nearest: Option<f64>,
+    /// The scores of a document of two searches.
+    pub fused: Option<Arc<FusedScores>>,
+}
+
+/// The scores of a document that was found by words, by a vector, or both.
+#[derive(Clone, Debug)]
+pub struct FusedScores {
+    pub key: Arc<[u8]>,
+    pub score: f64,
+    pub text: Option<f64>,
+    pub vector: Option<f64>,
+}
+
+/// A row of the first page of a search.
+#[derive(Clone, Debug)]
+pub struct PageRow {
+    pub id: u32,
+    pub key: Arc<[u8]>,
+    pub score: f64,
+    pub distance: f64,
 }
 
 /// The documents of a search, in the order in which they are read.
@@ -75,6 +95,7 @@ pub struct CurrentDocument<'a, 'v> {
     pub ranges: Vec<(Arc<[u8]>, f64)>,
     /// By the words of the query, if the search was asked for scores.
     pub score: f64,
+    pub fused: Option<Arc<FusedScores>>,
 }
 
 impl Plan {
@@ -143,6 +164,55 @@ impl Plan {
         }
     }
 
+    /// The first page of the search at one moment, with whether the time limit passed; `None` if the index
+    /// cannot be searched.
+    pub fn first_page(mut self, looks: &dyn Looks, waits: bool) -> Option<(Plan, Vec<PageRow>, bool)> {
+        if !self.is_searched(waits) {
+            return None;
+        }
+        let mut expired = ExpiredDocuments::default();
+        let mut found = self.find(looks, &mut expired).unwrap_or(Found::Late);
+        let mut rounds = 0;
+        loop {
+            if let Found::Nearest(nearest) = &mut found {
+                self.rank(looks, nearest, &expired);
+            }
+            let mut late = matches!(found, Found::Late);
+            let mut result = Ok(Vec::new());
+            looks.look(&mut |view| {
+                let documents = &*self.index.documents.read();
+                let rows = match &mut found {
+                    Found::Nearest(nearest) => {
+                        self.nearest_rows(view, documents, nearest, &mut expired, &mut late)
+                    }
+                    Found::Matches(matches) => {
+                        self.matching_rows(view, documents, matches, &mut expired, &mut late)
+                    }
+                    Found::Late | Found::Incomplete => Ok((0, Vec::new())),
+                };
+                let row = |row: &Row<'_>| PageRow {
+                    id: row.id,
+                    key: row.key.into(),
+                    score: row.score,
+                    distance: row.distances().next().map_or(0.0, |(_, distance)| distance),
+                };
+                result = rows.map(|(_, rows)| rows.iter().map(row).collect());
+            });
+            match result {
+                Ok(mut rows) => {
+                    if let Found::Nearest(_) = found {
+                        rows.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.id.cmp(&b.id)));
+                    }
+                    return Some((self, rows, late));
+                }
+                Err(lack) => {
+                    rounds += 1;
+                    self.go_on(looks, (&mut found, &mut expired), lack, rounds);
+                }
+            }
+        }
+    }
+
     /// The documents at this moment: of a KNN, all of them; of a filter, all if they are few. With the
     /// version of the documents, and whether something is due to expire.
     fn settle_at(
@@ -156,14 +226,18 @@ impl Plan {
         let rows = match found {
             Found::Nearest(nearest) => {
                 let (_, rows) = self.nearest_rows(view, documents, nearest, expired, late)?;
-                let row = |row: &Row<'_>| SettledDocument { id: row.id, nearest: Some(row.distance()) };
+                let row = |row: &Row<'_>| SettledDocument {
+                    id: row.id,
+                    nearest: Some(row.distance()),
+                    fused: None,
+                };
                 rows.iter().map(row).collect()
             }
             Found::Matches(matches) => {
                 self.settle_matches((view, documents), matches, expired, late)?;
                 let is_few = matches.documents.len() as usize <= ROWS_FEW;
                 let few = matches.documents.iter().filter(|_| is_few);
-                few.map(|id| SettledDocument { id, nearest: None }).collect()
+                few.map(|id| SettledDocument { id, nearest: None, fused: None }).collect()
             }
             Found::Late | Found::Incomplete => Vec::new(),
         };
@@ -238,10 +312,26 @@ impl Plan {
 }
 
 impl Settled {
+    /// A list of documents that searches have found.
+    pub fn of_fused(plan: Plan, list: Vec<SettledDocument>, timed_out: bool) -> Settled {
+        Settled {
+            plan,
+            found: Found::Late,
+            expired: ExpiredDocuments::default(),
+            left: Left::Nearest(list.into_iter()),
+            // All are looked at again when they are read.
+            version: 0,
+            may_have_expired: true,
+            timed_out,
+        }
+    }
+
     /// At most `count` of the documents that are left.
     pub fn next(&mut self, count: usize) -> Vec<SettledDocument> {
         match &mut self.left {
-            Left::Matches(ids) => ids.take(count).map(|id| SettledDocument { id, nearest: None }).collect(),
+            Left::Matches(ids) => {
+                ids.take(count).map(|id| SettledDocument { id, nearest: None, fused: None }).collect()
+            }
             Left::Nearest(rows) => rows.take(count).collect(),
         }
     }
@@ -259,6 +349,14 @@ impl Settled {
     /// Whether the index was dropped, or is still being built although the search waited.
     pub fn has_nothing(&self) -> bool {
         matches!(self.found, Found::Incomplete)
+    }
+
+    /// How many documents are left.
+    pub fn left(&self) -> usize {
+        match &self.left {
+            Left::Matches(ids) => ids.len(),
+            Left::Nearest(rows) => rows.len(),
+        }
     }
 
     /// Bytes on the heap, estimated.
@@ -335,6 +433,11 @@ impl<'a, 'v> CurrentDocuments<'a, 'v> {
             Some(matches) => plan.scored_row(self.documents, matches, Row::new(key, id, None)).score,
             None => SCORE,
         };
-        read(CurrentDocument { key, id, document, nearest, ranges, score });
+        let fused = settled.fused.clone();
+        if fused.as_ref().is_some_and(|fused| *fused.key != *key) {
+            // The id belongs to another document since.
+            return;
+        }
+        read(CurrentDocument { key, id, document, nearest, ranges, score, fused });
     }
 }

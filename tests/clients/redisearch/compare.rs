@@ -28,6 +28,7 @@ pub fn canonical(words: &[Vec<u8>], reply: Value) -> Value {
     let name = String::from_utf8_lossy(&words[0]).to_uppercase();
     match name.as_str() {
         "FT.SEARCH" => rows(&Options::of(words), reply),
+        "FT.AGGREGATE" => aggregated(words, reply),
         "FT.PROFILE" => profiled(words, reply),
         "FT.INFO" => info(reply),
         "FT._LIST" | "FT.TAGVALS" | "HGETALL" | "KEYS" => any_order(reply),
@@ -97,6 +98,45 @@ fn rows(options: &Options, reply: Value) -> Value {
             let pairs = pairs.into_iter().map(|(key, value)| match (key.as_bytes(), value) {
                 (Some(b"results"), Value::Array(rows)) => {
                     (key, page(options, rows.into_iter().map(pairs_sorted).collect()))
+                }
+                (_, value) => (key, value),
+            });
+            pairs_sorted(Value::Map(pairs.collect()))
+        }
+        other => other,
+    }
+}
+
+/// Rows without SORTBY are in any order, and a cursor is a number of the server's choice.
+fn aggregated(words: &[Vec<u8>], reply: Value) -> Value {
+    let has = |keyword: &[u8]| words.iter().skip(3).any(|word| word.eq_ignore_ascii_case(keyword));
+    match reply {
+        Value::Array(elements) if has(b"WITHCURSOR") && elements.len() == 2 => {
+            let mut elements = elements.into_iter();
+            let rows = elements.next().map(|rows| aggregated_rows(has(b"SORTBY"), rows));
+            let cursor = elements.next().map(|cursor| Value::Boolean(cursor != Value::Integer(0)));
+            Value::Array(rows.into_iter().chain(cursor).collect())
+        }
+        reply => aggregated_rows(has(b"SORTBY"), reply),
+    }
+}
+
+fn aggregated_rows(is_ordered: bool, reply: Value) -> Value {
+    let in_order = |mut rows: Vec<Value>| {
+        if !is_ordered {
+            rows.sort_by_key(|row| format!("{row:?}"));
+        }
+        Value::Array(rows)
+    };
+    match reply {
+        Value::Array(mut elements) if !elements.is_empty() => {
+            let rows = elements.split_off(1).into_iter().map(pairs_sorted).collect();
+            Value::Array(vec![elements.remove(0), in_order(rows)])
+        }
+        Value::Map(pairs) => {
+            let pairs = pairs.into_iter().map(|(key, value)| match (key.as_bytes(), value) {
+                (Some(b"results"), Value::Array(rows)) => {
+                    (key, in_order(rows.into_iter().map(pairs_sorted).collect()))
                 }
                 (_, value) => (key, value),
             });

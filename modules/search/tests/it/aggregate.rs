@@ -332,3 +332,93 @@ fn a_value_that_is_missing_is_an_error_of_the_whole_command() {
     let line = "FT.AGGREGATE idx * LOAD 2 @n @u APPLY 'case(exists(@u), @n, 0)' AS x";
     assert_eq!(server.line(line), r#"[1, ["n", "1", "u", "5", "x", "1"], ["n", "2", "x", "0"]]"#);
 }
+
+fn for_hybrid() -> Server {
+    let mut server = Server::new();
+    server.resp3 = true;
+    let create =
+        "FT.CREATE idx PREFIX 1 d: SCHEMA t TEXT c TAG v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
+    assert_eq!(server.line(create), "OK");
+    for (key, text, tag, at) in [
+        ("d:1", "red shoes", "shoes", [0.0, 0.0]),
+        ("d:2", "red running shoes", "shoes", [1.0, 0.0]),
+        ("d:3", "running gear", "gear", [0.0, 1.0]),
+        ("d:4", "blue shoes", "shoes", [1.0, 1.0]),
+    ] {
+        server.hset(key, &[("t", text.as_bytes()), ("c", tag.as_bytes()), ("v", &blob(&at))]);
+    }
+    server
+}
+
+fn hybrid(server: &Server, rest: &str) -> String {
+    let near = blob(&[0.9, 0.1]);
+    let reply = server.line_with(&format!("FT.HYBRID idx {rest} PARAMS 2 q"), &[&near]);
+    reply.split(r#", "execution_time""#).next().expect("a reply").to_owned()
+}
+
+#[test]
+fn words_and_vectors_are_fused() {
+    let server = for_hybrid();
+    // By words: 2, then the rest by length. By vector: 2, 1 or 4, 3.
+    let both = hybrid(&server, "SEARCH running VSIM @v $q KNN 2 K 2");
+    let first = 1.0 / 61.0 + 1.0 / 62.0;
+    assert!(
+        both.starts_with(r#"{"total_results": 3, "results": [{"__key": "d:2", "__score": "0.0325"#),
+        "{both} {first}"
+    );
+    let filtered = hybrid(&server, "SEARCH running VSIM @v $q FILTER @c:{gear} LOAD 1 @__key");
+    assert_eq!(
+        filtered,
+        r#"{"total_results": 2, "results": [{"__key": "d:3"}, {"__key": "d:2"}], "warnings": []"#
+    );
+    let named = hybrid(
+        &server,
+        "SEARCH nothing YIELD_SCORE_AS s VSIM @v $q RANGE 2 RADIUS 0.1 YIELD_SCORE_AS d COMBINE LINEAR 4 ALPHA 1 BETA 2 \
+         YIELD_SCORE_AS f LOAD 1 @t",
+    );
+    assert!(named.starts_with(r#"{"total_results": 1, "results": [{"f": "1.96"#), "{named}");
+    assert!(named.contains(r#""d": "0.98"#) && named.contains(r#""t": "red running shoes""#), "{named}");
+    let steps = hybrid(
+        &server,
+        "SEARCH shoes VSIM @v $q LOAD 1 @c GROUPBY 1 @c REDUCE COUNT 0 AS n SORTBY 2 @n DESC APPLY '@n * 2' AS m",
+    );
+    assert_eq!(
+        steps,
+        r#"{"total_results": 2, "results": [{"c": "shoes", "n": "3", "m": "6"}, {"c": "gear", "n": "1", "m": "2"}], "warnings": []"#
+    );
+    let page = hybrid(&server, "SEARCH shoes VSIM @v $q COMBINE RRF 4 CONSTANT 1 WINDOW 3 LIMIT 1 1");
+    assert!(page.contains(r#""results": [{"__key": "d:"#) && page.matches("__key").count() == 1, "{page}");
+}
+
+#[test]
+fn wrong_hybrid_requests_get_the_texts_of_redisearch() {
+    let server = for_hybrid();
+    for (rest, error) in [
+        ("hello", "Invalid subqueries count: expected an unsigned integer"),
+        ("3 SEARCH x VSIM @v $q", "FT.HYBRID currently supports only two subqueries"),
+        ("SEARCH x BOGUS 1", "Unknown argument `BOGUS` in SEARCH"),
+        ("SEARCH x VSIM v $q", "Missing @ prefix for vector field name"),
+        ("SEARCH x VSIM @v q", "Invalid vector argument, expected a parameter name starting with $"),
+        (
+            "SEARCH x VSIM @v $q KNN 1 K",
+            "Invalid argument count: 1 (must be a positive even number for key/value pairs)",
+        ),
+        ("SEARCH x VSIM @v $q KNN 2 K 0", "Invalid K value"),
+        ("SEARCH x VSIM @v $q KNN 2 EF_RUNTIME 5", "Missing required argument K"),
+        ("SEARCH x VSIM @v $q KNN 4 K 1 K 2", "Duplicate K argument"),
+        ("SEARCH x VSIM @v $q RANGE 2 RADIUS -1", "Invalid RADIUS value"),
+        ("SEARCH x VSIM @v $q RANGE 2 EPSILON 1", "Missing required argument RADIUS"),
+        ("SEARCH x VSIM @v $q COMBINE LINEAR 2 ALPHA 1", "Missing value for BETA"),
+        (
+            "SEARCH x VSIM @v $q COMBINE RRF 3 WINDOW 1 x",
+            "RRF expects pairs of key value arguments, argument count must be an even number",
+        ),
+        ("SEARCH x VSIM @v $q SORTBY 1 @c NOSORT LOAD 1 @c", "NOSORT is not allowed with SORTBY"),
+        ("SEARCH x VSIM @v $q WITHCURSOR", "WITHCURSOR of FT.HYBRID is not supported by this server yet"),
+    ] {
+        assert_eq!(hybrid(&server, rest), error, "{rest}");
+    }
+    assert_eq!(server.line("FT.HYBRID nosuch SEARCH x"), "nosuch: no such index");
+    assert_eq!(server.line("FT.HYBRID idx SEARCH x"), "VSIM argument is required");
+    assert_eq!(server.line("FT.HYBRID idx"), "Missing subqueries count for FT.HYBRID");
+}
