@@ -68,7 +68,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N matches of the query",
         "Searches an index, and groups, sorts and computes what it finds.",
     ),
-    row(staged("FT.HYBRID", "index SEARCH query VSIM field vector [option+]", aggregate::hybrid)).docs(
+    row(staged("FT.HYBRID", "index [SEARCH query VSIM field vector [option+]]", aggregate::hybrid)).docs(
         "8.4.0",
         "O(N) for N matches of both queries",
         "Searches an index by words and by a vector, and fuses what both find.",

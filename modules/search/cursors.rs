@@ -61,12 +61,15 @@ impl CursorRegistry {
 
     /// How many idle cursors an index has.
     pub fn count_of(&self, index: &Arc<Index>) -> usize {
-        self.idle.lock().cursors.values().filter(|cursor| Arc::ptr_eq(&cursor.index, index)).count()
+        self.idle.lock().cursors.values().filter(|cursor| is_same(&cursor.index, index)).count()
     }
 
     /// Keeps a cursor until its next read, under the id that it had, or a new one if that is 0.
     pub fn keep(&self, cursor: IdleCursor, mut id: u64) -> Result<u64, SearchError> {
-        self.check_room(&cursor.index)?;
+        // One that comes back had its place.
+        if id == 0 {
+            self.check_room(&cursor.index)?;
+        }
         let mut idle = self.idle.lock();
         let limit = self.settings.cursor_memory();
         if idle.bytes + cursor.bytes > limit {
@@ -85,7 +88,7 @@ impl CursorRegistry {
         self.end_idle();
         let mut idle = self.idle.lock();
         let cursor = idle.cursors.get(&id)?;
-        if !index.is_some_and(|index| Arc::ptr_eq(index, &cursor.index)) {
+        if !index.is_some_and(|index| is_same(index, &cursor.index)) {
             return None;
         }
         let cursor = idle.cursors.remove(&id)?;
@@ -114,7 +117,7 @@ impl CursorRegistry {
 
     /// Ends the cursors of an index that is dropped.
     pub fn end_of_index(&self, index: &Index) {
-        self.end(|cursor| std::ptr::eq(&*cursor.index, index));
+        self.end(|cursor| is_same(&cursor.index, index));
     }
 
     /// Whether there is something to free.
@@ -134,4 +137,9 @@ impl CursorRegistry {
         let idle = self.idle.lock();
         (idle.cursors.len(), idle.bytes)
     }
+}
+
+/// Whether both are the same index, which FT.ALTER may have changed in between.
+fn is_same(one: &Index, other: &Index) -> bool {
+    one.definition.id == other.definition.id
 }

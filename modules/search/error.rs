@@ -310,6 +310,9 @@ kinds! {
     FormatString: "Bad format string!", "SEARCH_PARSE_ARGS Bad format string!";
     FormatShort: "Not enough arguments for format", "SEARCH_PARSE_ARGS Not enough arguments for format";
     FormatSpecifier: "Unknown format specifier passed", "SEARCH_PARSE_ARGS Unknown format specifier passed";
+    FormatLong: "format makes a text that is more than {} bytes longer than its arguments",
+        "SEARCH_LIMIT_OVER format makes a text that is more than {} bytes longer than its arguments";
+    PropertiesOver: "An aggregation is limited to {} properties", "SEARCH_LIMIT_OVER An aggregation is limited to {} properties";
     GeoLong: "Geo string cannot be longer than 128 bytes", "SEARCH_PARSE_ARGS Geo string cannot be longer than 128 bytes";
     NotNumeric: "Could not convert value to a number", "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value";
     TextToNumber: "Error converting string '{}' to number", "SEARCH_NUMERIC_VALUE_INVALID Error converting string '{}' to number";

@@ -108,9 +108,10 @@ impl SearchModule {
         self.registry.index(database, name)
     }
 
-    /// Whether this index, and no other of its name, is in a database.
-    pub(crate) fn has(&self, database: u32, index: &Arc<Index>) -> bool {
-        self.index(database, &index.definition.name).is_some_and(|here| Arc::ptr_eq(here, index))
+    /// The index of a database that this one is, or has become by FT.ALTER.
+    pub(crate) fn same_index(&self, database: u32, index: &Index) -> Option<&Arc<Index>> {
+        let (here, same) = self.registry.by_id(index.definition.id)?;
+        (here == database).then_some(same)
     }
 
     pub(crate) fn indexes(&self) -> impl Iterator<Item = (u32, &Arc<Index>)> {

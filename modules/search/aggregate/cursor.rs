@@ -50,7 +50,11 @@ pub fn cursor(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<
 fn cursor_stage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, SearchError> {
     let module = view.module::<SearchModule>();
     let index = module.index(view.database(), args[2]);
-    index.iter().for_each(|index| view.wait_for(index.changed_by()));
+    match index {
+        Some(index) => view.wait_for(index.changed_by()),
+        // It may have been dropped.
+        None => _ = view.whole_keyspace(),
+    }
     let id: u64 = whole_number(args[3]).ok_or(Kind::BadCursor.error())?;
     if args.is(1, "READ") {
         let mut count = None;

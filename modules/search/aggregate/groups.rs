@@ -15,6 +15,8 @@ use std::borrow::Cow;
 
 /// The most groups that one row is added to, because properties are lists.
 const COMBINATIONS_MAX: usize = 1 << 16;
+/// The most bytes that are hashed for one such row.
+const COMBINED_BYTES_MAX: usize = 1 << 28;
 /// Bytes of a group in the table.
 const GROUP_BYTES: usize = 24;
 
@@ -69,7 +71,12 @@ impl Groups {
             _ => 1,
         };
         let combinations = self.by.iter().map(list).fold(1usize, usize::saturating_mul);
-        if combinations > COMBINATIONS_MAX {
+        let bytes = |place: &usize| row.cells[*place].as_ref().map_or(0, ExprValue::heap_bytes);
+        let is_much = || {
+            let each: usize = self.by.iter().map(bytes).sum();
+            combinations.saturating_mul(each) > COMBINED_BYTES_MAX
+        };
+        if combinations > COMBINATIONS_MAX || combinations > 1 && is_much() {
             return Err(Kind::GroupCombinations.with([COMBINATIONS_MAX.to_string().into()]));
         }
         for combination in 0..combinations {

@@ -52,6 +52,8 @@ use source::{RowBatch, RowReader};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a word of a request takes beside its bytes.
+const WORD_BYTES: usize = 64;
 /// Rows of a stretch's end that go on between two looks at the clock.
 const GATHERED: usize = 1024;
 /// The least limit of FT.SEARCH's page that covers all documents of a KNN.
@@ -73,6 +75,8 @@ pub struct Aggregation {
     /// The plan of a search that was profiled.
     profiled: Option<Box<Settled>>,
     shape: Shape,
+    /// The bytes of the request, which its steps keep.
+    request_bytes: usize,
 }
 
 /// The shape of the reply.
@@ -143,7 +147,8 @@ fn begin(
     }
     let PreparedPlan { plan, backfill } = prepare(view, Args::new(&request.search), is_resp3, profile)?;
     let waits = backfill.is_some();
-    let aggregation = Aggregation::new(module, plan, &request, waits)?;
+    let mut aggregation = Aggregation::new(module, plan, &request, waits)?;
+    aggregation.request_bytes = args.from(0).iter().map(|word| WORD_BYTES + word.len()).sum();
     if let Some((signal, at_most)) = backfill {
         return Ok(Stage::Wait(WaitingJob { signal, at_most, job: aggregation.job() }));
     }
@@ -198,6 +203,7 @@ impl Aggregation {
             warnings: Warnings { timed_out: false, incomplete: plan.is_incomplete },
             profiled: None,
             shape: Shape::Aggregate,
+            request_bytes: 0,
             source,
         }
     }
@@ -270,13 +276,8 @@ impl Aggregation {
     /// Finds the documents; reads them if they are few.
     fn settle(&mut self, looks: &dyn Looks, plan: Plan, waits: bool) -> Result<(), SearchError> {
         let (reader, batch) = (&self.reader, &mut self.batch);
-        let settled = plan.settle(looks, waits, &mut |current, few| {
-            // They are few: all are read, however large.
-            let mut left = few;
-            while !left.is_empty() {
-                left = &left[reader.read_some(current, left, batch, true)..];
-            }
-        });
+        let settled =
+            plan.settle(looks, waits, &mut |current, few| reader.read_some(current, few, batch, true));
         if settled.has_nothing() {
             return Err(Kind::Backfilling.error());
         }
@@ -345,11 +346,13 @@ impl Aggregation {
     ) -> Result<Rest, CommandError> {
         let module = view.module::<SearchModule>();
         let name = &self.index.definition.name;
-        if self.index.is_dropped() || !module.has(view.database(), &self.index) {
+        let Some(index) = module.same_index(view.database(), &self.index) else {
             // The index was dropped or moved to another database during the aggregation.
             view.whole_keyspace();
             return styled(view, Err(Kind::NoIndex.of(name)));
-        }
+        };
+        // After FT.ALTER it is another object.
+        view.wait_for(index.changed_by());
         view.wait_for(self.index.changed_by());
         styled(view, run)?;
         let out = &mut self.pipeline.flow.out;
@@ -396,7 +399,7 @@ impl Aggregation {
             Source::Documents(settled) => settled.heap_bytes(),
             _ => 0,
         };
-        size_of::<Aggregation>() + self.pipeline.flow.budget.used() + documents
+        size_of::<Aggregation>() + self.request_bytes + self.pipeline.flow.budget.used() + documents
     }
 }
 

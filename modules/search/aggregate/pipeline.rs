@@ -17,6 +17,9 @@ use engramdb_engine::env::Random;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// The most properties between two GROUPBYs, as many as an index may have fields.
+const PROPERTIES_MAX: usize = 1024;
+
 /// Columns that rows of documents have before those that steps name.
 pub type FirstColumns = Vec<(Vec<u8>, ColumnSource)>;
 
@@ -134,8 +137,21 @@ impl RowPipeline {
         Ok(building.finish(MemoryBudget::new(limit)))
     }
 
-    /// Sends a row through the steps of the current stretch.
+    /// Sends a row through the steps of the current stretch. What they make of it counts until it is kept or
+    /// dropped.
     pub fn push(&mut self, row: &mut PipelineRow<'_>, random: &dyn Random) -> Result<Flow, SearchError> {
+        let mut made = 0;
+        let flow = self.pass(row, random, &mut made);
+        self.flow.budget.give_back(made);
+        flow
+    }
+
+    fn pass(
+        &mut self,
+        row: &mut PipelineRow<'_>,
+        random: &dyn Random,
+        made: &mut usize,
+    ) -> Result<Flow, SearchError> {
         let stretch = self.stretches.front_mut().expect("rows come while there are stretches");
         let mut flow = Flow::On;
         for step in &mut stretch.steps {
@@ -143,6 +159,9 @@ impl RowPipeline {
                 Step::Apply { expression, places, into } => {
                     let properties = RowProperties { cells: &row.cells, places };
                     let value = expression.evaluate(&properties)?.into_owned();
+                    let bytes = value.heap_bytes();
+                    *made += bytes;
+                    self.flow.budget.take(bytes)?;
                     row.cells[*into] = Some(value);
                 }
                 Step::Filter { expression, places } => {
@@ -250,6 +269,9 @@ impl Building {
             }
             StepWords::Arrange(arrangement) => self.arrange(arrangement)?,
             StepWords::Group(group) => self.group(group)?,
+        }
+        if self.scope.width() > PROPERTIES_MAX {
+            return Err(Kind::PropertiesOver.with([PROPERTIES_MAX.to_string().into()]));
         }
         Ok(())
     }

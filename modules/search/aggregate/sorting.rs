@@ -83,6 +83,53 @@ mod tests {
     use super::*;
     use crate::expr::ExprValue;
 
+    /// A sort panics if its order has circles.
+    #[test]
+    fn values_of_all_types_have_one_order() {
+        let mut state = 9u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let text = |text: String| ExprValue::Text(text.into_bytes().into());
+        let value = |random: &mut dyn FnMut(u64) -> u64| match random(7) {
+            0 => None,
+            1 => Some(ExprValue::Null),
+            2 => Some(ExprValue::Number(f64::NAN)),
+            3 => Some(ExprValue::Number(random(20) as f64 - 10.0)),
+            4 => Some(text(format!("{}{}", random(20), ["", "z", " x"][random(3) as usize]))),
+            5 => Some(ExprValue::List([ExprValue::Number(random(3) as f64), text("a".into())].into())),
+            _ => Some(ExprValue::Number(f64::INFINITY)),
+        };
+        let cells: Vec<Cell<'static>> = (0..10_000).map(|_| value(&mut random)).collect();
+        for descending in [false, true] {
+            for a in &cells[..60] {
+                for b in &cells[..60] {
+                    let order = order_of_cells(a, b, descending);
+                    assert_eq!(order_of_cells(b, a, descending), order.reverse(), "{a:?} {b:?}");
+                    for c in &cells[..60] {
+                        let both = [order, order_of_cells(b, c, descending)];
+                        if both.iter().all(|order| order.is_le()) {
+                            assert!(order_of_cells(a, c, descending).is_le(), "{a:?} {b:?} {c:?}");
+                        }
+                    }
+                }
+            }
+            let mut sorter = Sorter::new(vec![(0, descending)], 0, 300);
+            let mut budget = MemoryBudget::new(usize::MAX);
+            for (number, cell) in (0..).zip(&cells) {
+                let row = PipelineRow { cells: vec![cell.clone()], whole: Vec::new(), number };
+                sorter.add(&row, &mut budget).expect("there is memory");
+            }
+            let mut all: Vec<(u64, &Cell<'static>)> = (0..).zip(&cells).collect();
+            all.sort_by(|a, b| {
+                order(&[(0, descending)], (std::slice::from_ref(a.1), a.0), (std::slice::from_ref(b.1), b.0))
+            });
+            let found: Vec<u64> = sorter.finish().map(|row| row.number).collect();
+            assert!(found.iter().eq(all[..300].iter().map(|row| &row.0)));
+        }
+    }
+
     #[test]
     fn the_first_rows_of_many_are_kept_in_order() {
         let mut state = 5u64;

@@ -1,9 +1,8 @@
 //! Rows of documents: reads the properties that the steps need, a few documents under each lock.
 //!
-//! Numbers of NUMERIC fields, single tags, keys and distances come from the index alone, under the lock of its
-//! documents.
-//! Everything else is read in the keyspace. A batch is copied to one buffer there, so that no step runs
-//! under the lock and a row needs no allocation of its own.
+//! Numbers of NUMERIC fields, single tags, keys and distances come from the index alone, under the lock of
+//! its documents. Everything else is read in the keyspace. A batch is copied to one buffer there, so that no
+//! step runs under the lock and a row needs no allocation of its own.
 
 use super::rows::{Cell, PipelineRow};
 use super::scope::{Column, ColumnSource};
@@ -26,6 +25,8 @@ const READ_DOCUMENTS: usize = 64;
 const READ_BYTES: usize = 128 * 1024;
 /// Documents whose values the index has that are read under one lock of its documents.
 const INDEXED_DOCUMENTS: usize = 1024;
+/// The most bytes of their rows.
+const INDEXED_BYTES: usize = 1024 * 1024;
 
 /// Which properties of documents are read, and where.
 #[derive(Clone, Debug)]
@@ -94,25 +95,26 @@ impl RowReader {
         }
         let index = settled.plan.index.clone();
         if !in_keyspace {
-            let documents = &*index.documents.read();
-            self.read_some(&mut settled.at(documents, None), &some, batch, false);
+            let read = {
+                let documents = &*index.documents.read();
+                self.read_some(&mut settled.at(documents, None), &some, batch, false)
+            };
             if !batch.is_short {
+                settled.put_back(&some[read..]);
                 return true;
             }
             // Others will be like this one.
             settled.may_have_expired = true;
             batch.clear();
         }
-        let mut left = &some[..];
-        while !left.is_empty() {
-            looks.look(&mut |view| {
-                let documents = &*index.documents.read();
-                let mut current = settled.at(documents, Some(view));
-                let few = &left[..left.len().min(READ_DOCUMENTS)];
-                let read = self.read_some(&mut current, few, batch, true);
-                left = &left[read..];
-            });
-        }
+        let few = &some[..some.len().min(READ_DOCUMENTS)];
+        let mut read = 0;
+        looks.look(&mut |view| {
+            let documents = &*index.documents.read();
+            let mut current = settled.at(documents, Some(view));
+            read = self.read_some(&mut current, few, batch, true);
+        });
+        settled.put_back(&some[read..]);
         true
     }
 
@@ -125,9 +127,9 @@ impl RowReader {
         in_keyspace: bool,
     ) -> usize {
         current.prefetch(some, in_keyspace);
-        let most = batch.bytes.len() + READ_BYTES;
+        let most = batch.size() + if in_keyspace { READ_BYTES } else { INDEXED_BYTES };
         for (number, settled) in some.iter().enumerate() {
-            if batch.bytes.len() > most {
+            if batch.size() > most {
                 return number;
             }
             let (plan, documents, view) = (current.plan(), current.documents, current.view);
@@ -262,7 +264,7 @@ fn indexed_value(
     is_lower: bool,
     batch: &mut RowBatch,
 ) -> Option<Read> {
-    Some(match documents.value(id, field) {
+    Some(match documents.known_value(id, field)? {
         IndexedValue::Missing => Read::Absent,
         IndexedValue::Number(number) => Read::Number(*number),
         IndexedValue::Tag(term) => {
@@ -290,6 +292,11 @@ impl RowBatch {
         self.whole.clear();
         self.rows = 0;
         self.is_short = false;
+    }
+
+    /// The bytes of the rows so far.
+    fn size(&self) -> usize {
+        self.bytes.len() + (self.cells.len() + self.whole.len()) * size_of::<Read>()
     }
 
     fn append(&mut self, bytes: &[u8]) -> Range<usize> {

@@ -401,6 +401,11 @@ impl Documents {
         values.and_then(|values| values.get(field)).unwrap_or(&IndexedValue::Missing)
     }
 
+    /// The same, or `None` if the field was added later than the document was read.
+    pub fn known_value(&self, id: u32, field: usize) -> Option<&IndexedValue> {
+        self.keys.slots.get(id)?.values.as_ref()?.get(field)
+    }
+
     pub fn live(&self) -> &RoaringBitmap {
         &self.live
     }

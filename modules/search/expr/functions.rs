@@ -41,6 +41,8 @@ pub enum Function {
     Case,
 }
 
+/// By how much a text that `format` makes may be longer than its longest argument.
+const MADE_MAX: usize = 1 << 20;
 /// The most parts of `split`.
 const PARTS_MAX: usize = 1024;
 /// The radius of the earth in metres, as Redis has it.
@@ -225,17 +227,36 @@ fn substring<'r>(values: &mut [ExprValue<'r>]) -> Result<ExprValue<'r>, SearchEr
     Ok(ExprValue::Text(Cow::Owned(text[start as usize..(start + length) as usize].to_vec())))
 }
 
-/// How often the part occurs, overlapping ones included.
+/// How often the part occurs, overlapping ones included: Knuth, Morris and Pratt, whose time is linear.
 fn occurrences(whole: &[u8], part: &[u8]) -> usize {
     if part.is_empty() {
-        whole.len() + 1
-    } else {
-        whole.windows(part.len()).filter(|window| *window == part).count()
+        return whole.len() + 1;
     }
+    // For each start of the part, the length of its longest proper end that is a start too.
+    let mut shorter = vec![0; part.len()];
+    let mut matched = 0;
+    for place in 1..part.len() {
+        while matched > 0 && part[place] != part[matched] {
+            matched = shorter[matched - 1];
+        }
+        matched += usize::from(part[place] == part[matched]);
+        shorter[place] = matched;
+    }
+    let (mut count, mut matched) = (0, 0);
+    for byte in whole {
+        while matched > 0 && (matched == part.len() || part[matched] != *byte) {
+            matched = shorter[matched - 1];
+        }
+        matched += usize::from(part[matched] == *byte);
+        count += usize::from(matched == part.len());
+    }
+    count
 }
 
 fn format<'r>(values: &mut [ExprValue<'r>]) -> Result<ExprValue<'r>, SearchError> {
     let format = Function::Format.string(values, 0)?;
+    let longest = values.iter().filter_map(ExprValue::text).map(<[u8]>::len).max().unwrap_or_default();
+    let most = MADE_MAX + longest;
     let mut arguments = values[1..].iter();
     let mut out = Vec::with_capacity(format.len());
     let mut bytes = format.iter();
@@ -258,6 +279,9 @@ fn format<'r>(values: &mut [ExprValue<'r>]) -> Result<ExprValue<'r>, SearchError
                 }
             }
         }
+        if out.len() > most {
+            return Err(Kind::FormatLong.with([MADE_MAX.to_string().into()]));
+        }
     }
     Ok(ExprValue::Text(Cow::Owned(out)))
 }
@@ -268,9 +292,14 @@ fn split<'r>(values: &mut [ExprValue<'r>]) -> Result<ExprValue<'r>, SearchError>
     let text = Function::Split.string(values, 0)?;
     let separators = if values.len() > 1 { Function::Split.string(values, 1)? } else { b"," };
     let trimmed = if values.len() > 2 { Function::Split.string(values, 2)? } else { b" " };
-    let parts = text.split(|byte| separators.contains(byte)).filter_map(|part| {
-        let start = part.iter().position(|byte| !trimmed.contains(byte))?;
-        let end = part.iter().rposition(|byte| !trimmed.contains(byte))?;
+    let [separators, trimmed] = [separators, trimmed].map(|bytes| {
+        let mut is_in = [false; 256];
+        bytes.iter().for_each(|byte| is_in[usize::from(*byte)] = true);
+        is_in
+    });
+    let parts = text.split(|byte| separators[usize::from(*byte)]).filter_map(|part| {
+        let start = part.iter().position(|byte| !trimmed[usize::from(*byte)])?;
+        let end = part.iter().rposition(|byte| !trimmed[usize::from(*byte)])?;
         Some(ExprValue::Text(Cow::Owned(part[start..=end].to_vec())))
     });
     Ok(ExprValue::List(parts.take(PARTS_MAX).collect()))

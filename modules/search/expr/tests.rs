@@ -102,7 +102,6 @@ fn values_sort_by_type_and_number() {
     for (place, value) in sorted.iter().enumerate() {
         for (other, right) in sorted.iter().enumerate() {
             let order = compare_values(value, right);
-            // A number beside a text that is none is compared as a text with six decimals.
             assert_eq!(order, place.cmp(&other), "{value:?} {right:?}");
         }
     }

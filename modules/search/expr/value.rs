@@ -228,21 +228,26 @@ fn order_of_same(left: &ExprValue<'_>, right: &ExprValue<'_>) -> Option<Ordering
     })
 }
 
-/// The order for sorting, of any two values: nulls first; numbers by their values, and beside a text that is
-/// no number by their texts; lists like empty texts.
+/// A total order for sorting: nulls, numbers, NaN, texts, lists. Lists are compared by their first elements.
+/// Unlike the order of expressions, no text is a number here: such an order has circles.
 pub fn compare_values(left: &ExprValue<'_>, right: &ExprValue<'_>) -> Ordering {
-    let (left, right) = (left.seen(), right.seen());
-    order_of_same(left, right).unwrap_or_else(|| match numbers(left, right) {
-        Some((Some(left), Some(right))) => order_of_numbers(left, right),
-        // Here a number's text has six decimals.
-        _ => sorting_text(left).cmp(&sorting_text(right)),
-    })
-}
-
-fn sorting_text<'v>(value: &'v ExprValue<'_>) -> Cow<'v, [u8]> {
-    match value {
-        ExprValue::Number(number) => Cow::Owned(format!("{number:.6}").into_bytes()),
-        value => value.to_text(),
+    let rank = |value: &ExprValue<'_>| match value {
+        ExprValue::Null | ExprValue::Several(_) => 0,
+        ExprValue::Number(_) => 1,
+        ExprValue::Text(_) => 2,
+        ExprValue::List(_) => 3,
+    };
+    match (left.seen(), right.seen()) {
+        (ExprValue::Number(left), ExprValue::Number(right)) => match left.partial_cmp(right) {
+            Some(order) => order,
+            None => left.is_nan().cmp(&right.is_nan()),
+        },
+        (ExprValue::Text(left), ExprValue::Text(right)) => left.cmp(right),
+        (ExprValue::List(left), ExprValue::List(right)) => match (left.first(), right.first()) {
+            (Some(left), Some(right)) => compare_values(left, right),
+            (left, right) => left.is_some().cmp(&right.is_some()),
+        },
+        (left, right) => rank(left).cmp(&rank(right)),
     }
 }
 

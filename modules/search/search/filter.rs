@@ -81,6 +81,17 @@ impl Ranges {
         found
     }
 
+    /// Bytes on the heap, estimated.
+    pub fn heap_bytes(&self) -> usize {
+        const DISTANCE_BYTES: usize = 24;
+        let of_one = |matched: &Matched| {
+            matched.documents.serialized_size()
+                + matched.distances.len() * DISTANCE_BYTES
+                + matched.range.vector.len()
+        };
+        self.matched.iter().map(of_one).sum()
+    }
+
     /// Replaces what is known of a document. `distance` returns its distance from a range's vector now,
     /// `None` if it has no vector.
     pub fn note(&mut self, id: u32, distance: impl Fn(&VectorRange) -> Option<f64>) {

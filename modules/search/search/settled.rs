@@ -17,6 +17,7 @@ use crate::documents::Documents;
 use engramdb_engine::command::Looks;
 use engramdb_engine::store::document::Document;
 use engramdb_engine::store::view::View;
+use engramdb_vector::Neighbor;
 use roaring::bitmap::IntoIter;
 use std::sync::Arc;
 
@@ -54,6 +55,8 @@ pub struct Settled {
     found: Found,
     expired: ExpiredDocuments,
     left: Left,
+    /// Those that were taken and not read.
+    returned: Vec<SettledDocument>,
     /// The version of the documents at which they were settled.
     version: u64,
     /// Something in the database was due to expire: documents must be looked up in the keyspace.
@@ -100,12 +103,12 @@ pub struct CurrentDocument<'a, 'v> {
 
 impl Plan {
     /// Finds the documents, and settles which there are. `read` is called under the lock of that look if they
-    /// are few, so that the answer is that of one moment; it must read all of them.
+    /// are few, so that the answer is that of one moment; it returns how many it has read.
     pub fn settle(
         mut self,
         looks: &dyn Looks,
         waits: bool,
-        read: &mut dyn FnMut(&mut CurrentDocuments<'_, '_>, &[SettledDocument]),
+        read: &mut dyn FnMut(&mut CurrentDocuments<'_, '_>, &[SettledDocument]) -> usize,
     ) -> Settled {
         self.reads_all = true;
         self.note(|profile, now| profile.started = now);
@@ -125,6 +128,7 @@ impl Plan {
             }
             let mut result = Ok((Vec::new(), 0, false));
             let mut late = matches!(found, Found::Late);
+            let mut read_now = 0;
             looks.look(&mut |view| {
                 let documents = &*self.index.documents.read();
                 result = self.settle_at((view, documents), &mut found, &mut expired, &mut late);
@@ -135,7 +139,7 @@ impl Plan {
                     let settled =
                         Source { plan: &self, found: &mut found, expired: &mut expired, version: *version };
                     let mut current = CurrentDocuments::new(settled, documents, Some(view));
-                    read(&mut current, few);
+                    read_now = read(&mut current, few);
                 }
             });
             let lack = match result {
@@ -152,6 +156,7 @@ impl Plan {
                         found,
                         expired,
                         left,
+                        returned: Vec::new(),
                         version,
                         may_have_expired,
                         timed_out: late,
@@ -319,6 +324,7 @@ impl Settled {
             found: Found::Late,
             expired: ExpiredDocuments::default(),
             left: Left::Nearest(list.into_iter()),
+            returned: Vec::new(),
             // All are looked at again when they are read.
             version: 0,
             may_have_expired: true,
@@ -328,12 +334,20 @@ impl Settled {
 
     /// At most `count` of the documents that are left.
     pub fn next(&mut self, count: usize) -> Vec<SettledDocument> {
+        if !self.returned.is_empty() {
+            return std::mem::take(&mut self.returned);
+        }
         match &mut self.left {
             Left::Matches(ids) => {
                 ids.take(count).map(|id| SettledDocument { id, nearest: None, fused: None }).collect()
             }
             Left::Nearest(rows) => rows.take(count).collect(),
         }
+    }
+
+    /// Gives documents back that were taken and not read. They are the next ones.
+    pub fn put_back(&mut self, rest: &[SettledDocument]) {
+        self.returned = rest.to_vec();
     }
 
     /// The documents under these locks.
@@ -361,10 +375,22 @@ impl Settled {
 
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
-        match &self.left {
-            Left::Matches(ids) => ids.len() / 4,
+        let of_left = match &self.left {
+            // The iterator has a copy of the set.
+            Left::Matches(_) => 0,
             Left::Nearest(rows) => rows.len() * size_of::<SettledDocument>(),
-        }
+        };
+        let of_matches =
+            |matches: &Matches| 2 * matches.documents.serialized_size() + matches.ranges.heap_bytes();
+        let of_found = match &self.found {
+            Found::Matches(matches) => of_matches(matches),
+            Found::Nearest(nearest) => {
+                let rows = nearest.neighbors.len() * size_of::<Neighbor>();
+                rows + nearest.matches.as_ref().map_or(0, of_matches)
+            }
+            Found::Late | Found::Incomplete => 0,
+        };
+        of_left + of_found + self.returned.len() * size_of::<SettledDocument>()
     }
 }
 

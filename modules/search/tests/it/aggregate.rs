@@ -422,3 +422,70 @@ fn wrong_hybrid_requests_get_the_texts_of_redisearch() {
     assert_eq!(server.line("FT.HYBRID idx SEARCH x"), "VSIM argument is required");
     assert_eq!(server.line("FT.HYBRID idx"), "Missing subqueries count for FT.HYBRID");
 }
+
+#[test]
+fn an_altered_index_is_the_same_index() {
+    let server = Server::new();
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA c TAG"), "OK");
+    for number in 0..1_000 {
+        let n = number.to_string();
+        server.hset(&format!("d:{number}"), &[("c", b"x"), ("n", n.as_bytes()), ("m", b"2")]);
+    }
+    let (_, cursor) = cursor_of(&server.line("FT.AGGREGATE idx * LOAD 1 @n WITHCURSOR COUNT 5"));
+    // What the index does not have yet is read in the keyspace.
+    assert_eq!(server.line("FT.ALTER idx SKIPINITIALSCAN SCHEMA ADD n NUMERIC"), "OK");
+    let sum = "FT.AGGREGATE idx * GROUPBY 0 REDUCE SUM 1 @n AS sum";
+    assert_eq!(server.line(sum), r#"[1, ["sum", "499500"]]"#);
+    assert_eq!(server.line("FT.ALTER idx SCHEMA ADD m NUMERIC"), "OK");
+    let sum = "FT.AGGREGATE idx * GROUPBY 1 @m REDUCE SUM 1 @n AS sum";
+    assert_eq!(server.line(sum), r#"[1, ["m", "2", "sum", "499500"]]"#);
+    let (rows, next) = cursor_of(&server.line(&format!("FT.CURSOR READ idx {cursor}")));
+    assert_eq!((rows.len(), next), (5, cursor));
+    server.line("FT.DROPINDEX idx");
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA c TAG"), "OK");
+    assert_eq!(server.line(&format!("FT.CURSOR READ idx {cursor}")), "Cursor not found");
+}
+
+#[test]
+fn texts_that_steps_make_are_bounded() {
+    let server = Server::new();
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA c TAG"), "OK");
+    server.hset("d:1", &[("t", "x".repeat(200_000).as_bytes())]);
+    let ten = ["@t"; 10].join(",");
+    let step = format!("APPLY 'format(\"{}\",{ten})' AS t", "%s".repeat(10));
+    let refusal = "format makes a text that is more than 1048576 bytes longer than its arguments";
+    assert_eq!(server.line(&format!("FT.AGGREGATE idx * LOAD 1 @t {step}")), refusal);
+    let many: Vec<String> = (0..400).map(|number| format!("APPLY 'upper(@t)' AS t{number}")).collect();
+    let line = format!("FT.AGGREGATE idx * LOAD 1 @t {} GROUPBY 0 REDUCE COUNT 0", many.join(" "));
+    assert_eq!(server.line("FT.CONFIG SET AGGREGATE_MEMORY 50000000"), "OK");
+    assert!(server.line(&line).starts_with("The aggregation needs more memory"));
+    let columns = (0..1_100).map(|number| format!("@t AS a{number}")).collect::<Vec<_>>().join(" ");
+    let line = format!("FT.AGGREGATE idx * LOAD 3300 {columns}");
+    assert_eq!(server.line(&line), "An aggregation is limited to 1024 properties");
+    // Overlapping occurrences, in linear time.
+    server.hset("d:1", &[("t", "a".repeat(400_000).as_bytes()), ("p", "a".repeat(200_000).as_bytes())]);
+    let line = "FT.AGGREGATE idx * LOAD 2 @t @p APPLY 'contains(@t, @p)' AS n GROUPBY 1 @n";
+    assert_eq!(server.line(line), r#"[1, ["n", "200001"]]"#);
+    let line = "FT.AGGREGATE idx * LOAD 2 @t @p APPLY 'strlen(format(\"%s\", @t))' AS n APPLY 'split(@p, @t, @p)' AS s GROUPBY 2 @n @s";
+    assert_eq!(server.line(line), r#"[1, ["n", "400000", "s", nil]]"#);
+}
+
+#[test]
+fn sorting_by_quotients_is_an_order() {
+    let server = Server::new();
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA c TAG"), "OK");
+    for number in 0..1_000u32 {
+        let (a, b) = (number.wrapping_mul(617) % 1_000, number % 3);
+        let [a, b] = [a, b].map(|number| number.to_string());
+        server.hset(&format!("d:{number}"), &[("a", a.as_bytes()), ("b", b.as_bytes())]);
+    }
+    let line = "FT.AGGREGATE idx * LOAD 2 @a @b APPLY '@a / @b' AS q SORTBY 1 @q MAX 2000";
+    let reply = server.line(line);
+    let quotients: Vec<f64> =
+        reply.split(r#""q", ""#).skip(1).filter_map(|rest| rest.split('"').next()?.parse().ok()).collect();
+    assert_eq!(quotients.len(), 1_000);
+    let first_nan = quotients.iter().position(|quotient| quotient.is_nan()).expect("some divide by 0");
+    assert!(
+        quotients[..first_nan].is_sorted() && quotients[first_nan..].iter().all(|quotient| quotient.is_nan())
+    );
+}
