@@ -175,12 +175,6 @@ const SETTINGS: &[Setting] = &[
         kind: Kind::Words(&["return", "fail"], |settings| &settings.on_timeout),
     },
     fixed(["MINPREFIX", "search-min-prefix"], "1", "Set the minimum prefix for expansions (`*`)"),
-    fixed(
-        ["MAXPREFIXEXPANSIONS", "search-max-prefix-expansions"],
-        "unlimited",
-        "Maximum prefix expansions to be used in a query",
-    ),
-    fixed(["MINSTEMLEN", "search-min-stem-len"], "4", "Set the minimum word length to stem (default 4)"),
     Setting {
         name: "PARTIAL_RESULTS",
         config_name: "search-partial-results",
