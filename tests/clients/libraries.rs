@@ -98,6 +98,7 @@ programs! {
     redis_py_search_over_resp3: python "clients.txt" "redis_py_search" "3";
     redisvl_aggregations: python "clients.txt" "redisvl_aggregations";
     redisvl_caches_and_histories: python "clients.txt" "redisvl_extensions";
+    redisvl_hybrid: python "clients.txt" "redisvl_hybrid";
     redisvl_queries: python "clients.txt" "redisvl_queries";
     redisvl_router: python "clients.txt" "redisvl_router";
     valkey_haystack: python "clients.txt" "valkey_haystack";
@@ -127,5 +128,4 @@ macro_rules! awaiting {
 awaiting! {
     langgraph_node_awaits_sorted_sets: "unknown command 'ZADD'" node("langgraph_savers");
     langgraph_python_awaits_sorted_sets: "unknown command 'ZADD'" python("clients.txt", "langgraph_savers");
-    redisvl_awaits_hybrid_queries: "unknown command 'FT.HYBRID'" python("clients.txt", "redisvl_hybrid");
 }
