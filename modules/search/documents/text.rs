@@ -56,7 +56,10 @@ pub fn tokenize_at(text: &[u8], stop_words: StopWords<'_>, each: &mut dyn FnMut(
         at += 1;
         match next {
             Some(b'\\') => {
-                term.extend(text.get(at));
+                // What separates words belongs to one here. Other control characters are dropped: derived
+                // terms begin with one, and no word may be such a term.
+                let is_kept = |byte: &&u8| byte.is_ascii_whitespace() || !byte.is_ascii_control();
+                term.extend(text.get(at).filter(is_kept));
                 at += 1;
             }
             Some(&byte) if !is_separator(byte) => {
@@ -98,6 +101,7 @@ mod tests {
         assert_eq!(terms(r"hello\-world foo_bar"), ["hello-world", "foo_bar"]);
         assert_eq!(terms("ÄPFEL ΟΔΥΣΣΕΑΣ"), ["äpfel", "οδυσσεασ"]);
         assert_eq!(terms("a\x01b x\x7fy c\x0bd e\0f"), ["ab", "xy", "cd", "e", "f"]);
+        assert_eq!(terms("\\\x01\\+run \\\0 \\\ty"), ["+run", "\ty"]);
         assert_eq!(terms(r"\"), [""; 0]);
         assert_eq!(terms(""), [""; 0]);
     }

@@ -537,6 +537,10 @@ impl TextPostings {
 
     fn remove(&mut self, number: u32, (field, document): (usize, u32)) {
         let posting = &mut self.terms[number];
+        // A document has a term as often as its words lead to it; its place is removed once.
+        if matches!(posting.places, Places::None) {
+            return;
+        }
         let before = posting.bytes();
         posting.places.remove(field as u16, document);
         self.bytes = self.bytes + posting.bytes() - before;
