@@ -229,12 +229,12 @@ impl Drop for Group {
 }
 
 #[test]
-fn in_200_mb_all_attacks_at_once_do_not_get_the_server_killed() {
+fn in_320_mb_all_attacks_at_once_do_not_get_the_server_killed() {
     if Need::Root.is_missing() {
         return;
     }
     let directory = TempDir::new("group");
-    let group = Group::new(200 * MIB);
+    let group = Group::new(320 * MIB);
     let parameters = [
         "maxmemory-clients=32mb",
         "client-output-buffer-limit=normal 16mb 0 0",
@@ -258,7 +258,7 @@ fn in_200_mb_all_attacks_at_once_do_not_get_the_server_killed() {
     println!(
         "peak of the group, page cache included: {} of {} bytes",
         group.read(group.peak).trim(),
-        200 * MIB
+        320 * MIB
     );
     println!("peak of the process: {} bytes", memory_bytes(&server, "VmHWM"));
     let kills = group.read(group.kills);
