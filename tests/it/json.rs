@@ -7,6 +7,7 @@ use engramdb_engine::module::Module;
 use engramdb_json::JsonModule;
 use engramdb_resp::{Protocol, Value};
 use engramdb_testkit::instance::{Instance, Kept, Parts};
+use engramdb_testkit::process::{Server, TempDir};
 use engramdb_testkit::wire::Wire;
 
 const PARTS: Parts =
@@ -318,4 +319,18 @@ fn saved_documents_are_bounded_effects() {
     let file = instance.snapshot_file(&created.file).expect("it was read back");
     // 900 KB in runs of about 8 KiB, and the two containers.
     assert!((60..200).contains(&file.trailer().effects), "{}", file.trailer().effects);
+}
+
+#[test]
+fn a_served_write_that_is_parsed_before_and_needs_more_room_than_its_words_ends() {
+    let directory = TempDir::new("json-served");
+    let server = Server::start(directory.path(), &[]);
+    let mut client = server.client();
+    let mut call = |words: &[&str]| client.call(words).expect("the server answers");
+    let document = r#"{"a":[{"b":1},{"b":2},{"b":3}]}"#;
+    assert_eq!(call(&["JSON.SET", "k", "$", document]), Value::SimpleString(b"OK".to_vec()));
+    // Large enough to be parsed without the lock, and it is logged for three places.
+    let value = numbers(60_000);
+    assert_eq!(call(&["JSON.SET", "k", "$.a[*].b", &value]), Value::SimpleString(b"OK".to_vec()));
+    assert_eq!(text(&call(&["JSON.GET", "k", "$.a[2].b[59999]"])), "[59999.5]");
 }

@@ -153,6 +153,10 @@ impl Core {
         let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
             run.step(database, command, args, replies)
         });
+        if matches!(stage, Stage::Prepare(_)) {
+            // It runs again with what was prepared, and needs this room then.
+            self.room_bytes = room_bytes;
+        }
         let (stage, parked) = self.park_last(input, (plan, done), stage, |command, args, park, waiter| {
             run.park(command, args, park, waiter)
         });
