@@ -79,7 +79,7 @@ impl JsonDocument {
         ALWAYS.saturating_add(self.heap_bytes().saturating_mul(16))
     }
 
-    /// Whether a command may add `bytes` at each of so many places: what multiplies its words is bounded.
+    /// Whether a command may add `bytes` at each of `places` places. A command that adds more is refused.
     pub fn check_growth(&self, places: usize, bytes: usize) -> Result<(), CommandError> {
         const MULTIPLIED_BYTES_MAX: usize = 64 << 20;
         const DOCUMENT_BYTES_MAX: usize = 2 << 30;
@@ -212,8 +212,8 @@ fn empty(container: &Container) -> &'static [u8] {
     if container.is_object() { packed::EMPTY_OBJECT } else { packed::EMPTY_ARRAY }
 }
 
-/// The payload that adds a block to its container, which has everything in front of the block by then. Blocks
-/// are numbered as they follow each other, those in a block behind it.
+/// The payload that adds a block to its container, after all blocks before it were added. Blocks are numbered
+/// in the document's order; a block comes before the blocks inside it.
 fn fill(root: &Container, block: usize) -> Vec<u8> {
     let mut steps = Steps::new();
     let (mut container, mut left) = (root, block);

@@ -7,7 +7,7 @@
 //! | 2 Remove | locations, in the order in which they are removed |
 //! | 3 Replace | location and value in turn |
 //! | 4 Insert | how many values, the values; location of an array and index in turn |
-//! | 5 Trim | location of an array, the first element that is kept, and the first behind it, in turn |
+//! | 5 Trim | in turn: location of an array, index of the first kept element, index after the last kept one |
 //! | 6 Append | a text, locations of texts |
 //! | 7 Merge | a patch (RFC 7386), locations |
 //! | 8 Fill | location of a container, how many items, the items: adds them at its end |
@@ -127,7 +127,7 @@ pub fn concerns(kind: u8, payload: &[u8], path: &[u8]) -> bool {
     are_all_apart(kind, payload, &is_apart) != Some(true)
 }
 
-/// Whether all changed places of a payload are apart; `None` where that is not told.
+/// Whether `is_apart` is true for each changed place of a payload; `None` if the payload has no known form.
 fn are_all_apart(
     kind: u8,
     mut payload: &[u8],

@@ -91,7 +91,7 @@ fn a_change_concerns_the_paths_that_go_through_its_place() {
             (&[a], "$.a.b"),
             (&[a, b], "$.a"),
             (&[a, b, x], "$.a.b"),
-            // What is not told by names.
+            // Names alone do not decide these.
             (&[a, LocationStep::Index(3)], "$.a.b"),
             (&[x], "$"),
             (&[x], "$..a"),

@@ -79,7 +79,7 @@ pub fn key(number: u64) -> String {
 }
 
 impl Item {
-    /// The document with this number; its vector has so many components.
+    /// The document with this number; its vector has `dimension` components.
     pub fn new(seed: u64, number: u64, dimension: usize) -> Item {
         let random = &mut SplitMix64::new(seed, DOCUMENTS, number);
         let title: Vec<String> = (0..TITLE_WORDS).map(|_| word(rank(random, WORDS))).collect();

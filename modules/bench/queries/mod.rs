@@ -2,7 +2,7 @@
 //!
 //! The run's own server and each peer get the same documents, and then the same requests, in turn: one server
 //! works at a time. Each connection is a closed loop. Before a kind is measured, some of its requests are
-//! sent to all servers, and what they reply is compared, so that nobody is fast by being wrong.
+//! sent to all servers, and the replies are compared, so that no server is faster by wrong replies.
 
 mod documents;
 mod kinds;

@@ -193,7 +193,7 @@ fn expanded(document: &JsonDocument, request: &Request<'_>, reply: &mut dyn Repl
     Ok(())
 }
 
-/// One value in RESP3's types, of at most so many bytes, which are used up.
+/// Replies one value in RESP3's types. Its bytes are subtracted from `left`; a value with more is an error.
 pub fn reply_node(
     node: JsonNode<'_>,
     format: ReplyFormat,

@@ -51,7 +51,7 @@ impl WalkBudget {
         WalkBudget { visits: visits.min(VISITS_UNDER_LOCK_MAX), levels }
     }
 
-    /// For a command that walks paths in many documents under the lock, one for each of so many words.
+    /// For a command that makes one walk for each of `words` words, in many documents, under the lock.
     pub fn of_words(words: usize) -> WalkBudget {
         WalkBudget::new(VISITS_UNDER_LOCK_MAX.saturating_add(words.saturating_mul(8)))
     }

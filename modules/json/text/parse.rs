@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// A text has fewer containers within each other than this, as with serde_json.
 const DEPTH_MAX: usize = 128;
-/// Objects of at most so many members are searched for names that come twice by comparing all pairs.
+/// In objects of at most this many members, repeated names are found by comparing all pairs.
 const PAIRS_MAX: usize = 24;
 
 /// Why a text is no JSON, and where: the line from 1, and the number of bytes in it up to there.
@@ -374,7 +374,7 @@ impl Parser<'_, '_> {
     }
 }
 
-/// How many bytes at the front of a string's content stand for themselves.
+/// The number of bytes at the beginning of a string's content that need no decoding.
 #[inline]
 pub fn plain(text: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;

@@ -65,7 +65,7 @@ pub fn last(run: &[u8], is_object: bool) -> Option<ItemPlace> {
     place
 }
 
-/// Where the element `index` of a run begins; its end, if it has exactly so many.
+/// The position of element `index` in a run, or the run's end if `index` is its length.
 pub fn start_of(run: &[u8], index: usize) -> usize {
     (0..index).fold(0, |at, _| at + packed::size(&run[at..]))
 }
