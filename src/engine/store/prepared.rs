@@ -119,7 +119,10 @@ impl Preparing {
 
     pub(crate) fn copy(&mut self, database: u32, key: &[u8], making: impl FnOnce() -> Making) -> Copy {
         let mut attempts = 0;
-        let is_of_key = |prepared: &mut Box<Prepared>| matches!(&prepared.0, Made::Copy { database: of, key: copied, .. } if *of == database && copied == key);
+        let is_of_key = |prepared: &mut Box<Prepared>| match &prepared.0 {
+            Made::Copy { database: of, key: copied, .. } => *of == database && copied == key,
+            Made::OfWords(_) => false,
+        };
         if let Some(Prepared(Made::Copy { attempts: made, copied, .. })) =
             self.prepared.take_if(is_of_key).map(|prepared| *prepared)
         {
