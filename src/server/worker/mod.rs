@@ -102,7 +102,8 @@ impl Rounds {
             return true;
         }
         let time_max = (usual_time * LOOK_ENTRIES_MAX).min(LOOK_TIME_MAX);
-        now - since < time_max.as_nanos() as u64
+        // A first look in the clock's first nanosecond was noted as 1, because 0 says that there was none.
+        now.saturating_sub(since) < time_max.as_nanos() as u64
     }
 
     fn wake(&self) {
