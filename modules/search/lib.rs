@@ -27,6 +27,7 @@
 //! | `spell/` | FT.SPELLCHECK | `spell::check` |
 //! | `suggest/` | FT.SUG*: completions, a data type of the keyspace | `suggest/trie.rs` |
 //! | `settings.rs` | the module's parameters, for FT.CONFIG and CONFIG | `Settings` |
+//! | `edits.rs` | the edit distance of words | `Edits` |
 //! | `error.rs` | every error text, in both styles | `Kind` |
 //!
 //! # Where to find it
@@ -66,6 +67,7 @@ mod commands;
 mod cursors;
 mod debug;
 mod documents;
+mod edits;
 mod effects;
 mod error;
 mod expr;

@@ -1,9 +1,7 @@
-//! Words that become another one by few changes: Levenshtein's distance, in characters.
+//! Terms that become a word by few changes, and a walk over them.
 
 use crate::documents::texts::TextPostings;
-
-/// A row of the table of distances: of the word's beginnings from one beginning of a term.
-type Distances = Vec<u8>;
+use crate::edits::{Edits, edits_between};
 
 /// The distance of terms from a word, up to a most.
 pub struct Fuzzy {
@@ -18,38 +16,19 @@ pub struct FuzzyWalk<'f> {
     fuzzy: &'f Fuzzy,
     /// The next term is at or after this.
     from: Vec<u8>,
-    /// The characters of the last term as far as it could become the word, and the distances before and after
+    /// The characters of the last term as far as it could become the word, and the edits before and after
     /// each of them.
     last: Vec<char>,
-    rows: Vec<Distances>,
+    edits: Vec<Edits>,
 }
+
+/// Characters of terms that are read for one unit of work.
+const CHARACTERS_PER_WORK: usize = 4;
 
 impl Fuzzy {
     /// A word that is no UTF-8 is near to none.
     pub fn new(word: &[u8], most: u8) -> Fuzzy {
         Fuzzy { word: std::str::from_utf8(word).ok().map(|word| word.chars().collect()), most }
-    }
-
-    fn first_row(&self) -> Distances {
-        let length = self.word.as_ref().map_or(0, Vec::len);
-        (0..=length).map(|place| place.min(usize::from(self.most) + 1) as u8).collect()
-    }
-
-    /// The distances after one more character.
-    fn next_row(&self, before: &Distances, character: char) -> Distances {
-        let mut row = Vec::with_capacity(before.len());
-        row.push((before[0] + 1).min(self.most + 1));
-        for (place, &own) in self.word.iter().flatten().enumerate() {
-            let replaced = before[place] + u8::from(own != character);
-            let least = replaced.min(before[place + 1] + 1).min(row[place] + 1);
-            row.push(least.min(self.most + 1));
-        }
-        row
-    }
-
-    /// Whether no term that begins with this can become the word.
-    fn is_dead(&self, row: &Distances) -> bool {
-        row.iter().all(|&distance| distance > self.most)
     }
 
     /// Whether a term is near enough. One that is no UTF-8 is not.
@@ -58,26 +37,11 @@ impl Fuzzy {
         if term.len() > 4 * (word.len() + usize::from(self.most)) {
             return false;
         }
-        let Ok(term) = std::str::from_utf8(term) else { return false };
-        let mut row = self.first_row();
-        for character in term.chars() {
-            row = self.next_row(&row, character);
-            if self.is_dead(&row) {
-                return false;
-            }
-        }
-        row.last().is_some_and(|&distance| distance <= self.most)
-    }
-
-    /// The least character after this one that may come next where nothing more may be changed.
-    fn next_character(&self, row: &Distances, after: char) -> Option<char> {
-        let word = self.word.iter().flatten().zip(row);
-        let possible = word.filter(|(own, distance)| **distance <= self.most && **own > after);
-        possible.map(|(own, _)| *own).min()
+        std::str::from_utf8(term).is_ok_and(|term| edits_between(word, term.chars(), self.most).is_some())
     }
 
     pub fn walk(&self) -> FuzzyWalk<'_> {
-        FuzzyWalk { fuzzy: self, from: Vec::new(), last: Vec::new(), rows: vec![self.first_row()] }
+        FuzzyWalk { fuzzy: self, from: Vec::new(), last: Vec::new(), edits: vec![Edits::start(self.most)] }
     }
 }
 
@@ -99,7 +63,7 @@ impl FuzzyWalk<'_> {
                 Ok(text) => (text, head.len() == term.len()),
                 Err(error) => (std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(), false),
             };
-            let mut visited = self.visit(text);
+            let mut visited = self.visit(word, text);
             if !is_whole && visited.is_end {
                 // It is no UTF-8.
                 visited = Visit { next: Some([term, &[0]].concat()), is_near: false, ..visited };
@@ -109,38 +73,36 @@ impl FuzzyWalk<'_> {
             }
             let Some(next) = visited.next else { return true };
             self.from = next;
-            *work = work.saturating_sub(1 + visited.rows * word.len() / 16);
+            *work = work.saturating_sub(1 + visited.read / CHARACTERS_PER_WORK);
             if *work == 0 {
                 return false;
             }
         }
     }
 
-    fn visit(&mut self, term: &str) -> Visit {
+    fn visit(&mut self, word: &[char], term: &str) -> Visit {
         let shared = term.chars().zip(&self.last).take_while(|(a, b)| a == *b).count();
-        self.rows.truncate(shared + 1);
+        self.edits.truncate(shared + 1);
         self.last.truncate(shared);
         for character in term.chars().skip(shared) {
-            let row = self.fuzzy.next_row(&self.rows[self.last.len()], character);
-            if self.fuzzy.is_dead(&row) {
-                let rows = 1 + self.last.len() - shared;
-                let next = self.after(term.as_bytes(), character);
-                return Visit { next, rows, is_near: false, is_end: false };
-            }
-            self.rows.push(row);
+            let Some(edits) = self.edits[self.last.len()].next(word, character) else {
+                let read = 1 + self.last.len() - shared;
+                let next = self.after(word, term.as_bytes(), character);
+                return Visit { next, read, is_near: false, is_end: false };
+            };
+            self.edits.push(edits);
             self.last.push(character);
         }
-        let row = &self.rows[self.last.len()];
-        let is_near = row.last().is_some_and(|&distance| distance <= self.fuzzy.most);
+        let is_near = self.edits[self.last.len()].of_all(word).is_some();
         let next = Some([term.as_bytes(), &[0]].concat());
-        Visit { next, rows: self.last.len() - shared, is_near, is_end: true }
+        Visit { next, read: self.last.len() - shared, is_near, is_end: true }
     }
 
     /// Where terms may be near enough again, after those that begin with `last` and this character; `None` if
     /// there are none. Nothing more may be changed after `last`, or this character would be a change.
-    fn after(&self, term: &[u8], character: char) -> Option<Vec<u8>> {
+    fn after(&self, word: &[char], term: &[u8], character: char) -> Option<Vec<u8>> {
         let mut after = term[..self.last.iter().map(|last| last.len_utf8()).sum()].to_vec();
-        if let Some(next) = self.fuzzy.next_character(&self.rows[self.last.len()], character) {
+        if let Some(next) = self.edits[self.last.len()].next_unedited(word, character) {
             after.extend_from_slice(next.encode_utf8(&mut [0; 4]).as_bytes());
             return Some(after);
         }
@@ -158,8 +120,8 @@ impl FuzzyWalk<'_> {
 struct Visit {
     /// Where the walk goes on; `None` at its end.
     next: Option<Vec<u8>>,
-    /// How many rows were computed.
-    rows: usize,
+    /// How many characters were read.
+    read: usize,
     is_near: bool,
     /// Whether the term could become the word to its end.
     is_end: bool,
@@ -174,20 +136,9 @@ mod tests {
 
     #[test]
     fn distances_are_counted_in_characters() {
-        for (word, term, distance) in [
-            ("helo", "hello", 1),
-            ("hello", "hello", 0),
-            ("kitten", "sitting", 3),
-            ("über", "uber", 1),
-            ("", "abc", 3),
-            ("abc", "", 3),
-            ("ab", "ba", 2),
-        ] {
-            for most in 1..=3 {
-                let fuzzy = Fuzzy::new(word.as_bytes(), most);
-                assert_eq!(fuzzy.matches(term.as_bytes()), distance <= most, "{word} {term} {most}");
-            }
-        }
+        let matches = |word: &str, term: &[u8]| Fuzzy::new(word.as_bytes(), 1).matches(term);
+        assert!(matches("über", b"uber") && matches("日本", "日本語".as_bytes()));
+        assert!(!matches("ab", b"ba") && !matches("a", b"a\xff"));
     }
 
     #[test]

@@ -4,10 +4,8 @@
 //! lock, so a check is no answer of one moment. It ends with an error when its time is over (TIMEOUT of
 //! FT.CONFIG), or when it finds too much.
 
-mod distance;
-
-use self::distance::distance;
 use crate::documents::texts::TextPosting;
+use crate::edits::{EDITS_MAX, edits_between};
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
 use crate::module::{SearchModule, find};
@@ -24,8 +22,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The largest distance that a check may ask for.
-const DISTANCE_MAX: usize = 4;
 /// Terms that are compared under one hold of the documents.
 const TERMS_AT_ONCE: usize = 1024;
 /// The most words that are like those of one query.
@@ -51,7 +47,7 @@ struct Check {
     index: Arc<Index>,
     /// The words of the query in their order, each with the fields that it is looked for in.
     words: Vec<(Arc<[usize]>, Vec<u8>)>,
-    distance: usize,
+    distance: u8,
     counts_documents: bool,
     includes: WordList,
     excludes: WordList,
@@ -123,8 +119,8 @@ impl Check {
         while !words.is_done() {
             if words.take("DISTANCE") {
                 let word = words.word().map_err(|_| Kind::NoDistance.error())?;
-                let distance: Option<usize> = whole_number(word);
-                let distance = distance.filter(|distance| (1..=DISTANCE_MAX).contains(distance));
+                let distance: Option<u8> = whole_number(word);
+                let distance = distance.filter(|distance| (1..=EDITS_MAX).contains(distance));
                 self.distance = distance.ok_or(Kind::BadDistance.error())?;
             } else if words.take("TERMS") {
                 let list = match words.peek() {
@@ -201,8 +197,8 @@ impl Check {
         let wanted: Vec<char> = String::from_utf8_lossy(word).chars().collect();
         let mut found: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         let mut compare = |term: &[u8], count: &dyn Fn() -> u64| {
-            let characters: Vec<char> = String::from_utf8_lossy(term).chars().collect();
-            if *left > 0 && distance(&wanted, &characters, self.distance).is_some() {
+            let characters = String::from_utf8_lossy(term);
+            if *left > 0 && edits_between(&wanted, characters.chars(), self.distance).is_some() {
                 *found.entry(term.to_vec()).or_default() += count();
                 *left -= 1;
             }

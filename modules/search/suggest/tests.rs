@@ -3,24 +3,10 @@
 use super::top::top;
 use super::trie::{Suggestion, Trie, folded};
 use super::value::Suggestions;
+use crate::edits::tests::whole_distance;
 use engramdb_engine::keyspace::TypedValue;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-
-/// Edits between two texts.
-fn edits(one: &[char], other: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, character) in one.iter().enumerate() {
-        let mut before = row[0];
-        row[0] = at + 1;
-        for place in 0..other.len() {
-            let replaced = before + usize::from(*character != other[place]);
-            before = row[place + 1];
-            row[place + 1] = replaced.min(before + 1).min(row[place] + 1);
-        }
-    }
-    row[other.len()]
-}
 
 /// What `top` must return, by a look at each suggestion.
 fn expected(all: &BTreeMap<Vec<u8>, f32>, prefix: &[u8], fuzzy: bool, most: usize) -> Vec<(Vec<u8>, f32)> {
@@ -28,7 +14,7 @@ fn expected(all: &BTreeMap<Vec<u8>, f32>, prefix: &[u8], fuzzy: bool, most: usiz
     let mut found = Vec::new();
     for (text, &score) in all {
         let characters: Vec<char> = folded(text).chars().collect();
-        let least = (0..=characters.len()).map(|end| edits(&query, &characters[..end])).min();
+        let least = (0..=characters.len()).map(|end| whole_distance(&query, &characters[..end])).min();
         let least = least.expect("at least the empty beginning");
         let is_wanted = if fuzzy { least <= 1 } else { characters.starts_with(&query) };
         if !is_wanted {

@@ -6,6 +6,7 @@
 //! -2 for the edit. A text that equals the prefix, case included, has the largest score.
 
 use super::trie::{ROOT, Suggestion, Trie, TrieNode, folded};
+use crate::edits::Edits;
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
@@ -35,7 +36,7 @@ pub fn top<'t>(
     let query: Vec<char> = folded(prefix).chars().collect();
     let mut search = Search { trie, prefix, query, fuzzy, heap: BinaryHeap::new(), items: 0, path_bytes: 0 };
     if fuzzy {
-        search.push_node(ROOT, String::new(), None, Some(Near::start()));
+        search.push_node(ROOT, String::new(), None, Some(Edits::start(1)));
     } else if let Some(at) = trie.below(&folded(prefix)) {
         search.push_node(at, String::new(), Some(0), None);
     }
@@ -80,7 +81,7 @@ enum What<'t> {
     Node {
         at: u32,
         edits: Option<u8>,
-        near: Option<Near>,
+        near: Option<Edits>,
     },
 }
 
@@ -143,7 +144,7 @@ impl<'t> Search<'t, '_> {
     }
 
     /// Looks at a node's suggestions and children.
-    fn open(&mut self, at: u32, path: &str, edits: Option<u8>, near: Option<Near>) {
+    fn open(&mut self, at: u32, path: &str, edits: Option<u8>, near: Option<Edits>) {
         let trie = self.trie;
         let node = trie.node(at);
         if let Some(edits) = edits {
@@ -162,10 +163,10 @@ impl<'t> Search<'t, '_> {
     }
 
     /// Adds a node, if something below it can be a completion.
-    fn push_node(&mut self, at: u32, path: String, mut edits: Option<u8>, mut near: Option<Near>) {
+    fn push_node(&mut self, at: u32, path: String, mut edits: Option<u8>, mut near: Option<Edits>) {
         let node = self.trie.node(at);
-        let mut least = |near: Option<Near>| {
-            let distance = near.and_then(|near| near.edits(self.query.len()));
+        let mut least = |near: Option<Edits>| {
+            let distance = near.and_then(|near| near.of_all(&self.query));
             edits = edits.into_iter().chain(distance).min();
         };
         least(near);
@@ -180,45 +181,5 @@ impl<'t> Search<'t, '_> {
         let possible = if near.is_some() { None } else { edits };
         let score = self.bound(node, possible, near.is_some());
         self.push(Item { score, path, what: What::Node { at, edits, near } });
-    }
-}
-
-/// The numbers of edits between the prefix and what was read of a text: of the three beginnings of the prefix
-/// whose length differs by at most one. More than one edit is [`FAR`].
-#[derive(Clone, Copy)]
-struct Near {
-    read: usize,
-    /// For `read - 1`, `read` and `read + 1` characters of the prefix.
-    edits: [u8; 3],
-}
-
-const FAR: u8 = 2;
-
-impl Near {
-    fn start() -> Near {
-        Near { read: 0, edits: [FAR, 0, 1] }
-    }
-
-    /// After one more character; `None` if everything is too far.
-    fn next(self, query: &[char], character: char) -> Option<Near> {
-        let [shorter, same, longer] = self.edits;
-        let replaced = |before: u8, at: Option<usize>| {
-            let is_same = at.and_then(|at| query.get(at)).is_some_and(|&other| other == character);
-            before + u8::from(!is_same)
-        };
-        let one_more = |edits: u8| edits + 1;
-        // For `read` characters of the prefix, and one and two more.
-        let first = one_more(same).min(replaced(shorter, self.read.checked_sub(1)));
-        let second = one_more(longer).min(replaced(same, Some(self.read))).min(one_more(first));
-        let third = replaced(longer, Some(self.read + 1)).min(one_more(second));
-        let fits = |edits: u8, length: usize| if length <= query.len() { edits.min(FAR) } else { FAR };
-        let edits = [fits(first, self.read), fits(second, self.read + 1), fits(third, self.read + 2)];
-        edits.iter().any(|&edits| edits < FAR).then_some(Near { read: self.read + 1, edits })
-    }
-
-    /// The number of edits to the whole prefix, if it is not too far.
-    fn edits(self, length: usize) -> Option<u8> {
-        let place = (length + 1).checked_sub(self.read)?;
-        self.edits.get(place).copied().filter(|&edits| edits < FAR)
     }
 }
