@@ -13,6 +13,7 @@ pub mod blocks;
 pub mod filtering;
 pub mod geo;
 pub mod ids;
+pub mod numbered;
 pub mod postings;
 pub mod reading;
 pub mod rows;

@@ -3,38 +3,26 @@
 //! Documents are dense `u32` ids, and sets of them are compressed bitmaps. Terms (of TAG and TEXT fields) are
 //! sorted, so that a prefix is a range. Numbers are pairs of number and document, sorted by number.
 
-use super::blocks::Blocks;
 use super::ids::Counted;
+use super::numbered::{NumberedTerms, Posting};
 use roaring::RoaringBitmap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
 /// Documents by term. A term has a number while at least one document has it.
 #[derive(Default)]
-pub struct TermPostings {
-    numbers: BTreeMap<Arc<[u8]>, u32>,
-    terms: Blocks<Posting>,
-    vacant: Blocks<u32>,
-    /// Bytes of the terms' texts and documents.
-    bytes: usize,
-}
+pub struct TermPostings(NumberedTerms<Counted>);
 
-#[derive(Default)]
-struct Posting {
-    term: Arc<[u8]>,
-    documents: Counted,
-}
+impl Posting for Counted {
+    fn is_empty(&self) -> bool {
+        RoaringBitmap::is_empty(self)
+    }
 
-impl Posting {
-    fn bytes(&self) -> usize {
-        self.term.len() + self.documents.bytes()
+    fn heap_bytes(&self) -> usize {
+        self.bytes()
     }
 }
-
-/// The bytes of a term beside its posting: an entry of the tree, whose nodes are two thirds full, and the
-/// header of its text.
-const TERM_BYTES: usize = 56;
 
 /// A walk over terms, which may change between two steps. It visits each term that exists throughout.
 #[derive(Default)]
@@ -52,61 +40,27 @@ const NUMBERS_PER_WORK: usize = 4;
 impl TermPostings {
     /// Adds the document to the term; returns the term's number.
     pub fn insert(&mut self, term: &[u8], document: u32) -> u32 {
-        let number = match self.numbers.get(term) {
-            Some(&number) => number,
-            None => self.add(term.into()),
-        };
-        let posting = &mut self.terms[number];
-        let before = posting.bytes();
-        posting.documents.insert(document);
-        self.bytes = self.bytes + posting.bytes() - before;
-        number
-    }
-
-    fn add(&mut self, term: Arc<[u8]>) -> u32 {
-        let posting = Posting { term: term.clone(), documents: Counted::default() };
-        self.bytes += posting.bytes();
-        let number = match self.vacant.pop() {
-            Some(number) => {
-                self.terms[number] = posting;
-                number
-            }
-            None => {
-                self.terms.push(posting);
-                (self.terms.len() - 1) as u32
-            }
-        };
-        self.numbers.insert(term, number);
+        let number = self.0.number_for(term);
+        self.0.post(number, |documents| documents.insert(document));
         number
     }
 
     /// Removes the document from the term of this number.
     pub fn remove(&mut self, number: u32, document: u32) {
-        let posting = &mut self.terms[number];
-        let before = posting.bytes();
-        // A text lists a term once for each occurrence; after the term is removed, its number may belong to
-        // another term.
-        let is_last = posting.documents.remove(document) && posting.documents.is_empty();
-        self.bytes = self.bytes + posting.bytes() - before;
-        if is_last {
-            self.bytes -= posting.bytes();
-            self.numbers.remove(&posting.term);
-            *posting = Posting::default();
-            self.vacant.push(number);
-        }
+        self.0.unpost(number, |documents| _ = documents.remove(document));
     }
 
     pub fn get(&self, term: &[u8]) -> Option<&RoaringBitmap> {
-        self.numbers.get(term).map(|&number| &*self.terms[number].documents)
+        self.0.get(term).map(|documents| &**documents)
     }
 
     pub fn number(&self, term: &[u8]) -> Option<u32> {
-        self.numbers.get(term).copied()
+        self.0.number(term)
     }
 
     /// The term of a number, which at least one document must have.
     pub fn term(&self, number: u32) -> &[u8] {
-        &self.terms[number].term
+        self.0.term(number)
     }
 
     /// Continues a walk over the terms with this prefix, and adds the documents of terms that `matches`
@@ -120,11 +74,10 @@ impl TermPostings {
         work: &mut usize,
     ) -> bool {
         let from = walk.after.as_deref().map_or(Bound::Included(prefix), Bound::Excluded);
-        let terms = self.numbers.range::<[u8], _>((from, Bound::Unbounded));
-        for (term, &number) in terms.take_while(|(term, _)| term.starts_with(prefix)) {
+        for (term, number) in self.0.from(from).take_while(|(term, _)| term.starts_with(prefix)) {
             *work = work.saturating_sub(1 + term.len() * weight / BYTES_PER_WORK);
             if matches(term) {
-                let documents = &*self.terms[number].documents;
+                let documents = &**self.0.posting(number);
                 walk.documents |= documents;
                 *work = work.saturating_sub(documents.len() as usize / DOCUMENTS_PER_WORK);
             }
@@ -138,17 +91,17 @@ impl TermPostings {
 
     /// The terms, in order.
     pub fn terms(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.numbers.keys().map(|term| &**term)
+        self.0.terms()
     }
 
     /// How many different terms there are.
     pub fn len(&self) -> usize {
-        self.numbers.len()
+        self.0.len()
     }
 
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
-        self.bytes + self.terms.heap_bytes() + self.vacant.heap_bytes() + self.numbers.len() * TERM_BYTES
+        self.0.heap_bytes()
     }
 }
 
@@ -314,9 +267,8 @@ mod tests {
     fn bytes_are_the_sum_over_existing_terms() {
         let mut postings = TermPostings::default();
         let check = |postings: &TermPostings| {
-            let there = postings.numbers.values().map(|&number| &postings.terms[number]);
-            let bytes = there.map(|posting| posting.term.len() + posting.documents.bytes());
-            assert_eq!(postings.bytes, bytes.sum::<usize>());
+            let (counted, there) = postings.0.counted_bytes();
+            assert_eq!(counted, there);
         };
         let insert = |postings: &mut TermPostings, document: u32| -> Vec<u32> {
             // One term is in all documents, three in a third each, others in few. Each text has one term
@@ -332,6 +284,6 @@ mod tests {
                 check(&postings);
             }
         }
-        assert_eq!((postings.len(), postings.bytes), (0, 0));
+        assert_eq!((postings.len(), postings.0.counted_bytes()), (0, (0, 0)));
     }
 }

@@ -14,6 +14,7 @@
 use super::TEXT_END;
 use super::blocks::Blocks;
 use super::ids::Counted;
+use super::numbered::{NumberedTerms, Posting};
 use super::postings::TermWalk;
 use crate::schema::language::Language;
 use crate::schema::sound::indexed_sound;
@@ -21,7 +22,6 @@ use crate::schema::{Definition, FieldDefinition, FieldKind};
 use engramdb_engine::hashing::HashMap;
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -78,9 +78,7 @@ pub fn is_derived(term: &[u8]) -> bool {
 
 /// The terms of the TEXT fields, with their documents.
 pub struct TextPostings {
-    numbers: BTreeMap<Arc<[u8]>, u32>,
-    terms: Blocks<TextPosting>,
-    vacant: Blocks<u32>,
+    terms: NumberedTerms<TextPosting>,
     /// How each field's texts are indexed; `None` for other fields.
     fields: Vec<Option<TextField>>,
     /// Whether the number of a term's occurrences in a document is counted.
@@ -88,8 +86,6 @@ pub struct TextPostings {
     /// By document id; documents that are gone have 0.
     lengths: Blocks<DocumentLength>,
     length_sum: u64,
-    /// Bytes of the terms' texts and documents.
-    bytes: usize,
 }
 
 /// How the texts of a field are indexed.
@@ -112,8 +108,17 @@ pub struct DocumentLength {
 
 #[derive(Default)]
 pub struct TextPosting {
-    term: Arc<[u8]>,
     places: Places,
+}
+
+impl Posting for TextPosting {
+    fn is_empty(&self) -> bool {
+        matches!(self.places, Places::None)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.places.bytes()
+    }
 }
 
 /// Most terms occur in one field only.
@@ -139,9 +144,6 @@ struct Counts {
     digits: Vec<Counted>,
 }
 
-/// The bytes of a term beside its posting: an entry of the tree, whose nodes are two thirds full, and the
-/// header of its text.
-const TERM_BYTES: usize = 56;
 /// Bytes of a term, and documents of a term, that a walk processes for one unit of work.
 const BYTES_PER_WORK: usize = 32;
 const DOCUMENTS_PER_WORK: usize = 4096;
@@ -320,10 +322,6 @@ impl TextPosting {
         self.places.as_slice()
     }
 
-    fn bytes(&self) -> usize {
-        self.term.len() + self.places.bytes()
-    }
-
     /// The documents that have the term in one of these fields, which ascend.
     pub fn documents(&self, fields: &[usize]) -> Cow<'_, RoaringBitmap> {
         let mut wanted = self.places().iter().filter(|place| place.is_in(fields));
@@ -393,14 +391,11 @@ impl TextField {
 impl TextPostings {
     pub fn new(definition: &Definition) -> TextPostings {
         TextPostings {
-            numbers: BTreeMap::new(),
-            terms: Blocks::default(),
-            vacant: Blocks::default(),
+            terms: NumberedTerms::default(),
             fields: definition.fields.iter().map(TextField::of).collect(),
             counts: !definition.options.no_frequencies,
             lengths: Blocks::default(),
             length_sum: 0,
-            bytes: 0,
         }
     }
 
@@ -427,7 +422,7 @@ impl TextPostings {
             for term in terms {
                 // Only a stem counts less than its word.
                 let unit = if is_sound(&term) { unit } else { stem_unit };
-                derived.push((self.number_for(&term), count, unit));
+                derived.push((self.terms.number_for(&term), count, unit));
             }
         }
         let words = counted.iter().map(|&(number, count)| (number, count, unit));
@@ -445,11 +440,11 @@ impl TextPostings {
     fn numbers_of(&mut self, words: &[Option<Vec<u8>>]) -> Box<[u32]> {
         if words.len() < LONG_TEXT {
             let number =
-                |word: &Option<Vec<u8>>| word.as_ref().map_or(TEXT_END, |word| self.number_for(word));
+                |word: &Option<Vec<u8>>| word.as_ref().map_or(TEXT_END, |word| self.terms.number_for(word));
             return words.iter().map(number).collect();
         }
         let mut known: HashMap<&[u8], u32> = HashMap::default();
-        let number = |word: &'_ [u8], texts: &mut TextPostings| texts.number_for(word);
+        let number = |word: &'_ [u8], texts: &mut TextPostings| texts.terms.number_for(word);
         let mut numbers = Vec::with_capacity(words.len());
         for word in words {
             numbers.push(match word {
@@ -495,28 +490,6 @@ impl TextPostings {
         self.fields[field].as_ref().expect("a TEXT field")
     }
 
-    /// The number of a term, which gets one if it has none.
-    fn number_for(&mut self, term: &[u8]) -> u32 {
-        if let Some(&number) = self.numbers.get(term) {
-            return number;
-        }
-        let term: Arc<[u8]> = term.into();
-        let posting = TextPosting { term: term.clone(), places: Places::None };
-        self.bytes += posting.bytes();
-        let number = match self.vacant.pop() {
-            Some(number) => {
-                self.terms[number] = posting;
-                number
-            }
-            None => {
-                self.terms.push(posting);
-                (self.terms.len() - 1) as u32
-            }
-        };
-        self.numbers.insert(term, number);
-        number
-    }
-
     /// Adds a document to a term that it has so often. Returns what that counts for, which it adds to the
     /// tally.
     fn insert(
@@ -528,46 +501,31 @@ impl TextPostings {
     ) -> u32 {
         let frequency = count.saturating_mul(unit);
         tally.frequencies.push((number, frequency));
-        let posting = &mut self.terms[number];
-        let before = posting.bytes();
-        posting.places.at(field as u16).insert(document, if self.counts { count } else { 1 });
-        self.bytes = self.bytes + posting.bytes() - before;
+        let count = if self.counts { count } else { 1 };
+        self.terms.post(number, |posting| posting.places.at(field as u16).insert(document, count));
         frequency
     }
 
     fn remove(&mut self, number: u32, (field, document): (usize, u32)) {
-        let posting = &mut self.terms[number];
-        // A document has a term as often as its words lead to it; its place is removed once.
-        if matches!(posting.places, Places::None) {
-            return;
-        }
-        let before = posting.bytes();
-        posting.places.remove(field as u16, document);
-        self.bytes = self.bytes + posting.bytes() - before;
-        if matches!(posting.places, Places::None) {
-            self.bytes -= posting.bytes();
-            self.numbers.remove(&posting.term);
-            *posting = TextPosting::default();
-            self.vacant.push(number);
-        }
+        self.terms.unpost(number, |posting| posting.places.remove(field as u16, document));
     }
 
     pub fn get(&self, term: &[u8]) -> Option<&TextPosting> {
-        self.numbers.get(term).map(|&number| &self.terms[number])
+        self.terms.get(term)
     }
 
     pub fn number(&self, term: &[u8]) -> Option<u32> {
-        self.numbers.get(term).copied()
+        self.terms.number(term)
     }
 
     /// The posting of a number, which at least one document must have.
     pub fn posting(&self, number: u32) -> &TextPosting {
-        &self.terms[number]
+        self.terms.posting(number)
     }
 
     /// The term of a number, which at least one document must have.
     pub fn term(&self, number: u32) -> &[u8] {
-        &self.terms[number].term
+        self.terms.term(number)
     }
 
     pub fn length(&self, document: u32) -> DocumentLength {
@@ -595,10 +553,9 @@ impl TextPostings {
         work: &mut usize,
     ) -> bool {
         let from = after.as_deref().map_or(Bound::Included(prefix), Bound::Excluded);
-        let terms = self.numbers.range::<[u8], _>((from, Bound::Unbounded));
-        for (term, &number) in terms.take_while(|(term, _)| term.starts_with(prefix)) {
+        for (term, number) in self.terms.from(from).take_while(|(term, _)| term.starts_with(prefix)) {
             *work = work.saturating_sub(1 + term.len() * weight / BYTES_PER_WORK);
-            let goes_on = is_derived(term) || each(term, &self.terms[number]);
+            let goes_on = is_derived(term) || each(term, self.terms.posting(number));
             if *work == 0 || !goes_on {
                 *after = Some(term.clone());
                 return false;
@@ -637,22 +594,17 @@ impl TextPostings {
     /// one can, are left out.
     pub fn word_from(&self, from: &[u8]) -> Option<(&[u8], u32)> {
         let from = from.max(AFTER_DERIVED);
-        let mut terms = self.numbers.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
-        terms.next().map(|(term, &number)| (&**term, number))
+        self.terms.from(Bound::Included(from)).next().map(|(term, number)| (&**term, number))
     }
 
     /// How many different terms there are.
     pub fn len(&self) -> usize {
-        self.numbers.len()
+        self.terms.len()
     }
 
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
-        self.bytes
-            + self.terms.heap_bytes()
-            + self.vacant.heap_bytes()
-            + self.lengths.heap_bytes()
-            + self.numbers.len() * TERM_BYTES
+        self.terms.heap_bytes() + self.lengths.heap_bytes()
     }
 }
 

@@ -96,7 +96,7 @@ fn postings_say_what_documents_have_and_forget_what_is_gone() {
         (0..2).for_each(|field| texts.unpost((*id, field), &numbers[field], language));
         texts.forget_length(*id);
     }
-    assert_eq!((texts.len(), texts.bytes, texts.length_sum()), (0, 0, 0));
+    assert_eq!((texts.len(), texts.terms.counted_bytes(), texts.length_sum()), (0, (0, 0), 0));
 }
 
 fn check(texts: &TextPostings, documents: &BTreeMap<u32, Posted>) {
@@ -122,6 +122,6 @@ fn check(texts: &TextPostings, documents: &BTreeMap<u32, Posted>) {
         assert_eq!(posting.document_count(), Some(count), "{term:?}");
         assert_eq!(posting.documents(&[0, 1]).len(), count);
     }
-    let bytes = texts.numbers.values().map(|&number| texts.terms[number].bytes());
-    assert_eq!(texts.bytes, bytes.sum::<usize>());
+    let (counted, there) = texts.terms.counted_bytes();
+    assert_eq!(counted, there);
 }

@@ -1,0 +1,150 @@
+//! Terms with numbers, each with what is posted under it.
+
+use super::blocks::Blocks;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// What is posted under a term.
+pub trait Posting: Default {
+    /// Whether no document has the term.
+    fn is_empty(&self) -> bool;
+
+    /// Bytes on the heap.
+    fn heap_bytes(&self) -> usize;
+}
+
+/// Postings by term, in the order of the terms. A term has a number while its posting is not empty; then the
+/// number may become another term's.
+pub struct NumberedTerms<P> {
+    numbers: BTreeMap<Arc<[u8]>, u32>,
+    entries: Blocks<Entry<P>>,
+    vacant: Blocks<u32>,
+    /// Bytes of the terms' texts and postings.
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Entry<P> {
+    term: Arc<[u8]>,
+    posting: P,
+}
+
+/// The bytes of a term beside its entry: an entry of the tree, whose nodes are two thirds full, and the
+/// header of its text.
+const TERM_BYTES: usize = 56;
+
+impl<P: Posting> Entry<P> {
+    fn bytes(&self) -> usize {
+        self.term.len() + self.posting.heap_bytes()
+    }
+}
+
+impl<P: Posting> NumberedTerms<P> {
+    /// The number of a term, which gets one if it has none. The caller posts a document under it.
+    pub fn number_for(&mut self, term: &[u8]) -> u32 {
+        if let Some(&number) = self.numbers.get(term) {
+            return number;
+        }
+        let term: Arc<[u8]> = term.into();
+        let entry = Entry { term: term.clone(), posting: P::default() };
+        self.bytes += entry.bytes();
+        let number = match self.vacant.pop() {
+            Some(number) => {
+                self.entries[number] = entry;
+                number
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        self.numbers.insert(term, number);
+        number
+    }
+
+    /// Changes the posting of a number so that it is not empty.
+    pub fn post(&mut self, number: u32, change: impl FnOnce(&mut P)) {
+        self.change(number, change);
+    }
+
+    /// Takes something from the posting of a number, and the number from its term if nothing is left. A
+    /// document lists a term as often as it occurs, so a number without a term is left alone.
+    pub fn unpost(&mut self, number: u32, change: impl FnOnce(&mut P)) {
+        if self.entries[number].posting.is_empty() {
+            return;
+        }
+        self.change(number, change);
+        let entry = &mut self.entries[number];
+        if entry.posting.is_empty() {
+            self.bytes -= entry.bytes();
+            self.numbers.remove(&entry.term);
+            *entry = Entry::default();
+            self.vacant.push(number);
+        }
+    }
+
+    fn change(&mut self, number: u32, change: impl FnOnce(&mut P)) {
+        let entry = &mut self.entries[number];
+        let before = entry.bytes();
+        change(&mut entry.posting);
+        self.bytes = self.bytes + entry.bytes() - before;
+    }
+
+    pub fn number(&self, term: &[u8]) -> Option<u32> {
+        self.numbers.get(term).copied()
+    }
+
+    pub fn get(&self, term: &[u8]) -> Option<&P> {
+        self.number(term).map(|number| self.posting(number))
+    }
+
+    /// The posting of a number, which a term must have.
+    pub fn posting(&self, number: u32) -> &P {
+        &self.entries[number].posting
+    }
+
+    /// The term of a number, which a term must have.
+    pub fn term(&self, number: u32) -> &[u8] {
+        &self.entries[number].term
+    }
+
+    /// The terms from a bound on, in order.
+    pub fn from(&self, bound: Bound<&[u8]>) -> impl Iterator<Item = (&Arc<[u8]>, u32)> + use<'_, P> {
+        let terms = self.numbers.range::<[u8], _>((bound, Bound::Unbounded));
+        terms.map(|(term, &number)| (term, number))
+    }
+
+    /// The terms, in order.
+    pub fn terms(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.numbers.keys().map(|term| &**term)
+    }
+
+    /// How many different terms there are.
+    pub fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Bytes on the heap, estimated.
+    pub fn heap_bytes(&self) -> usize {
+        self.bytes + self.entries.heap_bytes() + self.vacant.heap_bytes() + self.numbers.len() * TERM_BYTES
+    }
+
+    /// Bytes of the terms' texts and postings, as they were counted and as they are.
+    #[cfg(test)]
+    pub fn counted_bytes(&self) -> (usize, usize) {
+        let there = self.numbers.values().map(|&number| self.entries[number].bytes());
+        (self.bytes, there.sum())
+    }
+}
+
+impl<P> Default for NumberedTerms<P> {
+    fn default() -> NumberedTerms<P> {
+        NumberedTerms {
+            numbers: BTreeMap::new(),
+            entries: Blocks::default(),
+            vacant: Blocks::default(),
+            bytes: 0,
+        }
+    }
+}
