@@ -3,10 +3,8 @@
 use crate::document::JsonType;
 use crate::effect::NUMBER;
 use engramdb_engine::REDIS_VERSION_NUMBER;
-use engramdb_engine::effect::Record;
-use engramdb_engine::gate::OpenBatch;
-use engramdb_engine::keyspace::{DataType, Housing};
-use engramdb_engine::module::{Applied, Module, ModuleEffect};
+use engramdb_engine::keyspace::DataType;
+use engramdb_engine::module::Module;
 
 /// The module, for serving and offline alike.
 pub struct JsonModule;
@@ -27,22 +25,5 @@ impl Module for JsonModule {
 
     fn data_type(&self) -> Option<&'static dyn DataType> {
         Some(&JsonType)
-    }
-
-    fn apply(
-        &mut self,
-        _: &mut Housing<'_>,
-        effect: &ModuleEffect<'_>,
-        _: &mut OpenBatch<'_>,
-    ) -> Result<(), String> {
-        Err(format!("an effect of kind {} without a key is newer than this program", effect.kind))
-    }
-
-    fn observe(&mut self, _: &mut Housing<'_>, _: &Applied<'_>, _: &mut OpenBatch<'_>) {}
-
-    fn save(&self, _: &mut dyn FnMut(&Record<'_>)) {}
-
-    fn recovered(&mut self, _: &mut Housing<'_>) -> Vec<String> {
-        Vec::new()
     }
 }

@@ -3,11 +3,10 @@
 
 use super::instance::Parts;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, flag, read, write};
-use engramdb_engine::effect::{Effect, Record};
+use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Env;
-use engramdb_engine::gate::OpenBatch;
-use engramdb_engine::keyspace::{DataType, EachEffect, Housing, SAVED_PARTS_MAX, TypedValue};
-use engramdb_engine::module::{Applied, Module, ModuleEffect};
+use engramdb_engine::keyspace::{DataType, EachEffect, SAVED_PARTS_MAX, TypedValue};
+use engramdb_engine::module::Module;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 use engramdb_engine::types::Contents;
@@ -74,19 +73,6 @@ impl Module for Counters {
     }
     fn data_type(&self) -> Option<&'static dyn DataType> {
         Some(&Counters)
-    }
-    fn apply(
-        &mut self,
-        _: &mut Housing<'_>,
-        effect: &ModuleEffect<'_>,
-        _: &mut OpenBatch<'_>,
-    ) -> Result<(), String> {
-        Err(format!("an effect of kind {} without a key is newer than this program", effect.kind))
-    }
-    fn observe(&mut self, _: &mut Housing<'_>, _: &Applied<'_>, _: &mut OpenBatch<'_>) {}
-    fn save(&self, _: &mut dyn FnMut(&Record<'_>)) {}
-    fn recovered(&mut self, _: &mut Housing<'_>) -> Vec<String> {
-        Vec::new()
     }
 }
 

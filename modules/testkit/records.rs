@@ -5,12 +5,11 @@
 //! such words (`[1,2.5]`), or else a text. A path begins with `$`.
 
 use engramdb_engine::command::{Args, Command, Outcome, Reply, flag, read, write};
-use engramdb_engine::effect::{Effect, Record as EffectRecord};
-use engramdb_engine::gate::OpenBatch;
+use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::{
-    DataType, DocumentSource, EachEffect, FieldValue, Housing, Several, ShownValue, TypedValue,
+    DataType, DocumentSource, EachEffect, FieldValue, Several, ShownValue, TypedValue,
 };
-use engramdb_engine::module::{Applied, Module, ModuleEffect};
+use engramdb_engine::module::Module;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 use engramdb_engine::types::Contents;
@@ -72,19 +71,6 @@ impl Module for Records {
     }
     fn data_type(&self) -> Option<&'static dyn DataType> {
         Some(&Records)
-    }
-    fn apply(
-        &mut self,
-        _: &mut Housing<'_>,
-        effect: &ModuleEffect<'_>,
-        _: &mut OpenBatch<'_>,
-    ) -> Result<(), String> {
-        Err(format!("an effect of kind {} without a key is newer than this program", effect.kind))
-    }
-    fn observe(&mut self, _: &mut Housing<'_>, _: &Applied<'_>, _: &mut OpenBatch<'_>) {}
-    fn save(&self, _: &mut dyn FnMut(&EffectRecord<'_>)) {}
-    fn recovered(&mut self, _: &mut Housing<'_>) -> Vec<String> {
-        Vec::new()
     }
 }
 

@@ -49,13 +49,16 @@ pub trait Module: Any + Send + Sync {
     }
 
     /// Changes the ground state. An error means that the data are corrupt or newer than this program. State
-    /// that replies show has a hazard, which must be marked in the batch.
+    /// that replies show has a hazard, which must be marked in the batch. A module that only has a data type
+    /// has no such state.
     fn apply(
         &mut self,
-        keyspace: &mut Housing<'_>,
+        _keyspace: &mut Housing<'_>,
         effect: &ModuleEffect<'_>,
-        batch: &mut OpenBatch<'_>,
-    ) -> Result<(), String>;
+        _batch: &mut OpenBatch<'_>,
+    ) -> Result<(), String> {
+        Err(format!("an effect of kind {} without a key is newer than this program", effect.kind))
+    }
 
     /// The follower that makes derived state while a snapshot's keys are read. Called once, after the
     /// snapshot's ground state was applied and before its keys are read.
@@ -65,15 +68,17 @@ pub trait Module: Any + Send + Sync {
 
     /// Called after each change of keys, with the changed keyspace. State of the module that changes with it
     /// and that replies show has a hazard, which must be marked in the batch.
-    fn observe(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>, batch: &mut OpenBatch<'_>);
+    fn observe(&mut self, _keyspace: &mut Housing<'_>, _applied: &Applied<'_>, _batch: &mut OpenBatch<'_>) {}
 
     /// Calls `each` with effects that restore the ground state.
-    fn save(&self, each: &mut dyn FnMut(&Record<'_>));
+    fn save(&self, _each: &mut dyn FnMut(&Record<'_>)) {}
 
     /// Called once, after snapshot and log were applied and before the first command: completes the derived
     /// state, from the keyspace and from files that the module saved in an earlier run. Returns lines for the
     /// start's report.
-    fn recovered(&mut self, keyspace: &mut Housing<'_>) -> Vec<String>;
+    fn recovered(&mut self, _keyspace: &mut Housing<'_>) -> Vec<String> {
+        Vec::new()
+    }
 
     /// True if `background` has something to do.
     fn has_background(&self) -> bool {
