@@ -34,12 +34,12 @@ pub use request::fuzz_aggregation;
 
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
-use crate::module::{SearchModule, find};
+use crate::module::SearchModule;
 use crate::search::plan::{Plan, Profile};
 use crate::search::reply::Warnings;
 use crate::search::settled::Settled;
 use crate::search::shape::{is_flat, shaped};
-use crate::search::{INLINE_WORK_MAX, PreparedPlan, prepare, profile, styled};
+use crate::search::{INLINE_WORK_MAX, PreparedPlan, check_query, prepare, profile, searched, styled};
 use cursor::CursorPlace;
 use engramdb_engine::command::{Args, CommandError, Job, Looks, Reply, Rest, Stage, WaitingJob};
 use engramdb_engine::env::Env;
@@ -106,7 +106,11 @@ enum Source {
 
 /// FT.AGGREGATE.
 pub fn aggregate(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
-    styled(view, begin(view, args, reply.is_resp3(), None))
+    let begin = || {
+        check_query(args)?;
+        begin(view, searched(view, args)?, args, reply.is_resp3(), None)
+    };
+    styled(view, begin())
 }
 
 /// FT.PROFILE of an aggregation or a search.
@@ -115,27 +119,24 @@ pub fn profile_any(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Re
         return crate::search::profile(view, args, reply);
     }
     let begin = || {
-        find(view, args[1], Kind::NoIndex)?;
+        let index = searched(view, args)?;
         let words = profile::words(args, b"FT.AGGREGATE")?;
         let began = view.module::<SearchModule>().options.env.clock.monotonic();
         let profile = Profile { began, ..Profile::default() };
-        begin(view, Args::new(&words), reply.is_resp3(), Some(profile))
+        begin(view, index, Args::new(&words), reply.is_resp3(), Some(profile))
     };
     styled(view, begin())
 }
 
 fn begin(
     view: &View<'_>,
+    index: &Arc<Index>,
     args: Args<'_>,
     is_resp3: bool,
     profile: Option<Profile>,
 ) -> Result<Stage, SearchError> {
     let module = view.module::<SearchModule>();
-    if args.len() < 3 {
-        return Err(Kind::NoQuery.error());
-    }
-    let index = find(view, args[1], Kind::NoIndex)?;
-    view.wait_for(index.changed_by());
+    check_query(args)?;
     let mut request = request::parse(args)?;
     if request.cursor.is_some() {
         module.cursors.check_room(index)?;
@@ -145,7 +146,8 @@ fn begin(
     if request.adds_scores {
         request.search.push(b"WITHSCORES");
     }
-    let PreparedPlan { plan, backfill } = prepare(view, Args::new(&request.search), is_resp3, profile)?;
+    let PreparedPlan { plan, backfill } =
+        prepare(view, index, Args::new(&request.search), is_resp3, profile)?;
     let waits = backfill.is_some();
     let mut aggregation = Aggregation::new(module, plan, &request, waits)?;
     aggregation.request_bytes = args.from(0).iter().map(|word| WORD_BYTES + word.len()).sum();

@@ -118,7 +118,8 @@ impl RowReader {
         true
     }
 
-    /// Reads documents under the current locks. Returns how many were read: not all if they are large.
+    /// Reads documents under the current locks. Returns how many were read: not all if they are large, or if
+    /// their scores take long.
     pub fn read_some(
         &self,
         current: &mut CurrentDocuments<'_, '_>,
@@ -129,7 +130,7 @@ impl RowReader {
         current.prefetch(some, in_keyspace);
         let most = batch.size() + if in_keyspace { READ_BYTES } else { INDEXED_BYTES };
         for (number, settled) in some.iter().enumerate() {
-            if batch.size() > most {
+            if batch.size() > most || current.is_enough() {
                 return number;
             }
             let (plan, documents, view) = (current.plan(), current.documents, current.view);

@@ -115,17 +115,34 @@ enum Written {
 }
 
 pub fn search(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
-    styled(view, begin(view, args, reply.is_resp3(), None))
+    let begin = || {
+        check_query(args)?;
+        begin(view, searched(view, args)?, args, reply.is_resp3(), None)
+    };
+    styled(view, begin())
 }
 
 pub fn profile(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let begin = || {
-        find(view, args[1], Kind::NoIndex)?;
+        let index = searched(view, args)?;
         let words = profile::search_words(args)?;
         let began = view.module::<SearchModule>().options.env.clock.monotonic();
-        begin(view, Args::new(&words), reply.is_resp3(), Some(Profile { began, ..Profile::default() }))
+        let profile = Profile { began, ..Profile::default() };
+        begin(view, index, Args::new(&words), reply.is_resp3(), Some(profile))
     };
     styled(view, begin())
+}
+
+/// The index that a search names. The reply waits for its last change.
+pub fn searched<'v>(view: &View<'v>, args: Args<'_>) -> Result<&'v Arc<Index>, SearchError> {
+    let index = find(view, args[1], Kind::NoIndex)?;
+    view.wait_for(index.changed_by());
+    Ok(index)
+}
+
+/// Fails if the words of a search have no query.
+pub fn check_query(args: Args<'_>) -> Result<(), SearchError> {
+    if args.len() < 3 { Err(Kind::NoQuery.error()) } else { Ok(()) }
 }
 
 /// The result, with its error in the style of the settings.
@@ -147,8 +164,7 @@ pub fn explain_lines(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> 
 }
 
 fn explanation(view: &View<'_>, args: Args<'_>) -> Result<String, SearchError> {
-    let index = find(view, args[1], Kind::NoIndex)?;
-    view.wait_for(index.changed_by());
+    let index = searched(view, args)?;
     let dialect = view.module::<SearchModule>().settings.default_dialect();
     let query = index.prepared.get(&index.definition, args, dialect)?.bind(&index.definition, args)?;
     Ok(explain::explain(&index.definition, &query, &args))
@@ -156,11 +172,12 @@ fn explanation(view: &View<'_>, args: Args<'_>) -> Result<String, SearchError> {
 
 fn begin(
     view: &View<'_>,
+    index: &Arc<Index>,
     args: Args<'_>,
     is_resp3: bool,
     profile: Option<Profile>,
 ) -> Result<Stage, SearchError> {
-    let PreparedPlan { plan, backfill } = prepare(view, args, is_resp3, profile)?;
+    let PreparedPlan { plan, backfill } = prepare(view, index, args, is_resp3, profile)?;
     if let Some((signal, at_most)) = backfill {
         return Ok(Stage::Wait(WaitingJob { signal, at_most, job: plan.job(true) }));
     }
@@ -176,19 +193,16 @@ pub struct PreparedPlan {
     pub backfill: Option<(Arc<Signal>, Option<Duration>)>,
 }
 
-/// Parses the words of a search.
+/// Parses the words of a search in the index that [`searched`] returned.
 pub fn prepare(
     view: &View<'_>,
+    index: &Arc<Index>,
     args: Args<'_>,
     is_resp3: bool,
     profile: Option<Profile>,
 ) -> Result<PreparedPlan, SearchError> {
     let module = view.module::<SearchModule>();
-    if args.len() < 3 {
-        return Err(Kind::NoQuery.error());
-    }
-    let index = find(view, args[1], Kind::NoIndex)?;
-    view.wait_for(index.changed_by());
+    check_query(args)?;
     index.uses.fetch_add(1, atomic::Ordering::Relaxed);
     let prepared = index.prepared.get(&index.definition, args, module.settings.default_dialect())?;
     let is_hash = index.definition.documents == DocumentType::Hash;

@@ -71,7 +71,9 @@ impl Plan {
         if let Some(sort_by) = &request.sort_by {
             let page = self.sorted_page(view, documents, matches, expired, changed, sort_by);
             matches.known_scores.retain(|id, _| !changed.contains(*id));
-            return Ok(page.into_iter().map(|row| self.scored_row(documents, matches, row)).collect());
+            // Only what has changed has no known score: a few documents.
+            let scored = page.into_iter().map(|row| self.scored_row(documents, matches, row, &mut 0));
+            return Ok(scored.collect());
         }
         if matches.tree.is_some() {
             return self.scored_page(documents, matches, expired, changed);

@@ -262,11 +262,18 @@ impl Plan {
         Ok(rows.collect())
     }
 
-    /// The row with its score, where rows are in another order.
-    pub fn scored_row<'r>(&self, documents: &Documents, matches: &Matches, row: Row<'r>) -> Row<'r> {
+    /// The row with its score, where rows are in another order. Adds to `walked` as `scores_counted` does.
+    pub fn scored_row<'r>(
+        &self,
+        documents: &Documents,
+        matches: &Matches,
+        row: Row<'r>,
+        walked: &mut usize,
+    ) -> Row<'r> {
         let Some(tree) = matches.tree.as_ref().filter(|_| self.shows_scores()) else { return row };
         let known = matches.known_scores.get(&row.id).copied();
-        let score = known.unwrap_or_else(|| tree.scores(documents, &matches.ranges, &[row.id])[0]);
+        let score =
+            known.unwrap_or_else(|| tree.scores_counted(documents, &matches.ranges, &[row.id], walked)[0]);
         let highest = matches.scored.as_ref().and_then(|scored| scored.first.first()).map(|first| first.0);
         self.with_score(documents, matches, row, score, highest)
     }

@@ -21,6 +21,9 @@ use engramdb_vector::Neighbor;
 use roaring::bitmap::IntoIter;
 use std::sync::Arc;
 
+/// The words of documents that scores walk over under one hold of the locks: some tenth of a millisecond.
+const WALKED_AT_ONCE: usize = 1 << 14;
+
 /// A document of the answer.
 #[derive(Clone, Debug)]
 pub struct SettledDocument {
@@ -78,6 +81,8 @@ pub struct CurrentDocuments<'a, 'v> {
     pub documents: &'a Documents,
     pub view: Option<&'a View<'v>>,
     reader: DocumentReader<'a, 'v>,
+    /// The words of documents that scores have walked over.
+    walked: usize,
 }
 
 struct Source<'a> {
@@ -397,7 +402,12 @@ impl Settled {
 impl<'a, 'v> CurrentDocuments<'a, 'v> {
     fn new(settled: Source<'a>, documents: &'a Documents, view: Option<&'a View<'v>>) -> Self {
         let reader = DocumentReader::new(settled.plan, documents, view);
-        CurrentDocuments { settled, documents, view, reader }
+        CurrentDocuments { settled, documents, view, reader, walked: 0 }
+    }
+
+    /// Whether as much was read as should be under one hold of the locks, by what scores cost.
+    pub fn is_enough(&self) -> bool {
+        self.walked > WALKED_AT_ONCE
     }
 
     pub fn plan(&self) -> &'a Plan {
@@ -456,7 +466,10 @@ impl<'a, 'v> CurrentDocuments<'a, 'v> {
         };
         let Some(key) = expired.key(self.documents, id) else { return };
         let score = match matches.filter(|_| plan.request().with_scores) {
-            Some(matches) => plan.scored_row(self.documents, matches, Row::new(key, id, None)).score,
+            Some(matches) => {
+                let row = Row::new(key, id, None);
+                plan.scored_row(self.documents, matches, row, &mut self.walked).score
+            }
             None => SCORE,
         };
         let fused = settled.fused.clone();

@@ -14,12 +14,12 @@ use super::request::{Arrangement, SORTED_DEFAULT, StepWords};
 use super::scope::ColumnSource;
 use super::source::RowReader;
 use super::{Aggregation, Shape, Source};
-use crate::error::{Kind, SearchError};
-use crate::module::{SearchModule, find};
+use crate::error::SearchError;
+use crate::module::SearchModule;
 use crate::schema::metric_name;
 use crate::search::plan::Plan;
 use crate::search::settled::{FusedScores, PageRow, Settled, SettledDocument};
-use crate::search::{PreparedPlan, prepare, styled};
+use crate::search::{PreparedPlan, prepare, searched, styled};
 use engramdb_engine::command::{Args, CommandError, Looks, Reply, Stage, WaitingJob};
 use engramdb_engine::hashing::HashMap;
 use engramdb_engine::store::view::View;
@@ -45,8 +45,7 @@ pub fn hybrid(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<
 
 fn begin(view: &View<'_>, args: Args<'_>, is_resp3: bool) -> Result<Stage, SearchError> {
     let module = view.module::<SearchModule>();
-    let index = find(view, args[1], Kind::NoIndex)?;
-    view.wait_for(index.changed_by());
+    let index = searched(view, args)?;
     let mut request = words::parse(args)?;
     let (window, asked) = (request.window.to_string(), request.asked_rows().to_string());
     // PARAMS, TIMEOUT and FORMAT are those of both searches.
@@ -61,8 +60,8 @@ fn begin(view: &View<'_>, args: Args<'_>, is_resp3: bool) -> Result<Stage, Searc
         vector.extend([&b"SORTBY"[..], DISTANCE, b"ASC"]);
     }
     vector.extend_from_slice(&shared);
-    let text = prepare(view, Args::new(&text), is_resp3, None)?;
-    let vector = prepare(view, Args::new(&vector), is_resp3, None)?;
+    let text = prepare(view, index, Args::new(&text), is_resp3, None)?;
+    let vector = prepare(view, index, Args::new(&vector), is_resp3, None)?;
     let (PreparedPlan { plan: text, backfill }, PreparedPlan { plan: vector, backfill: other }) =
         (text, vector);
     let backfill = backfill.or(other);
