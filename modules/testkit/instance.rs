@@ -19,8 +19,8 @@ use engramdb_engine::recovery::{Recovering, StartOptions, StartReport, recover};
 use engramdb_engine::shard::follow::FollowerStep;
 use engramdb_engine::snapshot::create::{CreateOptions, CreateReport, LogSource};
 use engramdb_engine::snapshot::{SnapshotError, SnapshotFile, create};
-pub use engramdb_resp::Protocol;
-use engramdb_resp::Value;
+pub use engramdb_resp::{Protocol, Value};
+use engramdb_sim::disk::FaultyDisk;
 use engramdb_sim::env::SimEnv;
 use std::path::Path;
 use std::sync::Arc;
@@ -250,6 +250,11 @@ impl Instance {
     /// The ground state of the modules.
     pub fn definitions(&self) -> Vec<Vec<u8>> {
         definitions(self.engine().inspect().view(0).modules())
+    }
+
+    /// The disk with snapshots and what modules saved.
+    pub fn disk(&self) -> &FaultyDisk {
+        &self.sim.disk
     }
 
     /// Compares the live keyspace with the follower's, and with one replayed from the log's start.

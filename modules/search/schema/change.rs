@@ -126,3 +126,6 @@ impl DictionaryChange {
         read().ok_or_else(|| "a change of a dictionary is malformed".to_owned())
     }
 }
+
+#[cfg(test)]
+mod tests;

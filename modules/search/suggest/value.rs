@@ -126,3 +126,48 @@ fn decode(payload: &[u8]) -> Option<Vec<Suggestion>> {
     let suggestions = (0..count).map(&mut read).collect::<Option<Vec<_>>>()?;
     reader.0.is_empty().then_some(suggestions)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engramdb_engine::keyspace::TypedValue;
+
+    /// A line has an effect's kind, the payload in hexadecimal, and the value after it. Never changed.
+    const VERSION_1: &str = include_str!("../../../tests/formats/suggestions/v1.txt");
+
+    #[test]
+    fn effects_of_version_1_stay_readable() {
+        let mut value = Suggestions::default();
+        let mut kinds = 0u32;
+        for line in VERSION_1.lines() {
+            let mut parts = line.splitn(3, ' ');
+            let [kind, payload, shown] = [(); 3].map(|()| parts.next().expect("three parts"));
+            let kind: u8 = kind.parse().expect("a number");
+            let byte = |at: usize| u8::from_str_radix(&payload[at..at + 2], 16).expect("hexadecimal");
+            let payload: Vec<u8> = (0..payload.len()).step_by(2).map(byte).collect();
+            let effect = Effect::Module { module: 1, version: 1, kind, key: Some(b"key"), payload: &payload };
+            value.apply(&effect, None).unwrap_or_else(|| panic!("it is refused: {line}"));
+            let mut all = Vec::new();
+            value.0.each_from(0, &mut |suggestion| {
+                let payload = suggestion.payload.as_deref().map(|payload| payload.escape_ascii().to_string());
+                all.push(format!("{}={} {payload:?}", suggestion.text.escape_ascii(), suggestion.score));
+                true
+            });
+            assert_eq!(all.join(", "), shown, "{line}");
+            kinds |= 1 << (kind - KIND_SUGGEST);
+        }
+        assert_eq!(kinds, 0b11, "each kind has an example");
+        // The last line is what a snapshot has of the value.
+        let mut saved = String::new();
+        let next = value.save(b"key", 0, &mut |effect| {
+            let Effect::Module { version: 1, kind: KIND_SUGGEST, payload, .. } = effect else {
+                panic!("{effect:?}")
+            };
+            saved = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+            Ok(())
+        });
+        assert!(next.is_ok_and(|next| next == 0));
+        let last = VERSION_1.lines().last().and_then(|line| line.split(' ').nth(1));
+        assert_eq!(Some(&*saved), last);
+    }
+}

@@ -4,6 +4,7 @@ mod aggregate;
 mod altering;
 mod backfill;
 mod debug;
+mod frozen;
 mod geo;
 mod harness;
 mod holds;
