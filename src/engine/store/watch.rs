@@ -1,6 +1,6 @@
 //! WATCH: the watches of connections on keys.
 
-use crate::effect::{Effect, Record};
+use crate::effect::{Cause, Effect, Record};
 use crate::gate::{Hazard, ReplyGate, Submitted};
 use crate::hashing::HashMap;
 use parking_lot::Mutex;
@@ -115,10 +115,16 @@ impl WatchedKeys {
         match record.effect {
             Effect::Module { key: None, .. } => {}
             Effect::SwapDatabases { .. } => keys.drain().for_each(|(_, watches)| dirty_all(watches)),
-            Effect::FlushAll => keys.iter_mut().for_each(|(key, watches)| flush(watches, key, &mut dirty)),
+            Effect::FlushAll => keys.iter_mut().for_each(|(key, watches)| removed(watches, key, &mut dirty)),
             Effect::Flush => {
                 let flushed = keys.iter_mut().filter(|((database, _), _)| *database == record.database);
-                flushed.for_each(|(key, watches)| flush(watches, key, &mut dirty));
+                flushed.for_each(|(key, watches)| removed(watches, key, &mut dirty));
+            }
+            Effect::Delete { key, .. } | Effect::HashDelete { key, cause: Cause::Expired, .. } => {
+                let key = (record.database, key.to_vec());
+                if let Some(watches) = keys.get_mut(&key) {
+                    removed(watches, &key, &mut dirty);
+                }
             }
             effect => effect.changed_keys(record.database, &mut |database, key| {
                 if let Some(watches) = keys.remove(&(database, key.to_vec())) {
@@ -129,9 +135,9 @@ impl WatchedKeys {
     }
 }
 
-/// A flush changes only existing keys: if a key was absent when it was watched and was created since, that
-/// made its watch dirty.
-fn flush(watches: &mut Vec<Weak<Watch>>, key: &DatabaseKey, dirty: &mut impl FnMut(Arc<Watch>)) {
+/// A removal changes only keys that exist: if a key was absent when it was watched and was created since,
+/// that made its watch dirty. A key that had expired was absent, although its removal comes later.
+fn removed(watches: &mut Vec<Weak<Watch>>, key: &DatabaseKey, dirty: &mut impl FnMut(Arc<Watch>)) {
     watches.retain(|watch| match watch.upgrade() {
         Some(watch) if watch.present.lock().contains(key) => {
             dirty(watch);
@@ -144,6 +150,8 @@ fn flush(watches: &mut Vec<Weak<Watch>>, key: &DatabaseKey, dirty: &mut impl FnM
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effect::List;
+    use crate::log::Lsn;
 
     #[test]
     fn a_key_that_never_changes_does_not_collect_watches_that_ended() {
@@ -157,5 +165,25 @@ mod tests {
         let watches = &keys[&(0, b"key".to_vec())];
         assert!(watches.len() < 16, "{} entries for one watch", watches.len());
         assert!(watches.iter().any(|watch| watch.as_ptr() == Arc::as_ptr(&kept)));
+    }
+
+    #[test]
+    fn the_removal_of_what_had_expired_before_dirties_no_watch() {
+        let mut watched = WatchedKeys::default();
+        let (absent, present) = (Watch::new(), Watch::new());
+        present.present.lock().push((0, b"key".to_vec()));
+        let mut touch = |effect| {
+            let mut dirtied = Vec::new();
+            watched.add(&absent, 0, b"key");
+            watched.add(&present, 0, b"key");
+            watched.touched(&Record { database: 0, effect }, ReplyGate::from(Lsn(1)), &mut dirtied);
+            dirtied.iter().map(Arc::as_ptr).collect::<Vec<_>>()
+        };
+        let (key, cause) = (b"key".as_slice(), Cause::Expired);
+        assert_eq!(touch(Effect::Delete { key, cause }), [Arc::as_ptr(&present)]);
+        let fields = List::Arguments(&[b"field"]);
+        assert!(touch(Effect::HashDelete { key, fields, cause }).is_empty(), "{absent:?} was clean");
+        let set = Effect::StringSet { key, value: b"1", expires_at_ms: 0 };
+        assert_eq!(touch(set), [Arc::as_ptr(&absent)], "still registered");
     }
 }
