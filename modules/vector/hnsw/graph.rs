@@ -6,7 +6,8 @@
 //!
 //! Readers take no lock: they load the links of a block one by one while a writer may be rewriting it, and so
 //! may see a mixture of the old and the new block. That is harmless, because each link in it leads to a slot
-//! that a pinned reader may follow. Writers exclude each other with one lock per node (striped).
+//! that a pinned reader may follow. Writers exclude each other with one lock per node (striped). A kept link
+//! that stays is in some cell at each moment of a rewriting.
 //!
 //! Invariant: no link points to a free slot (maintained by repair.rs).
 

@@ -6,7 +6,7 @@
 //! incoming links.
 
 use super::Hnsw;
-use super::graph::{Appended, Entry};
+use super::graph::{Appended, Entry, is_kept, slot_of};
 use super::walk::Walker;
 use crate::candidates::Candidate;
 use crate::limits::Limits;
@@ -232,8 +232,29 @@ impl Hnsw {
             }
             keep_chosen(capacity, scratch);
         }
-        let links = scratch.chosen.iter().map(|candidate| candidate.slot());
-        self.graph.write(node, layer, links, &scratch.kept);
+        self.write_chosen(node, layer, scratch);
+    }
+
+    /// Writes the chosen links of a node. The caller holds the node's lock.
+    ///
+    /// Links that stay kept keep their cells. A writer can be interrupted in the middle: a kept link that
+    /// moved to a later cell would be in none, and what only it leads to could not be found meanwhile.
+    pub(super) fn write_chosen(&self, node: u32, layer: usize, scratch: &mut Scratch) {
+        let Scratch { chosen, kept, .. } = scratch;
+        if layer == 0 {
+            let mut cell = 0;
+            self.graph.for_each_word(node, 0, |word| {
+                let stays = |candidate: &Candidate| candidate.slot() == slot_of(word);
+                if is_kept(word)
+                    && cell < chosen.len()
+                    && let Some(at) = chosen.iter().position(stays)
+                {
+                    chosen.swap(cell, at);
+                }
+                cell += 1;
+            });
+        }
+        self.graph.write(node, layer, chosen.iter().map(|candidate| candidate.slot()), kept);
     }
 
     /// The neighbour selection heuristic (algorithm 4 of the HNSW paper, without extension and without
@@ -308,5 +329,50 @@ fn fill_up(count: usize, scratch: &mut Scratch) {
         } else {
             chosen.push(candidate);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HnswParameters, Metric, VectorIndex, bytes_of};
+    use std::collections::HashMap;
+
+    /// By node and child: the cell of each kept link.
+    fn kept_cells(index: &Hnsw) -> HashMap<(u32, u32), usize> {
+        let mut cells = HashMap::new();
+        for slot in 0..index.store.slot_count() {
+            let mut cell = 0;
+            index.graph.for_each_word(slot, 0, |word| {
+                if is_kept(word) {
+                    cells.insert((slot, slot_of(word)), cell);
+                }
+                cell += 1;
+            });
+        }
+        cells
+    }
+
+    /// A pseudo-random order with far outliers in it: they are found over kept links.
+    #[test]
+    fn a_kept_link_moves_to_no_later_cell() {
+        let index = Hnsw::new(HnswParameters { m: 4, ..HnswParameters::new(2, Metric::L2) });
+        let (mut before, mut moved) = (HashMap::new(), 0);
+        for id in 0..600_u32 {
+            let at = (id * 229 % 600) as f32;
+            let vector = if id % 10 == 9 { [5_000.0 + 10.0 * at, 9.0] } else { [at, 0.0] };
+            index.insert(id, bytes_of(&vector)).expect("finite");
+            if id % 7 == 3 {
+                index.remove(id / 2);
+            }
+            let after = kept_cells(&index);
+            for (link, cell) in &after {
+                let cell_before = before.get(link).copied().unwrap_or(usize::MAX);
+                assert!(*cell <= cell_before, "{link:?} moved from cell {cell_before} to {cell}");
+                moved += u32::from(cell_before != usize::MAX);
+            }
+            before = after;
+        }
+        assert!(moved > 10_000, "{moved} kept links stayed");
     }
 }

@@ -339,8 +339,7 @@ impl Hnsw {
         let (kept, count) = (chosen.len(), chosen.len() + fresh.len());
         self.choose_more(count, by_codes, scratch);
         refill(kept, count, scratch);
-        let links = scratch.chosen.iter().map(|candidate| candidate.slot());
-        self.graph.write(slot, layer, links, &scratch.kept);
+        self.write_chosen(slot, layer, scratch);
         Some(scratch.chosen.len())
     }
 
