@@ -292,7 +292,7 @@ fn filter_work(documents: &Documents, node: &Node) -> usize {
         Node::Tag { field, pattern } => of_pattern(*field, pattern),
         Node::Text { text: TextMatch::Term(Pattern::Exact(_)) | TextMatch::Expanded(_), .. } => 0,
         Node::Text { text: TextMatch::Term(_), .. } => documents.texts().len() * TERM_WORK,
-        Node::With(with) => filter_work(documents, &with.node) + documents.len() * VALUE_WORK,
+        Node::With(with) => filter_work(documents, &with.node).saturating_add(documents.len() * VALUE_WORK),
         Node::Text { text: TextMatch::Phrase(_), .. } | Node::Number { .. } | Node::Near { .. } => {
             documents.len() * VALUE_WORK
         }

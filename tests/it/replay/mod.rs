@@ -1,8 +1,10 @@
 //! For any sequence of commands, snapshots, restarts and steps of the clock: the same keyspace and the same
 //! answers of FT.SEARCH live, after replay of the whole log, and after a snapshot and the log's tail.
 
+mod asked;
 mod clock;
 mod graphs;
+mod kinds;
 #[path = "../../../src/modules.rs"]
 mod modules;
 mod questions;
