@@ -95,6 +95,7 @@ pub use expr::fuzz_expression;
 pub use fuzzing::fuzz_definitions;
 pub use module::{SearchModule, SearchOptions};
 pub use query::fuzz_query;
+pub use search::fuzz_search;
 #[doc(hidden)]
 pub use search::probe::touched;
 pub use settings::{SettingHelp, setting_help, try_setting};

@@ -97,6 +97,58 @@ fn search_queries() {
 }
 
 #[test]
+fn searches() {
+    let corpus: Vec<Vec<u8>> = [
+        "hello | world\tWITHSCORES\tSCORER\tTFIDF\tHIGHLIGHT\tFIELDS\t1\tt\tTAGS\t2\t<\t>\nhello, world: hello",
+        "he* *ld %helo% w'w?r*d'\tSUMMARIZE\tFRAGS\t2\tLEN\t3\tSEPARATOR\t|\tHIGHLIGHT\nhello many words of a long world help",
+        "@g:[1 1 100 km] | @s:[WITHIN $p] -@n:[(1 inf]\tPARAMS\t2\tp\tPOLYGON((0 0, 0 9, 9 9, 9 0, 0 0))\nx",
+        "\"hello world\" ~(a b c)=>{$slop: 1; $inorder: true; $weight: 2}\tSLOP\t2\tINORDER\tSCORER\tBM25\na b hello world",
+        "@c:{b*|red} ismissing(@n) @u:(laufen|smyth)\tLANGUAGE\tgerman\tFILTER\tn\t-3\t(2\tGEOFILTER\tg\t1\t1\t5\tkm\nstra\\-\u{df}e",
+        "hello\tRETURN\t3\tt\tAS\tx\tSORTBY\tn\tDESC\tLIMIT\t0\t5\tINFIELDS\t1\tt\tINKEYS\t1\tdocument 0\tDIALECT\t1\n",
+        "(run|runs|running) -world\tVERBATIM\tSCORER\tHAMMING\tPAYLOAD\tabc\tEXPLAINSCORE\tWITHSCORES\tDIALECT\t4\nrun",
+    ]
+    .map(|words| words.as_bytes().to_vec())
+    .into();
+    let dictionary: &[&[u8]] = &[
+        b"\t",
+        b"\n",
+        b"\tHIGHLIGHT",
+        b"\tSUMMARIZE",
+        b"\tFRAGS\t",
+        b"\tLEN\t",
+        b"\tTAGS\t2\t",
+        b"\tFIELDS\t1\t",
+        b"\tDIALECT\t1",
+        b"\tDIALECT\t3",
+        b"\tSLOP\t0",
+        b"\tINORDER",
+        b"\tLANGUAGE\tfrench",
+        b"\tSCORER\tDISMAX",
+        b"\tSCORER\tTFIDF.DOCNORM",
+        b"\tSCORER\tBM25STD.NORM",
+        b"=>{$weight:",
+        b"=>{$slop:",
+        b"$phonetic:true",
+        b"@g:[0 0 1 m]",
+        b"@u:",
+        b"%%",
+        b"w'*'",
+        b"*",
+        b"?",
+        b"~",
+        b"-",
+        b"|",
+        b"(",
+        b")",
+        b"\"",
+        b"\\",
+        b"\xff",
+        b"65535",
+    ];
+    fuzz::run("searches", &corpus, dictionary, engramdb_search::fuzz_search);
+}
+
+#[test]
 fn search_shapes() {
     let corpus: Vec<Vec<u8>> = [
         "POINT(1 2)",

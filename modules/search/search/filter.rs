@@ -611,6 +611,27 @@ fn matches_wildcard(wildcard: &[u8], term: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::matches_wildcard;
+    use proptest::prelude::*;
+
+    /// The definition of a wildcard, in time that doubles with each star.
+    fn matches_slowly(wildcard: &[u8], term: &[u8]) -> bool {
+        match (wildcard, term) {
+            ([], term) => term.is_empty(),
+            ([b'*', rest @ ..], term) => (0..=term.len()).any(|at| matches_slowly(rest, &term[at..])),
+            ([byte, rest @ ..], [first, term @ ..]) if *byte == b'?' || byte == first => {
+                matches_slowly(rest, term)
+            }
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn wildcards_match_by_their_definition(wildcard in "[ab?*]{0,7}", term in "[ab]{0,9}") {
+            let (wildcard, term) = (wildcard.as_bytes(), term.as_bytes());
+            prop_assert_eq!(matches_wildcard(wildcard, term), matches_slowly(wildcard, term));
+        }
+    }
 
     #[test]
     fn wildcards_match_whole_terms() {
