@@ -4,15 +4,17 @@
 //! count    u8   fields
 //! expiring u8   how many of them have an expiry
 //! each field, in the order in which it was set first:
-//!   name length  u8   up to 64
-//!   value length u8   up to 64; the top bit means that an expiry follows
-//!   expiry       u64  little-endian milliseconds since the epoch, if the bit is set
+//!   name length  u8   up to 64; the top bit means that the value has 128 bytes or more
+//!   value length u8   its low seven bits; the top bit means that an expiry follows
+//!   more length  u8   the higher bits of the value's length, if the name's top bit is set
+//!   expiry       u64  little-endian milliseconds since the epoch, if the value's top bit is set
 //!   name, value
 //! ```
 //!
-//! The bounds are those of Redis (hash-max-listpack-entries 128, hash-max-listpack-value 64); a larger hash
-//! is a [`Hash`](super::Hash). Fields are searched in order. The layout is never written to a file, so it has
-//! no version.
+//! Fields and names are bounded as in Redis (hash-max-listpack-entries 128, hash-max-listpack-value 64).
+//! Values may be longer than there, because a short text beside a few numbers is a usual document; the whole
+//! is bounded, because most changes copy it. A larger hash is a [`Hash`](super::Hash). Fields are searched in
+//! order. The layout is never written to a file, so it has no version.
 
 use super::hash::Field;
 use super::string::StringRef;
@@ -20,23 +22,68 @@ use std::ops::Range;
 
 /// The most fields.
 pub const FIELDS_MAX: usize = 128;
-/// The longest name and the longest value, in bytes.
-pub const BYTES_MAX: usize = 64;
+/// The longest name, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// The longest value, in bytes: that of a string that is stored with its key.
+pub const VALUE_BYTES_MAX: usize = 256;
+/// The most bytes to which setting a value makes a packed hash grow.
+const WHOLE_BYTES_MAX: usize = 16 << 10;
 
 const HEADER_BYTES: usize = 2;
+/// The top bit of a name's length.
+const IS_LONG: u8 = 0x80;
+/// The top bit of a value's length.
 const HAS_EXPIRY: u8 = 0x80;
+/// The bits of a value's length in its first byte.
+const LOW_BITS: u32 = 7;
 
 /// Bytes of a hash without fields.
 pub const EMPTY: [u8; HEADER_BYTES] = [0; HEADER_BYTES];
 
 /// True if a field of a packed hash can have this name and value.
 pub fn fits(name: &[u8], value: &[u8]) -> bool {
-    name.len() <= BYTES_MAX && value.len() <= BYTES_MAX
+    name.len() <= NAME_BYTES_MAX && value.len() <= VALUE_BYTES_MAX
 }
 
 /// The bytes of a field without an expiry.
 pub fn field_bytes(name: &[u8], value: &[u8]) -> usize {
-    2 + name.len() + value.len()
+    2 + usize::from(value.len() >> LOW_BITS != 0) + name.len() + value.len()
+}
+
+/// What a field has in front of its name.
+struct FieldHead {
+    name: usize,
+    value: usize,
+    has_expiry: bool,
+    /// Where the expiry is, if there is one, from the field's start on.
+    expiry: usize,
+}
+
+impl FieldHead {
+    #[inline]
+    fn at(bytes: &[u8], offset: usize) -> FieldHead {
+        let (name, value) = (bytes[offset], bytes[offset + 1]);
+        let is_long = name & IS_LONG != 0;
+        let high = if is_long { usize::from(bytes[offset + 2]) } else { 0 };
+        FieldHead {
+            name: usize::from(name & !IS_LONG),
+            value: usize::from(value & !HAS_EXPIRY) | high << LOW_BITS,
+            has_expiry: value & HAS_EXPIRY != 0,
+            expiry: 2 + usize::from(is_long),
+        }
+    }
+
+    /// Where the name is, from the field's start on.
+    #[inline]
+    fn name_at(&self) -> usize {
+        self.expiry + if self.has_expiry { size_of::<u64>() } else { 0 }
+    }
+
+    /// The bytes of the whole field.
+    #[inline]
+    fn length(&self) -> usize {
+        self.name_at() + self.name + self.value
+    }
 }
 
 /// The ranges of a field's parts.
@@ -67,51 +114,46 @@ impl<'a> PackedHash<'a> {
     }
 
     #[inline]
-    fn length_at(self, offset: usize) -> usize {
-        let (name, value) = (self.0[offset], self.0[offset + 1]);
-        let expiry = if value & HAS_EXPIRY == 0 { 0 } else { size_of::<u64>() };
-        2 + expiry + usize::from(name) + usize::from(value & !HAS_EXPIRY)
-    }
-
-    #[inline]
-    fn field_at(self, offset: usize) -> Field<'a> {
-        let (name, value) = (usize::from(self.0[offset]), self.0[offset + 1]);
-        let rest = &self.0[offset + 2..];
-        let (expires_at_ms, rest) = match rest.split_first_chunk() {
-            Some((expiry, rest)) if value & HAS_EXPIRY != 0 => (u64::from_le_bytes(*expiry), rest),
-            _ => (0, rest),
+    fn field_at(self, offset: usize, head: &FieldHead) -> Field<'a> {
+        let expiry = self.0[offset + head.expiry..].first_chunk();
+        let expires_at_ms = match expiry {
+            Some(expiry) if head.has_expiry => u64::from_le_bytes(*expiry),
+            _ => 0,
         };
-        let (name, rest) = rest.split_at(name);
-        let value = StringRef::Bytes(&rest[..usize::from(value & !HAS_EXPIRY)]);
-        Field { name, value, expires_at_ms }
+        let (name, rest) = self.0[offset + head.name_at()..].split_at(head.name);
+        Field { name, value: StringRef::Bytes(&rest[..head.value]), expires_at_ms }
     }
 
     /// Finds a field; compares lengths first, which exclude most names.
     #[inline]
-    fn place(self, name: &[u8]) -> Option<Place> {
+    fn find(self, name: &[u8]) -> Option<(usize, FieldHead)> {
         let mut offset = HEADER_BYTES;
         for _ in 0..self.len() {
-            let length = self.length_at(offset);
-            if usize::from(self.0[offset]) == name.len() {
-                let has_expiry = self.0[offset + 1] & HAS_EXPIRY != 0;
-                let at = offset + 2 + if has_expiry { size_of::<u64>() } else { 0 };
+            let head = FieldHead::at(self.0, offset);
+            if head.name == name.len() {
+                let at = offset + head.name_at();
                 if self.0[at..at + name.len()] == *name {
-                    let expires_at_ms = self.field_at(offset).expires_at_ms;
-                    return Some(Place {
-                        whole: offset..offset + length,
-                        expires_at_ms,
-                        value: at + name.len(),
-                    });
+                    return Some((offset, head));
                 }
             }
-            offset += length;
+            offset += head.length();
         }
         None
     }
 
     #[inline]
+    fn place(self, name: &[u8]) -> Option<Place> {
+        let (offset, head) = self.find(name)?;
+        Some(Place {
+            whole: offset..offset + head.length(),
+            expires_at_ms: self.field_at(offset, &head).expires_at_ms,
+            value: offset + head.name_at() + head.name,
+        })
+    }
+
+    #[inline]
     pub fn get(self, name: &[u8]) -> Option<Field<'a>> {
-        self.place(name).map(|place| self.field_at(place.whole.start))
+        self.find(name).map(|(offset, head)| self.field_at(offset, &head))
     }
 
     /// The fields in order.
@@ -119,8 +161,9 @@ impl<'a> PackedHash<'a> {
     pub fn iter(self) -> impl Iterator<Item = Field<'a>> {
         let mut offset = HEADER_BYTES;
         (0..self.len()).map(move |_| {
-            let field = self.field_at(offset);
-            offset += self.length_at(offset);
+            let head = FieldHead::at(self.0, offset);
+            let field = self.field_at(offset, &head);
+            offset += head.length();
             field
         })
     }
@@ -156,8 +199,7 @@ impl<'v> PackedHashMut<'v> {
 
     /// Makes room for fields of `bytes` bytes in all.
     pub fn reserve(&mut self, bytes: usize) {
-        const BYTES_OF_FIELD_MAX: usize = 2 + 2 * BYTES_MAX;
-        self.0.reserve_exact(bytes.min(FIELDS_MAX * BYTES_OF_FIELD_MAX));
+        self.0.reserve_exact(bytes.min(WHOLE_BYTES_MAX));
     }
 
     fn place(&self, name: &[u8]) -> Option<Place> {
@@ -166,23 +208,36 @@ impl<'v> PackedHashMut<'v> {
 
     /// Writes a field in place of another one or, with an empty range, as a new one.
     fn put(&mut self, whole: Range<usize>, name: &[u8], value: &[u8], expires_at_ms: u64) {
-        let mut field = [0; 2 + size_of::<u64>() + 2 * BYTES_MAX];
-        field[0] = name.len() as u8;
-        field[1] = value.len() as u8;
+        let mut head = [0; 3 + size_of::<u64>()];
+        head[0] = name.len() as u8;
+        head[1] = value.len() as u8 & !HAS_EXPIRY;
         let mut length = 2;
-        let mut add = |part: &[u8]| {
-            field[length..length + part.len()].copy_from_slice(part);
-            length += part.len();
-        };
-        if expires_at_ms != 0 {
-            add(&expires_at_ms.to_le_bytes());
+        let high = value.len() >> LOW_BITS;
+        if high != 0 {
+            head[0] |= IS_LONG;
+            head[length] = high as u8;
+            length += 1;
         }
-        add(name);
-        add(value);
         if expires_at_ms != 0 {
-            field[1] |= HAS_EXPIRY;
+            head[1] |= HAS_EXPIRY;
+            head[length..length + size_of::<u64>()].copy_from_slice(&expires_at_ms.to_le_bytes());
+            length += size_of::<u64>();
         }
-        self.0.splice(whole, field[..length].iter().copied());
+        let parts = [&head[..length], name, value];
+        if whole.start == self.0.len() {
+            parts.iter().for_each(|part| self.0.extend_from_slice(part));
+            return;
+        }
+        let end = whole.start + parts.iter().map(|part| part.len()).sum::<usize>();
+        let before = self.0.len();
+        self.0.resize(before.max(before - whole.len() + end - whole.start), 0);
+        self.0.copy_within(whole.end..before, end);
+        self.0.truncate(before - whole.len() + end - whole.start);
+        let mut at = whole.start;
+        for part in parts {
+            self.0[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        }
     }
 
     fn count(&mut self, fields: i8, expiring: i8) {
@@ -192,10 +247,12 @@ impl<'v> PackedHashMut<'v> {
 
     /// Sets a value; true if the field is new. `None`, without a change, if it does not fit.
     pub fn set(&mut self, name: &[u8], value: &[u8], keep_expiry: bool) -> Option<bool> {
-        if !fits(name, value) {
+        let place = self.place(name);
+        let room = WHOLE_BYTES_MAX + place.as_ref().map_or(0, |place| place.whole.len());
+        if !fits(name, value) || self.0.len() + field_bytes(name, value) > room {
             return None;
         }
-        match self.place(name) {
+        match place {
             Some(place) => {
                 let expires_at_ms = if keep_expiry { place.expires_at_ms } else { 0 };
                 if place.whole.end - place.value == value.len() && place.expires_at_ms == expires_at_ms {
@@ -246,7 +303,8 @@ mod tests {
 
     #[test]
     fn behaves_as_a_hash_whatever_is_done_to_it() {
-        for seed in 0..50u64 {
+        let mut longest = 0;
+        for seed in 0..24u64 {
             let mut state = seed;
             let mut random = || {
                 state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -256,8 +314,12 @@ mod tests {
             let mut model = Hash::new();
             for _ in 0..2_000 {
                 let mut packed = PackedHashMut::new(&mut buffer);
-                let lengths = if seed % 2 == 0 { 4 } else { BYTES_MAX + 2 };
-                let (name, value) = (word(random(), lengths), word(random(), lengths));
+                let (names, values) = match seed % 3 {
+                    0 => (4, 4),
+                    1 => (NAME_BYTES_MAX + 2, 130),
+                    _ => (NAME_BYTES_MAX + 2, VALUE_BYTES_MAX + 2),
+                };
+                let (name, value) = (word(random(), names), word(random(), values));
                 match random() % 8 {
                     0 => assert_eq!(packed.remove(&name), model.remove(&name)),
                     1 => {
@@ -266,14 +328,18 @@ mod tests {
                     }
                     _ => {
                         let keep_expiry = random() % 2 == 0;
-                        let is_beyond =
-                            !fits(&name, &value) || model.len() == FIELDS_MAX && model.get(&name).is_none();
+                        let held =
+                            PackedHash::new(packed.0).place(&name).map_or(0, |place| place.whole.len());
+                        let is_beyond = !fits(&name, &value)
+                            || model.len() == FIELDS_MAX && held == 0
+                            || packed.0.len() + field_bytes(&name, &value) - held > WHOLE_BYTES_MAX;
                         match packed.set(&name, &value, keep_expiry) {
                             Some(is_new) => assert_eq!(is_new, model.set(&name, &value, keep_expiry)),
                             None => assert!(is_beyond),
                         }
                     }
                 }
+                longest = buffer.len().max(longest);
                 let packed = PackedHash::new(&buffer);
                 assert_eq!((packed.len(), packed.expiring()), (model.len(), model.expiring()));
                 let earliest = model.iter().map(|field| field.expires_at_ms).filter(|&at| at != 0).min();
@@ -284,5 +350,7 @@ mod tests {
                 }
             }
         }
+        let most = WHOLE_BYTES_MAX + FIELDS_MAX * size_of::<u64>();
+        assert!((WHOLE_BYTES_MAX - 100..=most).contains(&longest), "the bound is reached: {longest}");
     }
 }
