@@ -9,52 +9,50 @@ use std::ops::{Deref, RangeInclusive};
 use engramdb_vector::Filter;
 use roaring::RoaringBitmap;
 
-/// A compressed set of ids that knows how many bytes it takes.
+/// A compressed set of ids that knows how many it has, and about how many bytes it takes, without a walk over
+/// its containers.
 #[derive(Default)]
 pub struct Counted {
     ids: RoaringBitmap,
-    bytes: usize,
+    count: u32,
 }
 
 impl Counted {
     pub fn insert(&mut self, id: u32) {
-        if self.ids.insert(id) {
-            if self.bytes == 0 {
+        // Ids mostly come in their order; then none of the others is looked at.
+        if self.ids.try_push(id).is_ok() || self.ids.insert(id) {
+            if self.count == 0 {
                 // The first insert allocates room for four containers, and many sets stay with one id.
                 self.ids = self.ids.clone();
             }
-            self.bytes = bytes_of(&self.ids);
+            self.count += 1;
         }
     }
 
     /// Removes an id; true if the set had it.
     pub fn remove(&mut self, id: u32) -> bool {
         let is_removed = self.ids.remove(id);
-        if is_removed {
-            self.bytes = bytes_of(&self.ids);
-        }
+        self.count -= u32::from(is_removed);
         is_removed
     }
 
-    /// Bytes on the heap, estimated.
+    /// Bytes on the heap, estimated: two for each id, unless a container has so many that it is a bitmap.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        let containers = self.ids.max().map_or(0, |id| id as usize / CONTAINER_IDS + 1);
+        let count = self.count as usize;
+        containers.min(count) * CONTAINER_BYTES + (2 * count).min(containers * CONTAINER_IDS / 8)
     }
 }
 
 impl From<RoaringBitmap> for Counted {
     fn from(ids: RoaringBitmap) -> Counted {
-        Counted { bytes: bytes_of(&ids), ids }
+        Counted { count: ids.len() as u32, ids }
     }
 }
 
-/// The bytes of a container in memory beyond its serialized form.
-const CONTAINER_BYTES: usize = 32;
-
-/// The bytes of a set. Counts one container: most sets are small, and large ones are dominated by their ids.
-fn bytes_of(ids: &RoaringBitmap) -> usize {
-    if ids.is_empty() { 0 } else { ids.serialized_size() + CONTAINER_BYTES }
-}
+/// The bytes of a container in memory beside its ids: its part of the list of containers, and what the
+/// allocator adds.
+const CONTAINER_BYTES: usize = 48;
 
 impl Deref for Counted {
     type Target = RoaringBitmap;

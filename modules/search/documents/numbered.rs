@@ -1,6 +1,10 @@
 //! Terms with numbers, each with what is posted under it.
+//!
+//! They are in order, so that a prefix is a range, and found by their hashes too, because each word of a
+//! document that is indexed is looked up.
 
 use super::blocks::Blocks;
+use engramdb_engine::table::{Table, hash_bytes};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -18,8 +22,12 @@ pub trait Posting: Default {
 /// number may become another term's.
 pub struct NumberedTerms<P> {
     numbers: BTreeMap<Arc<[u8]>, u32>,
+    /// The numbers, by the hash of their terms.
+    hashed: Table<u32>,
     entries: Blocks<Entry<P>>,
     vacant: Blocks<u32>,
+    /// How often a number has lost its term.
+    renumbered: u64,
     /// Bytes of the terms' texts and postings.
     bytes: usize,
 }
@@ -43,7 +51,8 @@ impl<P: Posting> Entry<P> {
 impl<P: Posting> NumberedTerms<P> {
     /// The number of a term, which gets one if it has none. The caller posts a document under it.
     pub fn number_for(&mut self, term: &[u8]) -> u32 {
-        if let Some(&number) = self.numbers.get(term) {
+        let hash = hash_bytes(term);
+        if let Some(number) = self.number_hashed(hash, term) {
             return number;
         }
         let term: Arc<[u8]> = term.into();
@@ -60,6 +69,7 @@ impl<P: Posting> NumberedTerms<P> {
             }
         };
         self.numbers.insert(term, number);
+        self.hashed.insert_new(hash, number);
         number
     }
 
@@ -79,8 +89,10 @@ impl<P: Posting> NumberedTerms<P> {
         if entry.posting.is_empty() {
             self.bytes -= entry.bytes();
             self.numbers.remove(&entry.term);
+            self.hashed.remove_where(hash_bytes(&entry.term), |&other| other == number);
             *entry = Entry::default();
             self.vacant.push(number);
+            self.renumbered += 1;
         }
     }
 
@@ -92,7 +104,16 @@ impl<P: Posting> NumberedTerms<P> {
     }
 
     pub fn number(&self, term: &[u8]) -> Option<u32> {
-        self.numbers.get(term).copied()
+        self.number_hashed(hash_bytes(term), term)
+    }
+
+    fn number_hashed(&self, hash: u64, term: &[u8]) -> Option<u32> {
+        self.hashed.with_hash(hash).copied().find(|&number| *self.entries[number].term == *term)
+    }
+
+    /// While this is the same, a number that has a term has the same term.
+    pub fn renumbered(&self) -> u64 {
+        self.renumbered
     }
 
     pub fn get(&self, term: &[u8]) -> Option<&P> {
@@ -127,7 +148,11 @@ impl<P: Posting> NumberedTerms<P> {
 
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
-        self.bytes + self.entries.heap_bytes() + self.vacant.heap_bytes() + self.numbers.len() * TERM_BYTES
+        self.bytes
+            + self.hashed.heap_bytes()
+            + self.entries.heap_bytes()
+            + self.vacant.heap_bytes()
+            + self.numbers.len() * TERM_BYTES
     }
 
     /// Bytes of the terms' texts and postings, as they were counted and as they are.
@@ -142,6 +167,8 @@ impl<P> Default for NumberedTerms<P> {
     fn default() -> NumberedTerms<P> {
         NumberedTerms {
             numbers: BTreeMap::new(),
+            hashed: Table::default(),
+            renumbered: 0,
             entries: Blocks::default(),
             vacant: Blocks::default(),
             bytes: 0,

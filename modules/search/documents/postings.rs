@@ -63,6 +63,11 @@ impl TermPostings {
         self.0.term(number)
     }
 
+    /// While this is the same, a number has the same term.
+    pub fn renumbered(&self) -> u64 {
+        self.0.renumbered()
+    }
+
     /// Continues a walk over the terms with this prefix, and adds the documents of terms that `matches`
     /// accepts, until `work` units are used up. `weight` is the cost of a call of `matches` per
     /// `BYTES_PER_WORK` bytes of the term. True at the end of the walk.
