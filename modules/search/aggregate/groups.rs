@@ -1,7 +1,8 @@
 //! GROUPBY: a table of groups by the values of some properties, and the states of their reducers.
 //!
 //! The values of a group are bytes in one list, so that a row of a known group allocates nothing: its values
-//! are written to a buffer, hashed, and compared.
+//! are written to a buffer, hashed, and compared. Where rows are grouped by one tag that comes from the
+//! index, the group of each tag is remembered by the tag's number.
 
 use super::budget::MemoryBudget;
 use super::reducers::Reducer;
@@ -39,6 +40,54 @@ pub struct Groups {
     /// What groups show instead of their values: by group and property.
     shown: HashMap<(u32, usize), ExprValue<'static>>,
     buffer: Vec<u8>,
+    of_tags: TagGroups,
+}
+
+/// The groups of tags.
+#[derive(Debug, Default)]
+struct TagGroups {
+    /// By the tag's number, its group's number plus one; 0 if that is not known.
+    groups: Vec<u32>,
+    /// The tags whose group is known.
+    known: Vec<u32>,
+    /// The rows' generation of which this is.
+    generation: u64,
+}
+
+/// Tags with larger numbers are not remembered.
+const TAGS_MAX: u32 = 1 << 18;
+
+impl TagGroups {
+    #[inline]
+    fn get(&self, tag: u32, generation: u64) -> Option<usize> {
+        let group = *self.groups.get(tag as usize)?;
+        (group > 0 && generation == self.generation).then(|| group as usize - 1)
+    }
+
+    fn set(
+        &mut self,
+        tag: u32,
+        generation: u64,
+        group: usize,
+        budget: &mut MemoryBudget,
+    ) -> Result<(), SearchError> {
+        if generation != self.generation {
+            self.known.drain(..).for_each(|tag| self.groups[tag as usize] = 0);
+            self.generation = generation;
+        }
+        let length = tag as usize + 1;
+        if tag >= TAGS_MAX {
+            return Ok(());
+        }
+        if length > self.groups.len() {
+            // Each number has an entry in both lists.
+            budget.take(2 * size_of::<u32>() * (length - self.groups.len()))?;
+            self.groups.resize(length, 0);
+        }
+        self.groups[tag as usize] = group as u32 + 1;
+        self.known.push(tag);
+        Ok(())
+    }
 }
 
 impl Groups {
@@ -51,6 +100,7 @@ impl Groups {
             ends: Vec::new(),
             shown: HashMap::default(),
             buffer: Vec::new(),
+            of_tags: TagGroups::default(),
         }
     }
 
@@ -66,6 +116,20 @@ impl Groups {
         random: &dyn Random,
         budget: &mut MemoryBudget,
     ) -> Result<(), SearchError> {
+        if let [place] = self.by[..]
+            && let Some(tag) = row.tags.get(place)
+        {
+            let generation = row.tags.generation;
+            let group = match self.of_tags.get(tag, generation) {
+                Some(group) => group,
+                None => {
+                    let group = self.group_of(row, 0, budget)?;
+                    self.of_tags.set(tag, generation, group, budget)?;
+                    group
+                }
+            };
+            return self.reduce(group, row, random, budget);
+        }
         let list = |place: &usize| match row.cells[*place].as_ref().map(ExprValue::seen) {
             Some(ExprValue::List(list)) => list.len().max(1),
             _ => 1,
@@ -81,9 +145,21 @@ impl Groups {
         }
         for combination in 0..combinations {
             let group = self.group_of(row, combination, budget)?;
-            for reducer in &mut self.reducers {
-                reducer.add(group, row, random, budget)?;
-            }
+            self.reduce(group, row, random, budget)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn reduce(
+        &mut self,
+        group: usize,
+        row: &PipelineRow<'_>,
+        random: &dyn Random,
+        budget: &mut MemoryBudget,
+    ) -> Result<(), SearchError> {
+        for reducer in &mut self.reducers {
+            reducer.add(group, row, random, budget)?;
         }
         Ok(())
     }

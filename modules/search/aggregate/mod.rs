@@ -5,7 +5,7 @@
 //! | `request.rs` | the words |
 //! | `scope.rs` | the properties that steps can name, and where they come from |
 //! | `pipeline.rs` | the steps, and how rows go through them |
-//! | `source.rs` | rows of documents, read in slices |
+//! | `source.rs`, `tags.rs` | rows of documents, read in slices; the texts of their tags |
 //! | `groups.rs`, `reducers.rs`, `sorting.rs` | what gathers rows |
 //! | `budget.rs` | the bound of the memory of one aggregation |
 //! | `cursor.rs` | FT.CURSOR |
@@ -27,6 +27,7 @@ mod rows;
 mod scope;
 mod sorting;
 mod source;
+mod tags;
 
 pub use cursor::cursor;
 pub use hybrid::{fuzz_hybrid, hybrid};

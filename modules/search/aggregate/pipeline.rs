@@ -163,6 +163,7 @@ impl RowPipeline {
                     *made += bytes;
                     self.flow.budget.take(bytes)?;
                     row.cells[*into] = Some(value);
+                    row.tags.set(*into, None);
                 }
                 Step::Filter { expression, places } => {
                     let properties = RowProperties { cells: &row.cells, places };

@@ -15,6 +15,35 @@ pub struct PipelineRow<'a> {
     pub whole: Vec<(Cow<'a, [u8]>, ExprValue<'a>)>,
     /// Rows are numbered in their order.
     pub number: u64,
+    pub tags: RowTags,
+}
+
+/// Which cells are tags of the index, so that two rows with the same tag need not be compared by its text.
+#[derive(Debug, Default)]
+pub struct RowTags {
+    /// By place, a tag's number plus one; 0 for a cell that is none. Rows without any may have no list.
+    numbers: Vec<u32>,
+    /// While this is the same, cells with the same number at the same place have the same value.
+    pub generation: u64,
+}
+
+impl RowTags {
+    pub fn of_width(width: usize, generation: u64) -> RowTags {
+        RowTags { numbers: vec![0; width], generation }
+    }
+
+    /// Notes which tag the cell is.
+    #[inline]
+    pub fn set(&mut self, place: usize, tag: Option<u32>) {
+        if let Some(number) = self.numbers.get_mut(place) {
+            *number = tag.map_or(0, |tag| tag + 1);
+        }
+    }
+
+    #[inline]
+    pub fn get(&self, place: usize) -> Option<u32> {
+        self.numbers.get(place)?.checked_sub(1)
+    }
 }
 
 /// A row that borrows nothing.
@@ -57,7 +86,8 @@ impl OwnedRow {
 
     pub fn into_row(self) -> PipelineRow<'static> {
         let whole = self.whole.into_iter().map(|(name, value)| (Cow::Owned(name.into_vec()), value));
-        PipelineRow { cells: self.cells.into_vec(), whole: whole.collect(), number: self.number }
+        let cells = self.cells.into_vec();
+        PipelineRow { cells, whole: whole.collect(), number: self.number, tags: RowTags::default() }
     }
 }
 

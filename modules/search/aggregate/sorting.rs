@@ -118,7 +118,7 @@ mod tests {
             let mut sorter = Sorter::new(vec![(0, descending)], 0, 300);
             let mut budget = MemoryBudget::new(usize::MAX);
             for (number, cell) in (0..).zip(&cells) {
-                let row = PipelineRow { cells: vec![cell.clone()], whole: Vec::new(), number };
+                let row = PipelineRow { cells: vec![cell.clone()], number, ..PipelineRow::default() };
                 sorter.add(&row, &mut budget).expect("there is memory");
             }
             let mut all: Vec<(u64, &Cell<'static>)> = (0..).zip(&cells).collect();
@@ -150,7 +150,7 @@ mod tests {
             for number in 0..count {
                 let value = random(count / 3);
                 let cell = (value > 0).then_some(ExprValue::Number(value as f64));
-                let row = PipelineRow { cells: vec![cell.clone()], whole: Vec::new(), number };
+                let row = PipelineRow { cells: vec![cell.clone()], number, ..PipelineRow::default() };
                 sorter.add(&row, &mut budget).expect("there is memory");
                 all.push((cell, number));
             }

@@ -4,10 +4,12 @@
 //! its documents. Everything else is read in the keyspace. A batch is copied to one buffer there, so that no
 //! step runs under the lock and a row needs no allocation of its own.
 
-use super::rows::{Cell, PipelineRow};
+use super::rows::{Cell, PipelineRow, RowTags};
 use super::scope::{Column, ColumnSource};
+use super::tags::TagTexts;
+use crate::documents::Documents;
+use crate::documents::columns::KnownCell;
 use crate::documents::text::lower;
-use crate::documents::{Documents, IndexedValue};
 use crate::expr::{ExprValue, SeveralValues, parse_number};
 use crate::search::plan::Plan;
 use crate::search::reply::is_of_index;
@@ -51,6 +53,8 @@ pub struct RowBatch {
     pub rows: usize,
     /// The index did not have all values.
     is_short: bool,
+    /// The texts of tags that this batch and those before it have.
+    tags: TagTexts,
 }
 
 /// A value in a batch. Ranges are of its bytes.
@@ -60,6 +64,8 @@ enum Read {
     Null,
     Number(f64),
     Text(Range<usize>),
+    /// A tag of the index, by its number.
+    Tag(u32),
     /// The first value, and the text of the list of all.
     List(Box<Read>, Range<usize>),
 }
@@ -97,6 +103,7 @@ impl RowReader {
         if !in_keyspace {
             let read = {
                 let documents = &*index.documents.read();
+                batch.tags.follow(documents);
                 self.read_some(&mut settled.at(documents, None), &some, batch, false)
             };
             if !batch.is_short {
@@ -155,7 +162,7 @@ impl RowReader {
         document: Option<Document<'_>>,
         batch: &mut RowBatch,
     ) {
-        for column in &*self.columns {
+        for (number, column) in self.columns.iter().enumerate() {
             let cell = match &column.source {
                 ColumnSource::Nothing => Read::Absent,
                 ColumnSource::Score => Read::Number(found.score),
@@ -175,12 +182,16 @@ impl RowReader {
                     Some(document) => self.read_field(&document, identifier, (*numeric, *lower), batch),
                     None => {
                         let field = indexed.expect("other fields are read in the keyspace");
-                        let Some(value) = indexed_value(documents, found.id, field, *lower, batch) else {
-                            // The row is read again.
-                            batch.is_short = true;
-                            return;
-                        };
-                        value
+                        match documents.known_value(found.id, field) {
+                            Some(KnownCell::Missing) => Read::Absent,
+                            Some(KnownCell::Number(number)) => Read::Number(number),
+                            Some(KnownCell::Tag(tag)) => batch.tag(documents, (number, field), tag, *lower),
+                            None => {
+                                // The row is read again.
+                                batch.is_short = true;
+                                return;
+                            }
+                        }
                     }
                 },
             };
@@ -257,25 +268,6 @@ impl RowReader {
     }
 }
 
-/// The value of a hash's NUMERIC or TAG field, as the index has it; `None` if the index does not have it.
-fn indexed_value(
-    documents: &Documents,
-    id: u32,
-    field: usize,
-    is_lower: bool,
-    batch: &mut RowBatch,
-) -> Option<Read> {
-    Some(match documents.known_value(id, field)? {
-        IndexedValue::Missing => Read::Absent,
-        IndexedValue::Number(number) => Read::Number(*number),
-        IndexedValue::Tag(term) => {
-            let text = documents.terms(field)?.term(*term);
-            if is_lower { batch.text(&lower(text)) } else { batch.text(text) }
-        }
-        _ => return None,
-    })
-}
-
 /// A score of FT.HYBRID; `None` if the document was not found in this way.
 fn fused_score(source: &ColumnSource, found: &CurrentDocument<'_, '_>) -> Option<f64> {
     let fused = found.fused.as_ref()?;
@@ -310,6 +302,26 @@ impl RowBatch {
         Read::Text(self.append(bytes))
     }
 
+    /// A tag of a column, which is a field of the index.
+    fn tag(
+        &mut self,
+        documents: &Documents,
+        (column, field): (usize, usize),
+        tag: u32,
+        is_lower: bool,
+    ) -> Read {
+        if self.tags.has(column, tag) {
+            return Read::Tag(tag);
+        }
+        let terms = documents.terms(field).expect("a field with tags has terms");
+        let text = terms.term(tag);
+        let text = if is_lower { Cow::Owned(lower(text)) } else { Cow::Borrowed(text) };
+        match self.tags.add((column, field), tag, &text, documents) {
+            true => Read::Tag(tag),
+            false => self.text(&text),
+        }
+    }
+
     fn shown(&mut self, value: &ShownValue<'_>) -> Read {
         match value {
             ShownValue::Null => Read::Null,
@@ -330,15 +342,21 @@ impl RowBatch {
         first: u64,
         mut each: impl FnMut(&mut PipelineRow<'_>) -> Result<bool, E>,
     ) -> Result<(), E> {
-        let mut row = PipelineRow { cells: vec![None; reader.width], ..PipelineRow::default() };
+        let tags = RowTags::of_width(reader.width, self.tags.generation());
+        let mut row = PipelineRow { cells: vec![None; reader.width], tags, ..PipelineRow::default() };
         let columns = reader.columns.len();
         let mut whole = self.whole.iter().peekable();
         for number in 0..self.rows {
             row.number = first + number as u64;
             row.cells.iter_mut().for_each(|cell| *cell = None);
             let cells = &self.cells[number * columns..(number + 1) * columns];
-            for (column, cell) in reader.columns.iter().zip(cells) {
-                row.cells[column.place] = self.cell(cell);
+            for ((column, cell), number) in reader.columns.iter().zip(cells).zip(0..) {
+                let tag = if let Read::Tag(tag) = cell { Some(*tag) } else { None };
+                row.tags.set(column.place, tag);
+                row.cells[column.place] = match tag {
+                    Some(tag) => Some(ExprValue::Text(Cow::Borrowed(self.tags.text(number, tag)))),
+                    None => self.cell(cell),
+                };
             }
             row.whole.clear();
             while let Some((_, name, value)) = whole.next_if(|(of, ..)| *of == number) {
@@ -358,6 +376,7 @@ impl RowBatch {
             Read::Null => ExprValue::Null,
             Read::Number(number) => ExprValue::Number(*number),
             Read::Text(range) => ExprValue::Text(Cow::Borrowed(&self.bytes[range.clone()])),
+            Read::Tag(_) => unreachable!("the caller knows the column of a tag"),
             Read::List(first, text) => ExprValue::Several(Arc::new(SeveralValues {
                 seen: self.cell(first).unwrap_or_default().into_owned(),
                 shown: ExprValue::Text(Cow::Owned(self.bytes[text.clone()].to_vec())),

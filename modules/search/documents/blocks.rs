@@ -47,8 +47,9 @@ impl<T> Blocks<T> {
 
     /// Bytes of the blocks, without what the items own.
     pub fn heap_bytes(&self) -> usize {
-        self.blocks.iter().map(Vec::capacity).sum::<usize>() * size_of::<T>()
-            + self.blocks.capacity() * size_of::<Vec<T>>()
+        let first = self.blocks.first().map_or(0, Vec::capacity);
+        let others = self.blocks.len().saturating_sub(1) * BLOCK;
+        (first + others) * size_of::<T>() + self.blocks.capacity() * size_of::<Vec<T>>()
     }
 }
 

@@ -10,6 +10,7 @@
 //! Not here: vectors (vectors/mod.rs) and expiry, which searches check.
 
 pub mod blocks;
+pub mod columns;
 pub mod filtering;
 pub mod geo;
 pub mod ids;
@@ -22,6 +23,7 @@ pub mod text;
 pub mod texts;
 
 use self::blocks::Blocks;
+use self::columns::{FieldColumn, KnownCell, ListColumn, NumberColumn, TagColumn, TagNumbers};
 use self::ids::Counted;
 use self::postings::{NumberPostings, TermPostings};
 use self::rows::{Owners, RowLists};
@@ -34,7 +36,6 @@ use engramdb_engine::types::ShortBytes;
 use roaring::RoaringBitmap;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::slice;
 use std::sync::Arc;
 
 /// All documents of an index.
@@ -47,6 +48,8 @@ pub struct Documents {
     /// The ids of the last changes, oldest first; the last one has `version`.
     changes: VecDeque<u32>,
     fields: Vec<Postings>,
+    /// What documents have in each field.
+    columns: Vec<FieldColumn>,
     /// The postings of all TEXT fields.
     texts: TextPostings,
     /// What documents say of themselves. Empty if the definition names no field for it.
@@ -56,12 +59,10 @@ pub struct Documents {
     about_all: About,
     /// Per field, the documents that lack it.
     missing: Vec<Counted>,
-    /// True if any field has postings.
-    has_values: bool,
     has_no_offsets: bool,
     /// True if any field is TEXT.
     has_texts: bool,
-    /// Bytes of values on the heap.
+    /// Bytes of the contents of lists, and of payloads.
     value_bytes: usize,
     /// See `take_freed`.
     freed: Vec<(usize, u32)>,
@@ -77,6 +78,8 @@ pub struct Keys {
     /// Bytes of keys on the heap.
     key_bytes: usize,
     owners: Owners,
+    /// The rows of documents in each field; fields without any may be missing at the end.
+    rows: Vec<ListColumn>,
     /// How many rows each field has; fields without any may be missing at the end.
     row_counts: Vec<usize>,
 }
@@ -85,9 +88,6 @@ pub struct Keys {
 struct Slot {
     key: Option<ShortBytes>,
     version: u64,
-    /// By field; `None` if no field of the definition has postings and the document has no rows. Boxed twice,
-    /// so that the many documents with one vector only take one word.
-    values: Option<Box<Box<[IndexedValue]>>>,
 }
 
 /// The most entries of `Documents::changes`; older changes are found by scanning the slots.
@@ -134,7 +134,7 @@ impl Keys {
         self.ids.insert_new(hash, id);
         let name = ShortBytes::new(key);
         self.key_bytes += name.heap_bytes();
-        self.slots[id] = Slot { key: Some(name), ..Slot::default() };
+        self.slots[id] = Slot { key: Some(name), version: 0 };
         true
     }
 
@@ -145,47 +145,6 @@ impl Keys {
         let id = self.ids.remove_where(hash_bytes(key), is_it)?;
         self.key_bytes -= slots[id].key.as_ref().map_or(0, ShortBytes::heap_bytes);
         Some(id)
-    }
-}
-
-/// What a document has in a field, as its postings know it. One number, as hashes have it, takes no memory of
-/// its own.
-#[derive(Clone, Debug, PartialEq)]
-pub enum IndexedValue {
-    Missing,
-    /// The field exists and has no postings (one vector, NOINDEX), or they know the document (GEOSHAPE).
-    Present,
-    /// A number, or the cell of a position.
-    Number(f64),
-    /// Several, or none, in the document's order.
-    Numbers(Box<[f64]>),
-    /// The rows of the vectors after the first one.
-    Rows(Box<[u32]>),
-    /// The number of the only tag, whose text is the value of the hash's field.
-    Tag(u32),
-    /// Numbers of terms: the tags, or the texts' words in order, with [`TEXT_END`] between two texts.
-    Terms(Box<[u32]>),
-}
-
-const _: () = assert!(size_of::<IndexedValue>() == 24, "a document has one of each field");
-
-impl IndexedValue {
-    /// In the document's order.
-    pub fn numbers(&self) -> &[f64] {
-        match self {
-            IndexedValue::Number(number) => slice::from_ref(number),
-            IndexedValue::Numbers(numbers) => numbers,
-            _ => &[],
-        }
-    }
-
-    /// In the document's order.
-    pub fn terms(&self) -> &[u32] {
-        match self {
-            IndexedValue::Terms(terms) => terms,
-            IndexedValue::Tag(term) => slice::from_ref(term),
-            _ => &[],
-        }
     }
 }
 
@@ -248,6 +207,16 @@ impl Postings {
             FieldKind::Vector(_) => Postings::None,
         }
     }
+
+    /// The empty column of the field.
+    fn column(&self) -> FieldColumn {
+        match self {
+            Postings::None | Postings::Shapes(_) => FieldColumn::None,
+            Postings::Terms(_) => FieldColumn::Tags(TagColumn::default()),
+            Postings::Numbers(_) => FieldColumn::Numbers(NumberColumn::default()),
+            Postings::Text => FieldColumn::Texts(ListColumn::default()),
+        }
+    }
 }
 
 /// What a document says about a field, before it is indexed.
@@ -277,7 +246,7 @@ impl Documents {
             live: Counted::default(),
             version: 0,
             changes: VecDeque::new(),
-            has_values: fields.iter().any(|postings| !matches!(postings, Postings::None)),
+            columns: fields.iter().map(Postings::column).collect(),
             has_texts: fields.iter().any(|postings| matches!(postings, Postings::Text)),
             fields,
             texts: TextPostings::new(definition),
@@ -293,10 +262,11 @@ impl Documents {
 
     /// Adds fields at the end. Every document lacks them until it is indexed again.
     pub fn add_fields(&mut self, fields: &[FieldDefinition]) {
+        let before = self.fields.len();
         self.fields.extend(fields.iter().map(Postings::of));
+        self.columns.extend(self.fields[before..].iter().map(Postings::column));
         self.missing.extend(fields.iter().map(|_| Counted::from(self.live.clone())));
         fields.iter().for_each(|field| self.texts.add_field(field));
-        self.has_values = self.fields.iter().any(|postings| !matches!(postings, Postings::None));
         self.has_texts = self.fields.iter().any(|postings| matches!(postings, Postings::Text));
     }
 
@@ -305,10 +275,8 @@ impl Documents {
     pub fn reserve(&mut self, keys: Keys) {
         assert!(self.keys.slots.len() == 0, "ids are reserved before the first document");
         self.keys = keys;
-        if self.has_rows() {
-            let values = (0..self.id_bound()).filter_map(|id| self.keys.slots[id].values.as_ref());
-            self.value_bytes = values.map(|values| owned_bytes(values)).sum();
-        }
+        let lists = self.keys.rows.iter().flat_map(ListColumn::iter);
+        self.value_bytes = lists.map(|(_, rows)| size_of_val(rows)).sum();
     }
 
     /// Frees the ids of reserved keys that got no content.
@@ -368,7 +336,18 @@ impl Documents {
         ids.for_each(|id| _ = std::hint::black_box(self.version_of(id)));
     }
 
-    /// The same for the documents of these keys.
+    /// Reads the beginnings of these documents' texts, for the same reason.
+    pub fn prefetch_words(&self, ids: &[u32]) {
+        let texts = self.columns.iter().filter_map(|column| match column {
+            FieldColumn::Texts(texts) => Some(texts),
+            _ => None,
+        });
+        for texts in texts {
+            ids.iter().for_each(|&id| _ = std::hint::black_box(texts.get(id).first().copied()));
+        }
+    }
+
+    /// The same as `prefetch` for the documents of these keys.
     pub fn prefetch_keys(&self, keys: &[&[u8]]) {
         let hashes = keys.iter().map(|key| hash_bytes(key));
         let ids: Vec<u32> = hashes.filter_map(|hash| self.keys.ids.with_hash(hash).next()).copied().collect();
@@ -396,15 +375,37 @@ impl Documents {
         ids.filter(|&id| self.version_of(id) > version).collect()
     }
 
-    /// What a document has in a field with postings.
-    pub fn value(&self, id: u32, field: usize) -> &IndexedValue {
-        let values = self.keys.slots.get(id).and_then(|slot| slot.values.as_ref());
-        values.and_then(|values| values.get(field)).unwrap_or(&IndexedValue::Missing)
+    /// The numbers that a document has in a field, or the cells of its positions, in the document's order.
+    pub fn numbers_of(&self, id: u32, field: usize) -> &[f64] {
+        match &self.columns[field] {
+            FieldColumn::Numbers(numbers) => numbers.get(id),
+            _ => &[],
+        }
     }
 
-    /// The same, or `None` if the field was added later than the document was read.
-    pub fn known_value(&self, id: u32, field: usize) -> Option<&IndexedValue> {
-        self.keys.slots.get(id)?.values.as_ref()?.get(field)
+    /// The numbers of the tags that a document has in a field, in the document's order.
+    pub fn tags_of(&self, id: u32, field: usize) -> TagNumbers<'_> {
+        match &self.columns[field] {
+            FieldColumn::Tags(tags) => tags.get(id),
+            _ => TagNumbers::Listed(&[]),
+        }
+    }
+
+    /// The numbers of the words that a document has in a TEXT field, in their order, with `TEXT_END` between
+    /// two texts.
+    #[inline]
+    pub fn words_of(&self, id: u32, field: usize) -> &[u32] {
+        match &self.columns[field] {
+            FieldColumn::Texts(texts) => texts.get(id),
+            _ => &[],
+        }
+    }
+
+    /// What a document has in a NUMERIC or TAG field, if it is one value at most; `None` also if the field
+    /// was added later than the document was read.
+    #[inline]
+    pub fn known_value(&self, id: u32, field: usize) -> Option<KnownCell> {
+        self.columns[field].known(id)
     }
 
     pub fn live(&self) -> &RoaringBitmap {
@@ -475,26 +476,19 @@ impl Documents {
         self.changed(id);
         let mut rows = self.unpost(id);
         self.describe(id, &content.about);
-        let has_values = self.has_values || content.fields.iter().any(FieldContent::has_rows);
-        let mut values = Vec::new();
         let mut tally = TermTally::default();
         for (field, content) in content.fields.iter().enumerate() {
-            let mut value = self.post(field, id, content, &mut tally);
+            self.post(field, id, content, &mut tally);
             if content.has_rows() {
-                value = IndexedValue::Rows(self.fit_rows(&mut rows, (id, field), content));
-            }
-            if has_values {
-                values.push(value);
+                let own = self.fit_rows(&mut rows, (id, field), content);
+                self.value_bytes += self.keys.set_rows(id, field, own);
             }
         }
         self.free_rows(rows);
         if self.has_texts {
             self.texts.measure(id, tally);
         }
-        let slot = &mut self.keys.slots[id];
-        slot.values = has_values.then(|| Box::new(values.into()));
-        slot.version = self.version;
-        self.value_bytes += slot.values.as_ref().map_or(0, |values| owned_bytes(values));
+        self.keys.slots[id].version = self.version;
     }
 
     /// Removes a key; returns the id that it had.
@@ -508,7 +502,7 @@ impl Documents {
         });
         self.texts.forget_length(id);
         self.describe(id, &self.about_all.clone());
-        self.keys.slots[id] = Slot { version: self.version, ..Slot::default() };
+        self.keys.slots[id] = Slot { version: self.version, key: None };
         self.live.remove(id);
         self.vacant.push(id);
         Some(id)
@@ -549,63 +543,76 @@ impl Documents {
         self.value_bytes += about.heap_bytes();
     }
 
-    fn post(&mut self, field: usize, id: u32, content: &FieldContent, tally: &mut TermTally) -> IndexedValue {
+    fn post(&mut self, field: usize, id: u32, content: &FieldContent, tally: &mut TermTally) {
+        let (postings, column) = (&mut self.fields[field], &mut self.columns[field]);
         if let FieldContent::Missing = content {
             self.missing[field].insert(id);
-            return IndexedValue::Missing;
+            return match column {
+                FieldColumn::Numbers(column) => column.set_missing(id),
+                FieldColumn::Tags(column) => column.set_missing(id),
+                FieldColumn::None | FieldColumn::Texts(_) => {}
+            };
         }
         self.missing[field].remove(id);
-        match (content, &mut self.fields[field]) {
-            (FieldContent::Number(number), Postings::Numbers(postings)) => {
+        self.value_bytes += match (content, postings, column) {
+            (FieldContent::Number(number), Postings::Numbers(postings), FieldColumn::Numbers(column)) => {
                 postings.insert(*number, id);
-                IndexedValue::Number(*number)
+                column.set(id, *number);
+                0
             }
-            (FieldContent::Numbers(numbers), Postings::Numbers(postings)) => {
+            (FieldContent::Numbers(numbers), Postings::Numbers(postings), FieldColumn::Numbers(column)) => {
                 numbers.iter().for_each(|&number| postings.insert(number, id));
-                IndexedValue::Numbers(numbers[..].into())
+                column.set_list(id, numbers)
             }
-            (FieldContent::Geometry(shape), Postings::Shapes(postings)) => {
+            (FieldContent::Geometry(shape), Postings::Shapes(postings), _) => {
                 postings.insert(id, shape.clone());
-                IndexedValue::Present
+                0
             }
-            (FieldContent::Terms(terms), Postings::Text) => {
+            (FieldContent::Terms(terms), Postings::Text, FieldColumn::Texts(column)) => {
                 let language = self.about.get(id).unwrap_or(&self.about_all).language;
-                IndexedValue::Terms(self.texts.post((id, field), terms, language, tally))
+                column.set(id, self.texts.post((id, field), terms, language, tally))
             }
-            (FieldContent::Tag(tag), Postings::Terms(postings)) => {
-                IndexedValue::Tag(postings.insert(tag, id))
+            (FieldContent::Tag(tag), Postings::Terms(postings), FieldColumn::Tags(column)) => {
+                column.set(id, postings.insert(tag, id))
             }
-            (FieldContent::Terms(terms), Postings::Terms(postings)) => {
-                IndexedValue::Terms(terms.iter().flatten().map(|term| postings.insert(term, id)).collect())
+            (FieldContent::Terms(terms), Postings::Terms(postings), FieldColumn::Tags(column)) => {
+                let numbers = terms.iter().flatten().map(|term| postings.insert(term, id));
+                column.set_list(id, &numbers.collect::<Vec<u32>>())
             }
-            _ => IndexedValue::Present,
-        }
+            (_, _, FieldColumn::Numbers(column)) => column.set_list(id, &[]),
+            (_, _, FieldColumn::Tags(column)) => column.set_list(id, &[]),
+            _ => 0,
+        };
     }
 
     /// Removes the values of a document from the postings. Returns its rows, which are still its own.
     fn unpost(&mut self, id: u32) -> RowLists {
-        let mut rows = RowLists::new();
-        let Some(values) = self.keys.slots[id].values.take() else { return rows };
-        self.value_bytes -= owned_bytes(&values);
         let language = self.about(id).language;
-        for (field, value) in (*values).into_iter().enumerate() {
-            match &mut self.fields[field] {
-                Postings::Text => self.texts.unpost((id, field), value.terms(), language),
+        for (field, postings) in self.fields.iter_mut().enumerate() {
+            self.value_bytes -= match (postings, &mut self.columns[field]) {
+                (Postings::Text, FieldColumn::Texts(column)) => {
+                    let words = column.take(id);
+                    self.texts.unpost((id, field), &words, language);
+                    size_of_val(&*words)
+                }
                 // A number that comes twice is there once.
-                Postings::Numbers(postings) => {
-                    value.numbers().iter().for_each(|&number| postings.remove(number, id));
+                (Postings::Numbers(postings), FieldColumn::Numbers(column)) => {
+                    column.get(id).iter().for_each(|&number| postings.remove(number, id));
+                    column.clear(id)
                 }
-                Postings::Terms(postings) => {
-                    value.terms().iter().for_each(|&term| postings.remove(term, id));
+                (Postings::Terms(postings), FieldColumn::Tags(column)) => {
+                    column.get(id).iter().for_each(|&term| postings.remove(term, id));
+                    column.clear(id)
                 }
-                Postings::Shapes(postings) => postings.remove(id),
-                Postings::None => {
-                    if let IndexedValue::Rows(list) = value {
-                        rows.push((field, list));
-                    }
+                (Postings::Shapes(postings), _) => {
+                    postings.remove(id);
+                    0
                 }
-            }
+                _ => 0,
+            };
         }
+        let rows = self.keys.take_rows(id);
+        self.value_bytes -= rows.iter().map(|(_, rows)| size_of_val(&**rows)).sum::<usize>();
         rows
     }
 
@@ -636,6 +643,8 @@ impl Documents {
             + self.vacant.heap_bytes()
             + self.keys.owners.heap_bytes()
             + self.changes.capacity() * size_of::<u32>()
+            + self.columns.iter().map(FieldColumn::heap_bytes).sum::<usize>()
+            + self.keys.rows.iter().map(ListColumn::heap_bytes).sum::<usize>()
             + self.value_bytes
     }
 }
@@ -646,15 +655,6 @@ fn has_about(definition: &Definition) -> bool {
     [&options.language_field, &options.score_field, &options.payload_field]
         .iter()
         .any(|name| !name.is_empty())
-}
-
-fn owned_bytes(values: &[IndexedValue]) -> usize {
-    let own = |value: &IndexedValue| match value {
-        IndexedValue::Numbers(numbers) => size_of_val(&**numbers),
-        IndexedValue::Terms(numbers) | IndexedValue::Rows(numbers) => size_of_val(&**numbers),
-        _ => 0,
-    };
-    size_of_val(values) + size_of::<Box<[IndexedValue]>>() + values.iter().map(own).sum::<usize>()
 }
 
 #[cfg(test)]

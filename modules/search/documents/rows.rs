@@ -8,7 +8,8 @@
 //! A row that is given to another document has a younger version (`Documents::version_of`) than the search
 //! that found it. Then both documents have changed since, and the search reads them again.
 
-use super::{Documents, FieldContent, IndexedValue, Keys, Slot};
+use super::columns::ListColumn;
+use super::{Documents, FieldContent, Keys, Slot};
 use engramdb_engine::hashing::HashSet;
 use engramdb_vector::Neighbor;
 use std::sync::Arc;
@@ -96,12 +97,21 @@ impl Keys {
             self.owners.set(row, Some(id));
         }
         self.count_rows(field, |count| count + rows.len());
-        let values = self.slots[id].values.take();
-        let mut values = values.map_or(Vec::new(), |values| (*values).into_vec());
-        values.resize(values.len().max(field + 1), IndexedValue::Missing);
-        values[field] = IndexedValue::Rows(rows.into());
-        self.slots[id].values = Some(Box::new(values.into()));
+        self.set_rows(id, field, rows.into());
         true
+    }
+
+    /// Returns the bytes that the list takes.
+    pub(super) fn set_rows(&mut self, id: u32, field: usize, rows: Box<[u32]>) -> usize {
+        while self.rows.len() <= field {
+            self.rows.push(ListColumn::default());
+        }
+        self.rows[field].set(id, rows)
+    }
+
+    pub(super) fn take_rows(&mut self, id: u32) -> RowLists {
+        let taken = self.rows.iter_mut().enumerate().map(|(field, lists)| (field, lists.take(id)));
+        taken.filter(|(_, rows)| !rows.is_empty()).collect()
     }
 
     /// The fields in which a document has rows.
@@ -115,11 +125,7 @@ impl Keys {
     }
 
     pub(super) fn rows(&self, id: u32, field: usize) -> &[u32] {
-        let values = self.slots.get(id).and_then(|slot| slot.values.as_ref());
-        match values.and_then(|values| values.get(field)) {
-            Some(IndexedValue::Rows(rows)) => rows,
-            _ => &[],
-        }
+        self.rows.get(field).map_or(&[], |lists| lists.get(id))
     }
 }
 
@@ -225,7 +231,7 @@ impl Documents {
     fn free_row(&mut self, field: usize, row: u32) {
         self.keys.owners.set(row, None);
         self.keys.count_rows(field, |count| count - 1);
-        self.keys.slots[row] = Slot { version: self.version, ..Slot::default() };
+        self.keys.slots[row] = Slot { version: self.version, key: None };
         self.vacant.push(row);
         self.freed.push((field, row));
     }

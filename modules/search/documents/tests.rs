@@ -37,13 +37,13 @@ fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
     let id = documents.upsert(b"a", &all);
     assert_eq!(between(&documents, 0.0, 9.0), [id, id], "equal numbers are there once");
     assert_eq!(between(&documents, 7.0, 7.0), [id]);
-    assert_eq!(documents.value(id, 0).numbers(), [7.0, 1.0, 7.0], "the first is what it is sorted by");
+    assert_eq!(documents.numbers_of(id, 0), [7.0, 1.0, 7.0], "the first is what it is sorted by");
     let has = |documents: &Documents, field: usize, term: &str| match documents.terms(field) {
         Some(tags) => tags.get(term.as_bytes()).is_some_and(|found| found.contains(id)),
         None => documents.texts().get(term.as_bytes()).is_some_and(|found| found.is_in(id, &[field])),
     };
     assert!(has(&documents, 1, "red") && has(&documents, 1, "blue") && has(&documents, 2, "two"));
-    let texts = documents.value(id, 2).terms();
+    let texts = documents.words_of(id, 2);
     assert_eq!((texts.len(), texts[1]), (4, TEXT_END));
     // Fewer values, and none.
     documents.put(id, &content([FieldContent::Number(1.0), terms(&[Some("blue")]), FieldContent::Missing]));

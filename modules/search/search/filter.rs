@@ -36,6 +36,8 @@ const MERGED_PER_WORK: usize = 4096;
 /// Bytes of a wildcard pattern that add one unit of work per term: in the worst case each is compared with
 /// each byte of the term.
 const WILDCARD_PER_WEIGHT: usize = 16;
+/// Documents whose words are read together, so that cache misses overlap.
+const READ_AHEAD: usize = 32;
 /// Terms of a text that are compared for one unit of work.
 const COMPARED_PER_WORK: usize = 16;
 
@@ -442,19 +444,32 @@ impl<'e> Evaluation<'e> {
     /// Those of the documents whose words are near enough to each other.
     fn near(&self, with_all: RoaringBitmap, mut proximity: Proximity<'_>) -> Result<RoaringBitmap, Late> {
         let mut left = with_all.into_iter();
+        // The documents of this step, and how many of them were looked at.
+        let (mut some, mut at) = (Vec::new(), 0);
         let mut found = Vec::new();
         self.in_steps(|documents, work| {
-            for id in left.by_ref() {
-                let mut cost = 0;
-                if proximity.is_met(documents, self.ranges, id, &mut cost) {
-                    found.push(id);
+            loop {
+                if at == some.len() {
+                    some.clear();
+                    some.extend(left.by_ref().take(READ_AHEAD));
+                    at = 0;
+                    if some.is_empty() {
+                        return true;
+                    }
                 }
-                *work = work.saturating_sub(1 + cost / COMPARED_PER_WORK);
-                if *work == 0 {
-                    return false;
+                documents.prefetch_words(&some[at..]);
+                for &id in &some[at..] {
+                    let mut cost = 0;
+                    at += 1;
+                    if proximity.is_met(documents, self.ranges, id, &mut cost) {
+                        found.push(id);
+                    }
+                    *work = work.saturating_sub(1 + cost / COMPARED_PER_WORK);
+                    if *work == 0 {
+                        return false;
+                    }
                 }
             }
-            true
         })?;
         Ok(ids::bitmap_of(found))
     }
@@ -494,7 +509,7 @@ pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bo
         Node::Not(node) => !is_meant(node),
         Node::Tag { field, pattern } => has_term(documents, id, *field, pattern),
         Node::Number { field, least, most } => {
-            let numbers = documents.value(id, *field).numbers();
+            let numbers = documents.numbers_of(id, *field);
             numbers.iter().any(|&number| is_between(number, *least, *most))
         }
         Node::Geometry(query) => {
@@ -502,7 +517,7 @@ pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bo
             shape.is_some_and(|shape| query.predicate.holds(shape, &query.shape))
         }
         Node::Near { field, circle } => {
-            documents.value(id, *field).numbers().iter().any(|&cell| circle.contains(cell))
+            documents.numbers_of(id, *field).iter().any(|&cell| circle.contains(cell))
         }
         Node::With(with) => is_meant(&with.node) && is_near(documents, ranges, node, id),
         Node::Text { fields, text } => match text {
@@ -527,7 +542,7 @@ pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bo
 
 fn has_term(documents: &Documents, id: u32, field: usize, pattern: &Pattern) -> bool {
     let Some(terms) = documents.terms(field) else { return false };
-    let numbers = documents.value(id, field).terms();
+    let numbers = documents.tags_of(id, field);
     match pattern {
         Pattern::Exact(term) => terms.number(term).is_some_and(|number| numbers.contains(&number)),
         _ => numbers.iter().any(|&number| pattern.matches(terms.term(number))),
@@ -537,7 +552,7 @@ fn has_term(documents: &Documents, id: u32, field: usize, pattern: &Pattern) -> 
 /// Whether a document has a word that matches, in one of these TEXT fields.
 fn has_word(documents: &Documents, id: u32, fields: &[usize], pattern: &Pattern) -> bool {
     let texts = documents.texts();
-    let words = fields.iter().flat_map(|&field| documents.value(id, field).terms());
+    let words = fields.iter().flat_map(|&field| documents.words_of(id, field));
     words.filter(|&&number| number != TEXT_END).any(|&number| pattern.matches(texts.term(number)))
 }
 

@@ -348,7 +348,7 @@ impl Plan {
                 named.map(|(_, distance)| SortKey::Number(distance))
             }
             Order::Number(field) => {
-                let first = documents.value(id, field).numbers().first();
+                let first = documents.numbers_of(id, field).first();
                 first.map(|&number| SortKey::Number(number))
             }
         };

@@ -40,6 +40,15 @@ pub struct Proximity<'n> {
     /// Whether there are such leaves.
     matches_words: bool,
     nearness: Nearness,
+    /// Set if words next to each other, in this order, are all that is looked for.
+    run: Option<Run<'n>>,
+}
+
+/// The numbers of the words of a phrase, all different, and the fields, which ascend. A document is compared
+/// with it word by word, without a list of places.
+struct Run<'n> {
+    fields: &'n [usize],
+    numbers: Vec<u32>,
 }
 
 /// One of the parts whose words must be near to those of the others.
@@ -79,6 +88,7 @@ impl<'n> Proximity<'n> {
             let leaf = proximity.term(texts, fields, term);
             proximity.parts.push(Part { composite: None, leaves: vec![leaf] });
         }
+        proximity.run = Run::of(texts, fields, phrase);
         proximity
     }
 
@@ -91,6 +101,7 @@ impl<'n> Proximity<'n> {
             by_word: HashMap::default(),
             matches_words: false,
             nearness,
+            run: None,
         }
     }
 
@@ -150,6 +161,9 @@ impl<'n> Proximity<'n> {
     /// Whether the words of a document that has them all are near enough to each other. Adds to `cost` the
     /// number of its words, and of the steps that this took.
     pub fn is_met(&mut self, documents: &Documents, ranges: &Ranges, id: u32, cost: &mut usize) -> bool {
+        if let Some(run) = &self.run {
+            return run.is_in(documents, id, cost);
+        }
         let mut places = self.places(documents, ranges, id, cost);
         places.retain(|places| !places.is_empty());
         is_near(&places, self.nearness, cost)
@@ -192,7 +206,7 @@ impl<'n> Proximity<'n> {
         let language = documents.about(id).language;
         let mut place = 0u32;
         for field in (0..documents.field_count()).filter(|&field| documents.is_text(field)) {
-            let words = documents.value(id, field).terms();
+            let words = documents.words_of(id, field);
             *cost += words.len();
             for &number in words {
                 if number == TEXT_END {
@@ -233,6 +247,41 @@ impl<'n> Proximity<'n> {
                 })
         };
         (0..self.leaves.len()).filter(|&leaf| is_meant(&self.leaves[leaf])).collect()
+    }
+}
+
+impl<'n> Run<'n> {
+    /// `None` if a word comes twice, for which RediSearch accepts one place twice, or is no document's.
+    fn of(texts: &TextPostings, fields: &'n [usize], phrase: &[Vec<u8>]) -> Option<Run<'n>> {
+        let number = |term: &Vec<u8>| texts.number(term).filter(|_| !is_derived(term));
+        let numbers: Vec<u32> = phrase.iter().map(number).collect::<Option<_>>()?;
+        let mut different = numbers.clone();
+        different.sort_unstable();
+        different.dedup();
+        (different.len() == numbers.len()).then_some(Run { fields, numbers })
+    }
+
+    /// Whether a document has the words next to each other; adds the number of words that it was compared
+    /// with to `cost`.
+    fn is_in(&self, documents: &Documents, id: u32, cost: &mut usize) -> bool {
+        let (first, mut before) = (self.numbers[0], 0);
+        for field in (0..documents.field_count()).filter(|&field| documents.is_text(field)) {
+            let words = documents.words_of(id, field);
+            *cost += words.len();
+            if self.fields.binary_search(&field).is_err() {
+                // The last word of one field is next to the first one of the next that has any.
+                before = if words.is_empty() { before } else { 0 };
+                continue;
+            }
+            for &word in words {
+                // No word comes twice, so that a run can only begin again with its first word.
+                before = if word == self.numbers[before] { before + 1 } else { usize::from(word == first) };
+                if before == self.numbers.len() {
+                    return true;
+                }
+            }
+        }
+        false
     }
 }
 
@@ -351,6 +400,8 @@ fn least_distance(first: &[u32], second: &[u32]) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::documents::{DocumentContent, FieldContent};
+    use crate::schema::create::definition_of;
 
     /// Tries every choice of one place for each part.
     fn is_near_plainly(places: &[Places], nearness: Nearness) -> bool {
@@ -399,6 +450,52 @@ mod tests {
             }
         }
         assert!(seen.iter().all(|&count| count > 200), "{seen:?}");
+    }
+
+    #[test]
+    fn a_run_is_found_wherever_the_places_of_the_words_are_next_to_each_other() {
+        let definition = definition_of("FT.CREATE i SCHEMA a TEXT n NUMERIC b TEXT c TEXT");
+        let mut documents = Documents::new(&definition);
+        let mut state = 5u64;
+        let mut random = |below: u32| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as u32 % below
+        };
+        let word = |number: u32| vec![b'a' + number as u8];
+        for id in 0..400u32 {
+            let mut text = || match random(4) {
+                0 => FieldContent::Missing,
+                _ => {
+                    let words = 0..random(7);
+                    FieldContent::Terms(words.map(|_| Some(random(5)).filter(|&n| n < 4).map(word)).collect())
+                }
+            };
+            let fields = vec![text(), FieldContent::Number(1.0), text(), text()];
+            documents.upsert(&id.to_le_bytes(), &DocumentContent { fields, ..DocumentContent::default() });
+        }
+        let mut seen = [0; 2];
+        for _ in 0..200 {
+            let fields: Vec<usize> = [0, 2, 3].into_iter().filter(|_| random(3) > 0).collect();
+            let mut letters = [0, 1, 2, 3];
+            letters.sort_by_key(|_| random(100));
+            let phrase: Vec<Vec<u8>> = letters[..2 + random(2) as usize].iter().map(|&n| word(n)).collect();
+            let texts = documents.texts();
+            let mut quick = Proximity::of_phrase(texts, &fields, &phrase);
+            assert!(quick.run.is_some());
+            let mut slow = Proximity { run: None, ..Proximity::of_phrase(texts, &fields, &phrase) };
+            let has_all = |id: u32| {
+                phrase.iter().all(|term| texts.get(term).is_some_and(|posting| posting.is_in(id, &fields)))
+            };
+            for id in (0..400).filter(|&id| has_all(id)) {
+                let ranges = Ranges::default();
+                let met = slow.is_met(&documents, &ranges, id, &mut 0);
+                assert_eq!(quick.is_met(&documents, &ranges, id, &mut 0), met, "{id} {fields:?} {phrase:?}");
+                seen[usize::from(met)] += 1;
+            }
+        }
+        assert!(seen.iter().all(|&count| count > 200), "{seen:?}");
+        let twice = [word(0), word(1), word(0)];
+        assert!(Proximity::of_phrase(documents.texts(), &[0], &twice).run.is_none());
     }
 
     #[test]

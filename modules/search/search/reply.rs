@@ -465,7 +465,7 @@ pub fn sort_key(
     let is_numeric = definition.kind == FieldKind::Numeric;
     // The index's number is right unless the field has expired, which the index does not know.
     if is_numeric && !definition.no_index && !view.may_have_due(view.database()) {
-        let numbers = documents.value(row.id, field).numbers();
+        let numbers = documents.numbers_of(row.id, field);
         return numbers.first().map_or(SortKey::Absent, |number| SortKey::Number(*number));
     }
     // SORTABLE fields without UNF are compared in lower case, all others unchanged.
