@@ -70,7 +70,7 @@ impl Args for ServeArgs {
         }));
         command = command.args(modules::settings::help().into_iter().map(|setting| {
             let text = format!("{} [default: {}]", setting.text, setting.default);
-            flag(setting.name, setting.placeholder).num_args(1).help(text).hide(setting.is_fixed)
+            flag(setting.name, setting.placeholder).num_args(1).help(text)
         }));
         let hidden = FOREIGN.iter().flat_map(Foreign::names).map(|name| flag(name, "VALUE").hide(true));
         command.args(hidden).arg(set)

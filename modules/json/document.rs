@@ -46,6 +46,11 @@ impl DataType for JsonType {
         }
     }
 
+    fn leads_to_one(&self, path: &[u8]) -> bool {
+        let parsed = std::str::from_utf8(path).ok().and_then(|text| JsonPath::parse(text).ok());
+        parsed.is_some_and(|path| path.is_static())
+    }
+
     fn is_document_path(&self, path: &[u8]) -> bool {
         std::str::from_utf8(path).is_ok_and(|text| JsonPath::parse(text).is_ok())
     }

@@ -2,7 +2,9 @@
 
 use crate::effects::{KIND_CREATE, KIND_DROP, effect_of};
 use crate::error::{self, Kind};
-use crate::manage::{aliases, alter, dictionaries, suggestions, synonyms};
+use crate::index::Index;
+use crate::info::CursorCounts;
+use crate::manage::{aliases, alter, dictionaries, documents, suggestions, synonyms};
 use crate::module::{SearchModule, find};
 use crate::schema::create;
 use crate::schema::{Definition, FieldKind};
@@ -164,6 +166,37 @@ pub const COMMANDS: &[Command] = &[
         .flags(flag::MODULE | flag::FREES)
         .room(room_to_drop)
         .docs("2.0.0", "as FT.DROPINDEX", "Deletes an index, if there is one."),
+    row(write("FT.DROP", "index [KEEPDOCS]", drop_with_documents))
+        .flags(flag::MODULE | flag::FREES)
+        .room(room_to_drop_all)
+        .docs("1.0.0", "O(N) for N documents", "Deletes an index and its documents (deprecated)."),
+    row(write("FT._DROPIFX", "index [KEEPDOCS]", drop_with_documents_if_there))
+        .flags(flag::MODULE | flag::FREES)
+        .room(room_to_drop_all)
+        .docs("2.0.0", "as FT.DROP", "Deletes an index and its documents, if there is one (deprecated)."),
+    row(write("FT.ADD", "index key score [word+]", documents::add))
+        .flags(flag::MODULE | flag::DENY_OOM)
+        .room(room_to_add)
+        .docs("1.0.0", "O(N) for N fields", "Writes a hash (deprecated)."),
+    row(write("FT.SAFEADD", "index key score [word+]", documents::add))
+        .flags(flag::MODULE | flag::DENY_OOM)
+        .room(room_to_add)
+        .docs("1.0.0", "O(N) for N fields", "As FT.ADD (deprecated)."),
+    row(write("FT.DEL", "index key [DD]", documents::delete)).flags(flag::MODULE | flag::FREES).docs(
+        "1.0.0",
+        "O(1)",
+        "Deletes a key (deprecated).",
+    ),
+    row(read("FT.GET", "index key", documents::get)).docs(
+        "1.0.0",
+        "O(N) for N fields",
+        "Returns the fields of a document (deprecated).",
+    ),
+    row(read("FT.MGET", "index key+", documents::get_many)).docs(
+        "1.0.0",
+        "O(N) for N fields",
+        "Returns the fields of documents (deprecated).",
+    ),
     row(staged("FT.DEBUG", "action [argument+]", debug::debug)).docs(
         "1.0.0",
         "O(N) for a graph of N nodes",
@@ -189,7 +222,9 @@ fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     if has_index(tx, args[1]) {
         return tx.read(|view| styled(view, Err(Kind::IndexExists.error())));
     }
-    let parsed = tx.read(|view| create::parse(args, view.data_types()));
+    let parsed = tx.read(|view| {
+        create::parse(args, view.data_types(), view.module::<SearchModule>().block_bytes_max(view))
+    });
     let id = tx.read(|view| view.random()).max(1);
     let payload = Definition { id, ..tx.read(|view| styled(view, parsed))? }.encode();
     tx.apply(effect_of(KIND_CREATE, &payload));
@@ -217,7 +252,12 @@ fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     view.wait_for(index.changed_by());
     let module = view.module::<SearchModule>();
     let (now, style) = (module.options.env.clock.monotonic(), module.settings.error_style());
-    shaped(is_flat(view, reply), reply, |reply| info::write(index, now, style, reply));
+    let counts = CursorCounts {
+        all: module.cursors.totals().0,
+        own: module.cursors.count_of(index),
+        own_max: module.settings.index_cursors_max(),
+    };
+    shaped(is_flat(view, reply), reply, |reply| info::write(index, now, style, &counts, reply));
     Ok(())
 }
 
@@ -257,14 +297,24 @@ pub fn room_for_name(view: &View<'_>, args: Args<'_>) -> usize {
 
 /// The deletes of the documents: header, key and cause of each; and the index's name.
 fn room_to_drop(view: &View<'_>, args: Args<'_>) -> usize {
+    if args.is(2, "DD") { room_with_documents(view, args) } else { room_for_name(view, args) }
+}
+
+fn room_to_drop_all(view: &View<'_>, args: Args<'_>) -> usize {
+    if args.is(2, "KEEPDOCS") { room_for_name(view, args) } else { room_with_documents(view, args) }
+}
+
+fn room_with_documents(view: &View<'_>, args: Args<'_>) -> usize {
     const DELETE_BYTES: usize = 32;
-    match find(view, args[1], Kind::NoIndexToChange) {
-        Ok(index) if args.is(2, "DD") => {
-            let documents = index.documents.read();
-            documents.len() * DELETE_BYTES + documents.keys_bytes_max() + index.definition.name.len()
-        }
-        _ => room_for_name(view, args),
-    }
+    find(view, args[1], Kind::NoIndexToChange).map_or(0, |index| {
+        let documents = index.documents.read();
+        documents.len() * DELETE_BYTES + documents.keys_bytes_max() + index.definition.name.len()
+    })
+}
+
+/// The names of the fields that FT.ADD sets beside those that it is given, a number, and the headers.
+fn room_to_add(_view: &View<'_>, _args: Args<'_>) -> usize {
+    256
 }
 
 fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -279,6 +329,12 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             found.and_then(|index| if known { Ok(index) } else { Err(Kind::UnknownArgument.of(args[2])) }),
         )
     })?;
+    drop_index(tx, &index, with_documents);
+    reply.ok();
+    Ok(())
+}
+
+fn drop_index(tx: &mut Tx<'_>, index: &Index, with_documents: bool) {
     if with_documents {
         let keys: Vec<Vec<u8>> = index.documents.read().keys().map(|(key, _)| key.to_vec()).collect();
         for key in keys {
@@ -286,6 +342,29 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         }
     }
     tx.apply(effect_of(KIND_DROP, &index.definition.name));
+}
+
+/// The older command: documents go with their index, unless it says otherwise.
+fn drop_with_documents(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    check_drop(args)?;
+    let index = tx.read(|view| {
+        let found = find(view, args[1], Kind::NoIndexToChange).cloned();
+        let known = args.get(2).is_none() || args.is(2, "KEEPDOCS");
+        styled(
+            view,
+            found.and_then(|index| if known { Ok(index) } else { Err(Kind::UnknownArgument.of(args[2])) }),
+        )
+    })?;
+    drop_index(tx, &index, !args.is(2, "KEEPDOCS"));
+    reply.ok();
+    Ok(())
+}
+
+fn drop_with_documents_if_there(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    check_drop(args)?;
+    if tx.read(|view| find(view, args[1], Kind::NoIndexToChange).is_ok()) {
+        return drop_with_documents(tx, args, reply);
+    }
     reply.ok();
     Ok(())
 }

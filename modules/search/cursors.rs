@@ -14,8 +14,6 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The most cursors of one index, as in RediSearch.
-pub const INDEX_CURSORS_MAX: usize = 128;
 /// Ids are below this, so that all clients can read them.
 const IDS: u64 = 1 << 48;
 
@@ -53,10 +51,11 @@ impl CursorRegistry {
     /// Fails if the index has as many cursors as it may have.
     pub fn check_room(&self, index: &Arc<Index>) -> Result<(), SearchError> {
         self.end_idle();
-        if self.count_of(index) < INDEX_CURSORS_MAX {
+        let most = self.settings.index_cursors_max();
+        if self.count_of(index) < most {
             return Ok(());
         }
-        Err(Kind::CursorsOver.with([INDEX_CURSORS_MAX.to_string().into()]))
+        Err(Kind::CursorsOver.with([most.to_string().into()]))
     }
 
     /// How many idle cursors an index has.

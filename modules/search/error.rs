@@ -76,6 +76,18 @@ kinds! {
     NoTagField: "Not a tag field", "SEARCH_ATTR_BAD Not a tag field";
 
     // Options.
+    DocumentExists: "Document already exists", "SEARCH_DOC_EXISTS Document already exists";
+    NoDocument: "Document does not exist", "SEARCH_DOC_NOT_FOUND Document does not exist";
+    DocumentScore: "Could not parse document score", "SEARCH_PARSE_ARGS Could not parse document score";
+    ScoreBounds: "Score must be between 0 and 1", "SEARCH_PARSE_ARGS Score must be between 0 and 1";
+    NoFieldList: "No field list found", "SEARCH_PARSE_ARGS No field list found";
+    FieldsUnpaired: "Fields must be specified in FIELD VALUE pairs",
+        "SEARCH_ADD_ARGS Fields must be specified in FIELD VALUE pairs";
+    UnknownKeyword: "Unknown keyword `{}` provided", "SEARCH_ADD_ARGS Unknown keyword `{}` provided";
+    UnsupportedLanguage: "Unsupported language", "SEARCH_ADD_ARGS Unsupported language";
+    NoPayload: "PAYLOAD: Expected an argument, but none provided",
+        "SEARCH_ADD_ARGS PAYLOAD: Expected an argument, but none provided";
+    BadDocumentKey: "Invalid Redis key", "SEARCH_KEYTYPE_BAD Invalid Redis key";
     UnknownArgument: "Unknown argument `{}`", "SEARCH_ARG_UNRECOGNIZED Unknown argument `{}`";
     UnknownArgumentAt: "Unknown argument `{0}` at position {1} for <main>",
         "SEARCH_ARG_UNRECOGNIZED Unknown argument `{0}` at position {1} for <main>";
@@ -216,6 +228,8 @@ kinds! {
     // newer and older ones say.
     BadAttribute: "Bad arguments for vector similarity {0} index {2}: {4}",
         "SEARCH_PARSE_ARGS Bad arguments for vector similarity {0} index `{1}`: {3}";
+    VectorLimit: "Vector index {} {} exceeded server limit ({} with the given parameters)",
+        "SEARCH_LIMIT Vector index {} {} exceeded server limit ({} with the given parameters)";
     AttributeUnknown: "Bad arguments for algorithm {}: {}", "SEARCH_PARSE_ARGS Bad arguments for algorithm {}: {}";
 
     // Documents that cannot be indexed, as FT.INFO tells.

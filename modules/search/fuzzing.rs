@@ -16,12 +16,12 @@ pub fn fuzz_definitions(bytes: &[u8]) {
     let mut words: Vec<&[u8]> = vec![b"FT.CREATE", b"i"];
     words.extend(bytes.split(|&byte| byte == b' ').filter(|word| !word.is_empty()));
     let (args, types) = (Args::new(&words), DataTypes::default());
-    if let Ok(definition) = create::parse(args, &types) {
+    if let Ok(definition) = create::parse(args, &types, u64::MAX) {
         let read = Definition::decode(VERSION, &definition.encode(), &types);
         assert_eq!(read, Ok(definition), "a definition is read as it was written");
     }
     let mut fields = Vec::new();
-    if add_fields(&mut args.options(2), b"i", DocumentType::Hash, &mut fields).is_ok() {
+    if add_fields(&mut args.options(2), b"i", DocumentType::Hash, u64::MAX, &mut fields).is_ok() {
         let written = Alteration { name: b"i".to_vec(), fields, skips_scan: choice % 2 == 0 };
         let read = Alteration::decode(VERSION, &written.encode()).expect("it was written here");
         assert!(read.fields == written.fields && read.skips_scan == written.skips_scan);

@@ -4,7 +4,6 @@
 use crate::audit::Auditor;
 use crate::error::ErrorStyle;
 use crate::index::{FailureCount, Index};
-use crate::number::format_number;
 use crate::schema::{
     Algorithm, FieldDefinition, FieldKind, NO_SEPARATOR, element_name, metric_name, quantization_name,
 };
@@ -17,7 +16,6 @@ use std::time::Duration;
 enum Part {
     Text(Vec<u8>),
     Integer(i64),
-    /// A string in both protocols, as RediSearch writes its statistics.
     Number(f64),
     List(Vec<Part>),
     Map(Vec<(&'static str, Part)>),
@@ -32,8 +30,7 @@ impl Part {
         match self {
             Part::Text(text) => reply.bulk(text),
             Part::Integer(integer) => reply.integer(*integer),
-            Part::Number(number) if reply.is_resp3() => reply.double(*number),
-            Part::Number(number) => reply.bulk(format_number(*number).as_bytes()),
+            Part::Number(number) => reply.double(*number),
             Part::List(parts) => {
                 reply.array(parts.len());
                 parts.iter().for_each(|part| part.write(reply));
@@ -50,10 +47,10 @@ impl Part {
 }
 
 /// Writes FT.INFO's reply.
-pub fn write(index: &Index, now: Duration, style: ErrorStyle, reply: &mut dyn Reply) {
+pub fn write(index: &Index, now: Duration, style: ErrorStyle, counts: &CursorCounts, reply: &mut dyn Reply) {
     let mut parts = head(index, reply.is_resp3());
     parts.extend(statistics(index));
-    parts.extend(tail(index, style));
+    parts.extend(tail(index, style, counts));
     parts.push(("live_recall", Part::List(live_recall(index, now))));
     Part::Map(parts).write(reply);
 }
@@ -165,42 +162,39 @@ fn attribute(field: &FieldDefinition, is_resp3: bool) -> Part {
 
 fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
     const MEGABYTE: f64 = (1 << 20) as f64;
-    let (documents, records, id_bound, table_bytes, terms, inverted_bytes) = {
-        let documents = index.documents.read();
-        let rows = (0..index.vectors.len()).map(|field| documents.row_count(field)).sum::<usize>();
-        let records = documents.len() + rows;
-        let terms = (0..index.vectors.len()).filter_map(|field| documents.terms(field));
-        let count = terms.map(|terms| terms.len()).sum::<usize>() + documents.texts().len();
-        let table_bytes = documents.table_bytes();
-        (documents.len(), records, documents.id_bound(), table_bytes, count, documents.posting_bytes())
-    };
+    let counts = index.documents.read().counts();
+    let vectors = index.vectors.iter().flatten().map(|vectors| vectors.facts().live).sum::<usize>();
+    let records = counts.records + vectors;
     let vector_bytes = index.vector_bytes();
     let megabytes = |bytes: usize| Part::Number(bytes as f64 / MEGABYTE);
+    let average = |sum: usize, count: usize| Part::Number(sum as f64 / count.max(1) as f64);
     let zero = || Part::Number(0.0);
-    let backfilling = index.is_backfilling();
+    let integer = |number: usize| Part::Integer(number as i64);
     vec![
-        ("num_docs", Part::Integer(documents as i64)),
-        ("max_doc_id", Part::Integer(i64::from(id_bound))),
-        ("num_terms", Part::Integer(terms as i64)),
-        ("num_records", Part::Integer(records as i64)),
-        ("inverted_sz_mb", megabytes(inverted_bytes)),
+        ("num_docs", integer(counts.documents)),
+        ("max_doc_id", integer(counts.id_bound as usize)),
+        ("num_terms", integer(counts.terms)),
+        ("num_records", integer(records)),
+        ("inverted_sz_mb", megabytes(counts.posting_bytes)),
         ("vector_index_sz_mb", megabytes(vector_bytes)),
-        ("total_inverted_index_blocks", Part::Integer(terms as i64)),
+        // A term has one set of documents, which is not divided into blocks.
+        ("total_inverted_index_blocks", integer(counts.terms)),
+        // These are parts of the table of documents.
         ("offset_vectors_sz_mb", zero()),
-        ("doc_table_size_mb", megabytes(table_bytes)),
+        ("doc_table_size_mb", megabytes(counts.table_bytes - counts.key_bytes)),
         ("sortable_values_size_mb", zero()),
-        ("key_table_size_mb", zero()),
-        ("tag_overhead_sz_mb", zero()),
-        ("text_overhead_sz_mb", zero()),
-        ("total_index_memory_sz_mb", megabytes(inverted_bytes + vector_bytes + table_bytes)),
-        ("geoshapes_sz_mb", zero()),
-        ("records_per_doc_avg", zero()),
-        ("bytes_per_record_avg", zero()),
+        ("key_table_size_mb", megabytes(counts.key_bytes)),
+        ("tag_overhead_sz_mb", megabytes(counts.tag_bytes)),
+        ("text_overhead_sz_mb", megabytes(counts.text_bytes)),
+        ("total_index_memory_sz_mb", megabytes(counts.posting_bytes + vector_bytes + counts.table_bytes)),
+        ("geoshapes_sz_mb", megabytes(counts.shape_bytes)),
+        ("records_per_doc_avg", average(records, counts.documents)),
+        ("bytes_per_record_avg", average(counts.posting_bytes, counts.records)),
         ("offsets_per_term_avg", zero()),
         ("offset_bits_per_record_avg", zero()),
         ("hash_indexing_failures", Part::Integer(index.failures.lock().all.count as i64)),
         ("total_indexing_time", Part::Number(index.indexing_time().as_secs_f64() * 1000.0)),
-        ("indexing", Part::Integer(i64::from(backfilling))),
+        ("indexing", Part::Integer(i64::from(index.is_backfilling()))),
         ("percent_indexed", Part::Number(index.progress())),
         ("number_of_uses", Part::Integer(index.uses.load(Ordering::Relaxed) as i64)),
         ("number_of_admin_ops", Part::Integer(0)),
@@ -208,9 +202,35 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
     ]
 }
 
-fn tail(index: &Index, style: ErrorStyle) -> Vec<(&'static str, Part)> {
+/// The numbers of cursors: of all indexes, of this one, and the most that it may have.
+pub struct CursorCounts {
+    pub all: usize,
+    pub own: usize,
+    pub own_max: usize,
+}
+
+fn cursors(counts: &CursorCounts) -> Part {
+    let integer = |number: usize| Part::Integer(number.min(i64::MAX as usize) as i64);
+    // A cursor that is being read is not counted.
+    Part::Map(vec![
+        ("global_idle", integer(counts.all)),
+        ("global_total", integer(counts.all)),
+        ("index_capacity", integer(counts.own_max)),
+        ("index_total", integer(counts.own)),
+    ])
+}
+
+/// Which dialects searches have used.
+fn dialects(index: &Index) -> Part {
+    let used = index.dialects.load(Ordering::Relaxed);
+    let names = ["dialect_1", "dialect_2", "dialect_3", "dialect_4"];
+    let flag = |(bit, name)| (name, Part::Integer((used >> bit & 1) as i64));
+    Part::Map(names.into_iter().enumerate().map(flag).collect())
+}
+
+fn tail(index: &Index, style: ErrorStyle, counts: &CursorCounts) -> Vec<(&'static str, Part)> {
     let zeros =
-        |names: &[&'static str]| Part::Map(names.iter().map(|&name| (name, Part::Integer(0))).collect());
+        |names: &[&'static str]| Part::Map(names.iter().map(|&name| (name, Part::Number(0.0))).collect());
     let failures = index.failures.lock().clone();
     let or_none = |text: &[u8]| if text.is_empty() { Part::text("N/A") } else { Part::text(text) };
     let last_error = |failures: &FailureCount| {
@@ -221,6 +241,8 @@ fn tail(index: &Index, style: ErrorStyle) -> Vec<(&'static str, Part)> {
             ("indexing failures", Part::Integer(failures.count as i64)),
             ("last indexing error", or_none(last_error(failures).as_bytes())),
             ("last indexing error key", or_none(&failures.last_key)),
+            // A backfill never stops for lack of memory, as RediSearch's may.
+            ("background indexing status", Part::text("OK")),
         ]
     };
     let mut parts = vec![
@@ -236,16 +258,13 @@ fn tail(index: &Index, style: ErrorStyle) -> Vec<(&'static str, Part)> {
                 "gc_blocks_denied",
             ]),
         ),
-        ("cursor_stats", zeros(&["global_idle", "global_total", "index_capacity", "index_total"])),
-        ("dialect_stats", zeros(&["dialect_1", "dialect_2", "dialect_3", "dialect_4"])),
+        ("cursor_stats", cursors(counts)),
+        ("dialect_stats", dialects(index)),
     ];
     if let Some(words) = &index.definition.options.stop_words {
         parts.push(("stopwords_list", Part::List(words.iter().map(Part::text).collect())));
     }
-    let mut of_index = errors(&failures.all);
-    // The backfill never stops for lack of memory, as RediSearch's may.
-    of_index.push(("background indexing status", Part::text("OK")));
-    parts.push(("Index Errors", Part::Map(of_index)));
+    parts.push(("Index Errors", Part::Map(errors(&failures.all))));
     let fields = index.definition.fields.iter().zip(&failures.by_field).map(|(field, failures)| {
         Part::Map(vec![
             ("identifier", Part::text(&field.identifier)),

@@ -60,6 +60,8 @@ pub struct SearchModule {
     leftovers: VecDeque<Leftover>,
     /// Dropped dictionaries. Background work frees them, without the keyspace's lock.
     garbage: Vec<Dictionary>,
+    /// Indexes that were rebuilt, which background work frees.
+    replaced: Vec<Arc<Index>>,
     /// Signals of dropped indexes for which searches may wait. Background work gives them, without the
     /// keyspace's lock.
     ungiven: Vec<Arc<Signal>>,
@@ -78,6 +80,7 @@ impl SearchModule {
         let directory = options.directory.as_ref().filter(|_| !options.offline);
         let settings = Arc::<Settings>::default();
         SearchModule {
+            load: settings.load().clone(),
             reading: directory.map(|directory| saved::read_all(&options.env, directory)),
             saved: AllSaved::default(),
             restoring: BTreeMap::new(),
@@ -89,9 +92,9 @@ impl SearchModule {
             registry: Registry::default(),
             dictionaries: Dictionaries::default(),
             filling: BTreeSet::new(),
-            load: Arc::default(),
             leftovers: VecDeque::new(),
             garbage: Vec::new(),
+            replaced: Vec::new(),
             ungiven: Vec::new(),
             live: false,
         }
@@ -111,7 +114,16 @@ impl SearchModule {
     /// The index of a database that this one is, or has become by FT.ALTER.
     pub(crate) fn same_index(&self, database: u32, index: &Index) -> Option<&Arc<Index>> {
         let (here, same) = self.registry.by_id(index.definition.id)?;
-        (here == database).then_some(same)
+        (here == database && !index.is_dropped()).then_some(same)
+    }
+
+    /// The most bytes that the first vectors of a field may be declared to take: a tenth of the memory that
+    /// the server may take, unless a setting says otherwise.
+    pub(crate) fn block_bytes_max(&self, view: &View<'_>) -> u64 {
+        match self.settings.vector_resize_bytes_max() {
+            0 => view.memory_bytes_max() / 10,
+            bytes => bytes,
+        }
     }
 
     pub(crate) fn indexes(&self) -> impl Iterator<Item = (u32, &Arc<Index>)> {
@@ -377,6 +389,21 @@ impl Module for SearchModule {
         recovery::finish_all(&self.options.env, &self.workers, keyspace, taken.collect())
     }
 
+    fn rebuild(&mut self, _keyspace: &mut Housing<'_>) {
+        if !self.live {
+            return;
+        }
+        let older: Vec<Arc<Index>> = self.indexes().map(|(_, index)| index.clone()).collect();
+        for index in older {
+            self.drop_index(&index);
+            let rebuilt = Arc::new(index.rebuilt(&self.load));
+            self.filling.insert(rebuilt.definition.id);
+            self.registry.replace(rebuilt);
+            // Freeing it takes too long for the keyspace's lock.
+            self.replaced.push(index);
+        }
+    }
+
     fn stopping(&self) {
         self.auditor.stop();
         self.indexes().for_each(|(_, index)| index.give_up());
@@ -408,6 +435,7 @@ impl Module for SearchModule {
             || !self.filling.is_empty()
             || self.cursors.has_ended()
             || !self.garbage.is_empty()
+            || !self.replaced.is_empty()
     }
 
     fn background(&mut self, keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
@@ -421,6 +449,10 @@ impl Module for SearchModule {
         if !self.garbage.is_empty() {
             let garbage = std::mem::take(&mut self.garbage);
             return Some(Box::new(move || drop(garbage)));
+        }
+        if !self.replaced.is_empty() {
+            let replaced = std::mem::take(&mut self.replaced);
+            return Some(Box::new(move || drop(replaced)));
         }
         if let Some(work) = self.fill_slice(keyspace) {
             return Some(work);

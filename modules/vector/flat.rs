@@ -124,6 +124,7 @@ impl VectorIndex for Flat {
             deleted: self.deleted.lock().len(),
             slots: self.store.slot_count() as usize,
             top_layer: 0,
+            entry: None,
             vector_bytes: self.store.vector_bytes(),
             link_bytes: 0,
             other_bytes: self.store.other_bytes(),

@@ -270,6 +270,8 @@ pub struct Statistics {
     pub slots: usize,
     /// The highest layer of the graph; 0 for a flat index.
     pub top_layer: usize,
+    /// The id of the node at which walks begin; `None` without nodes, and for a flat index.
+    pub entry: Option<u32>,
     pub vector_bytes: usize,
     pub link_bytes: usize,
     /// Everything else: id maps, states, norms, scratch memory.

@@ -92,6 +92,10 @@ pub trait Module: Any + Send + Sync {
         None
     }
 
+    /// Replaces the derived state by one that is made anew from the keyspace, under its write lock: what
+    /// takes long is left to `background`.
+    fn rebuild(&mut self, _keyspace: &mut Housing<'_>) {}
+
     /// Called when the server stops: `background` will not be called again, and commands must stop waiting
     /// for it.
     fn stopping(&self) {}

@@ -1,5 +1,6 @@
 //! What the operating system knows of this process, from /proc. `None` where there is none.
 
+use crate::config::Config;
 use engramdb_engine::env::{Access, Env};
 use engramdb_engine::log::local::RESERVE_OPEN_FILES;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -28,6 +29,14 @@ pub fn total_memory_bytes(env: &Env) -> Option<u64> {
     let text = read(env, "/proc/meminfo")?;
     let kib: u64 = text.lines().next()?.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024)
+}
+
+/// `maxmemory`, or the memory of the machine, in bytes; 0 if neither is known.
+pub fn memory_bytes_max(env: &Env, config: &Config) -> u64 {
+    match config.memory_bytes_max {
+        0 => total_memory_bytes(env).unwrap_or(0),
+        bytes => bytes,
+    }
 }
 
 /// File descriptors that are not for clients: as many as in Redis for the log's segments, snapshots,

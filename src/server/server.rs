@@ -191,6 +191,7 @@ fn share(
     let limits = Limits::default();
     limits.follow(&config);
     engine.bound_strings(config.bulk_bytes_max);
+    engine.tell_memory(process::memory_bytes_max(engine.env(), &config));
     let module_defaults = apply_module_settings(&config, &engine);
     let random = &engine.env().random;
     let run_id = (0..5).map(|_| format!("{:08x}", random.next_u64() as u32)).collect();

@@ -139,6 +139,7 @@ fn begin(
     let module = view.module::<SearchModule>();
     check_query(args)?;
     let mut request = request::parse(args)?;
+    request.bound(module.settings.aggregate_results_max())?;
     if request.cursor.is_some() {
         module.cursors.check_room(index)?;
     }

@@ -71,6 +71,24 @@ pub struct Arrangement<'a> {
     pub limit: Option<usize>,
 }
 
+impl AggregateRequest<'_> {
+    /// Refuses a LIMIT of more rows, and limits the answer to so many.
+    pub fn bound(&mut self, most: usize) -> Result<(), SearchError> {
+        if most == usize::MAX {
+            return Ok(());
+        }
+        let over = |step: &StepWords<'_>| match step {
+            StepWords::Arrange(arrangement) => arrangement.limit.is_some_and(|limit| limit > most),
+            _ => false,
+        };
+        if self.steps.iter().any(over) {
+            return Err(Kind::LimitOver.with(["LIMIT".into(), most.to_string().into()]));
+        }
+        self.steps.push(StepWords::Arrange(Arrangement { keys: None, offset: 0, limit: Some(most) }));
+        Ok(())
+    }
+}
+
 /// Reads the words of FT.AGGREGATE from the query on.
 pub fn parse<'a>(args: Args<'a>) -> Result<AggregateRequest<'a>, SearchError> {
     parse_from(args, 3, false, &|_| None)

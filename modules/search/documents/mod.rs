@@ -11,6 +11,7 @@
 
 pub mod blocks;
 pub mod columns;
+pub mod counts;
 pub mod filtering;
 pub mod geo;
 pub mod ids;

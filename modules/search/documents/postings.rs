@@ -192,6 +192,11 @@ impl NumberPostings {
         walked < most
     }
 
+    /// How many pairs of a number and a document there are.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
         self.pairs.len() * 24

@@ -86,6 +86,8 @@ pub struct TextPostings {
     /// By document id; documents that are gone have 0.
     lengths: Blocks<DocumentLength>,
     length_sum: u64,
+    /// The documents of all terms.
+    records: u64,
 }
 
 /// How the texts of a field are indexed.
@@ -282,16 +284,22 @@ impl Places {
         }
     }
 
-    /// Removes the document in a field, and the field if no document is left there.
-    fn remove(&mut self, field: u16, document: u32) {
+    /// Removes the document in a field, and the field if no document is left there. Returns whether it was
+    /// there.
+    fn remove(&mut self, field: u16, document: u32) -> bool {
+        let mut was_there = false;
+        let mut remove = |place: &mut TermPlace| {
+            was_there = place.documents.contains(document);
+            place.remove(document);
+        };
         *self = match std::mem::take(self) {
             Places::One(mut place) if place.field == field => {
-                place.remove(document);
+                remove(&mut place);
                 if place.documents.is_empty() { Places::None } else { Places::One(place) }
             }
             Places::Several(mut places) => {
                 if let Ok(at) = places.binary_search_by_key(&field, |place| place.field) {
-                    places[at].remove(document);
+                    remove(&mut places[at]);
                     if places[at].documents.is_empty() {
                         places.remove(at);
                     }
@@ -303,6 +311,7 @@ impl Places {
             }
             other => other,
         };
+        was_there
     }
 
     fn bytes(&self) -> usize {
@@ -396,6 +405,7 @@ impl TextPostings {
             counts: !definition.options.no_frequencies,
             lengths: Blocks::default(),
             length_sum: 0,
+            records: 0,
         }
     }
 
@@ -502,12 +512,21 @@ impl TextPostings {
         let frequency = count.saturating_mul(unit);
         tally.frequencies.push((number, frequency));
         let count = if self.counts { count } else { 1 };
-        self.terms.post(number, |posting| posting.places.at(field as u16).insert(document, count));
+        let records = &mut self.records;
+        self.terms.post(number, |posting| {
+            let place = posting.places.at(field as u16);
+            let before = place.documents().len();
+            place.insert(document, count);
+            *records += place.documents().len() - before;
+        });
         frequency
     }
 
     fn remove(&mut self, number: u32, (field, document): (usize, u32)) {
-        self.terms.unpost(number, |posting| posting.places.remove(field as u16, document));
+        let records = &mut self.records;
+        self.terms.unpost(number, |posting| {
+            *records -= u64::from(posting.places.remove(field as u16, document));
+        });
     }
 
     pub fn get(&self, term: &[u8]) -> Option<&TextPosting> {
@@ -600,6 +619,11 @@ impl TextPostings {
     /// How many different terms there are.
     pub fn len(&self) -> usize {
         self.terms.len()
+    }
+
+    /// How many documents all terms have together, in each field.
+    pub fn record_count(&self) -> usize {
+        self.records as usize
     }
 
     /// Bytes on the heap, estimated.

@@ -60,6 +60,8 @@ pub struct Index {
     pub failures: Mutex<Failures>,
     /// The number of searches answered, for FT.INFO.
     pub uses: AtomicU64,
+    /// The dialects that searches have used, a bit for each; for FT.INFO.
+    pub dialects: AtomicU64,
     /// The time that documents took to be indexed, without their graphs; see `indexing_time`.
     indexing_ns: AtomicU64,
     /// Parsed searches. They are valid for as long as the definition.
@@ -129,6 +131,7 @@ impl Index {
                 by_field: vec![FailureCount::default(); definition.fields.len()],
             }),
             uses: AtomicU64::new(0),
+            dialects: AtomicU64::new(0),
             indexing_ns: AtomicU64::new(0),
             prepared: PreparedCache::default(),
             changed: Arc::default(),
@@ -137,6 +140,12 @@ impl Index {
             skipped_from: usize::MAX,
             definition,
         }
+    }
+
+    /// The same index without documents, which a backfill is to find.
+    pub fn rebuilt(&self, load: &Arc<Load>) -> Index {
+        let changed = self.changed.clone();
+        Index { changed, ..Index::with_load(self.definition.clone(), false, load) }
     }
 
     /// The index with more fields at the end.
@@ -165,6 +174,7 @@ impl Index {
             vectors,
             failures: Mutex::new(failures),
             uses: same(&self.uses),
+            dialects: same(&self.dialects),
             indexing_ns: same(&self.indexing_ns),
             prepared: PreparedCache::default(),
             changed: self.changed.clone(),
@@ -192,6 +202,14 @@ impl Index {
         let mut backfill = self.backfill.lock();
         backfill.end();
         backfill.take_due()
+    }
+
+    /// Records that a search used this dialect.
+    pub fn note_dialect(&self, dialect: u32) {
+        let bit = 1 << dialect.saturating_sub(1);
+        if self.dialects.load(Ordering::Relaxed) & bit == 0 {
+            self.dialects.fetch_or(bit, Ordering::Relaxed);
+        }
     }
 
     pub fn is_dropped(&self) -> bool {

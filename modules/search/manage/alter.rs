@@ -6,7 +6,7 @@
 
 use crate::effects::{KIND_ALTER, effect_of};
 use crate::error::{Kind, SearchError};
-use crate::module::find;
+use crate::module::{SearchModule, find};
 use crate::schema::change::Alteration;
 use crate::schema::create::add_fields;
 use crate::search::styled;
@@ -50,7 +50,8 @@ fn parse(view: &View<'_>, args: Args<'_>, only_new: bool) -> Result<Option<Alter
         return Ok(None);
     }
     let mut fields = definition.fields.clone();
-    add_fields(&mut words, &definition.name, definition.documents, &mut fields)?;
+    let most = view.module::<SearchModule>().block_bytes_max(view);
+    add_fields(&mut words, &definition.name, definition.documents, most, &mut fields)?;
     let fields = fields.split_off(definition.fields.len());
     Ok(Some(Alteration { name: definition.name.clone(), fields, skips_scan }))
 }

@@ -5,5 +5,6 @@ pub mod aliases;
 pub mod alter;
 mod copied;
 pub mod dictionaries;
+pub mod documents;
 pub mod suggestions;
 pub mod synonyms;

@@ -20,6 +20,7 @@
 //! After that, words are expanded to what else a document may have instead (expand.rs).
 
 pub mod attributes;
+mod defaults;
 pub mod excerpts;
 pub mod expand;
 pub mod explain;
@@ -34,6 +35,7 @@ mod values;
 mod vectors;
 
 pub use attributes::{Attributed, QueryAttributes};
+pub use defaults::QueryDefaults;
 pub use open::{OpenLeaf, Template};
 pub use parser::{Parameters, WordScope, fuzz_query, parse};
 

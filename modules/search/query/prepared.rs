@@ -12,7 +12,7 @@ use super::expand::Expansion;
 use super::request::{self, QueryOptions};
 use crate::documents::postings::Limit;
 use crate::error::{self, Kind, SearchError};
-use crate::query::{self, Node, Query, Template, WordScope};
+use crate::query::{self, Node, Query, QueryDefaults, Template, WordScope};
 use crate::schema::language::Language;
 use crate::schema::{Definition, FieldKind};
 use engramdb_engine::command::Args;
@@ -42,16 +42,26 @@ const EXPLAINED_MAX: usize = 1 << 16;
 pub struct PreparedSearch {
     pub request: QueryOptions,
     template: Template,
+    pub defaults: QueryDefaults,
     /// The request's words from the query on; `None` for the values of parameters.
     words: Vec<Option<Box<[u8]>>>,
 }
 
 impl PreparedSearch {
     /// Parses a request without reading the values of its parameters.
-    /// `dialect` is that of requests without DIALECT.
-    pub fn new(definition: &Definition, args: Args<'_>, dialect: u32) -> Result<PreparedSearch, SearchError> {
+    pub fn new(
+        definition: &Definition,
+        args: Args<'_>,
+        defaults: QueryDefaults,
+    ) -> Result<PreparedSearch, SearchError> {
         let (mut request, parameters) = request::parse(args)?;
-        request.default_dialect = dialect;
+        request.default_dialect = defaults.dialect;
+        if !request.names_limit {
+            request.limit = request.limit.min(defaults.rows_max);
+        }
+        if !request.names_scorer {
+            request.scorer = defaults.scorer;
+        }
         let scope =
             WordScope { in_fields: request.in_fields.as_deref(), keeps_stop_words: request.keeps_stop_words };
         let mut template = query::parse(definition, args[QUERY_AT], &parameters, scope)?;
@@ -70,13 +80,15 @@ impl PreparedSearch {
         let mut words: Vec<Option<Box<[u8]>>> =
             args.from(QUERY_AT).iter().map(|word| Some(Box::from(*word))).collect();
         parameters.words().for_each(|word| words[word - QUERY_AT] = None);
-        Ok(PreparedSearch { request, template, words })
+        Ok(PreparedSearch { request, template, defaults, words })
     }
 
     /// The query with the request's values. The request must equal the one that this was made of, except for
     /// the values of parameters.
     pub fn bind(&self, definition: &Definition, args: Args<'_>) -> Result<Query, SearchError> {
-        self.template.bind(definition, &args)
+        let mut query = self.template.bind(definition, &args)?;
+        self.defaults.restrict(&mut query.filter);
+        Ok(query)
     }
 
     fn is_of(&self, words: &[&[u8]]) -> bool {
@@ -130,8 +142,8 @@ pub struct PreparedCache(Mutex<Generations>);
 
 #[derive(Debug, Default)]
 struct Generations {
-    /// The dialect of requests without DIALECT, for which they were parsed.
-    dialect: u32,
+    /// What they were parsed with.
+    defaults: QueryDefaults,
     young: Generation,
     old: Generation,
 }
@@ -149,18 +161,18 @@ impl PreparedCache {
         &self,
         definition: &Definition,
         args: Args<'_>,
-        dialect: u32,
+        defaults: QueryDefaults,
     ) -> Result<Arc<PreparedSearch>, SearchError> {
         {
             let mut kept = self.0.lock();
-            if kept.dialect != dialect {
-                *kept = Generations { dialect, ..Generations::default() };
+            if kept.defaults != defaults {
+                *kept = Generations { defaults, ..Generations::default() };
             }
             if let Some(found) = kept.find(args.from(QUERY_AT)) {
                 return Ok(found);
             }
         }
-        let prepared = Arc::new(PreparedSearch::new(definition, args, dialect)?);
+        let prepared = Arc::new(PreparedSearch::new(definition, args, defaults)?);
         if prepared.words_bytes() <= WORDS_BYTES_MAX && prepared.template.filter.size() <= NODES_MAX {
             self.0.lock().keep(prepared.clone());
         }
@@ -229,7 +241,9 @@ mod tests {
     #[test]
     fn other_values_find_the_same_and_other_words_do_not() {
         let (cache, definition) = (PreparedCache::default(), definition());
-        let get = |line: &str| cache.get(&definition, Args::new(&words(line)), 2).expect("well formed");
+        let get = |line: &str| {
+            cache.get(&definition, Args::new(&words(line)), QueryDefaults::default()).expect("well formed")
+        };
         let first = get("FT.SEARCH i @n:[$a\t2] PARAMS 2 a 1 LIMIT 0 5");
         assert!(Arc::ptr_eq(&first, &get("ft.search i @n:[$a\t2] PARAMS 2 a 77 LIMIT 0 5")));
         for other in [
@@ -254,7 +268,9 @@ mod tests {
     #[test]
     fn used_searches_are_kept_and_the_cache_is_bounded() {
         let (cache, definition) = (PreparedCache::default(), definition());
-        let get = |line: &str| cache.get(&definition, Args::new(&words(line)), 2).expect("well formed");
+        let get = |line: &str| {
+            cache.get(&definition, Args::new(&words(line)), QueryDefaults::default()).expect("well formed")
+        };
         let used = get("FT.SEARCH i @c:{x}");
         for number in 0..10 * GENERATION_MAX {
             get(&format!("FT.SEARCH i @c:{{{number}}}"));
@@ -272,7 +288,8 @@ mod tests {
     fn long_searches_are_not_kept() {
         let (cache, definition) = (PreparedCache::default(), definition());
         let line = format!("FT.SEARCH i @c:{{{}}}", "x".repeat(WORDS_BYTES_MAX));
-        let prepared = cache.get(&definition, Args::new(&words(&line)), 2).expect("well formed");
+        let prepared =
+            cache.get(&definition, Args::new(&words(&line)), QueryDefaults::default()).expect("well formed");
         assert_eq!(Arc::strong_count(&prepared), 1);
     }
 }

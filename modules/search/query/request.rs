@@ -15,7 +15,8 @@ use engramdb_engine::keyspace::Several;
 use engramdb_engine::types::parse_double;
 use std::time::Duration;
 
-const LIMIT_MAX: usize = 1_000_000;
+/// The largest number in LIMIT that is read; what is allowed, settings say.
+const LIMIT_MAX: usize = 1 << 31;
 /// The most rows whose scores are explained: they are explained under the keyspace's lock.
 const EXPLAINED_MAX: usize = 1_000;
 
@@ -55,6 +56,8 @@ pub struct QueryOptions {
     pub scorer: Scorer,
     /// SCORER was given.
     pub names_scorer: bool,
+    /// LIMIT was given.
+    pub names_limit: bool,
     pub tanh_factor: u32,
     /// What HAMMING compares the documents' payloads with.
     pub payload: Vec<u8>,
@@ -86,10 +89,24 @@ pub enum Timeout {
 }
 
 impl QueryOptions {
+    pub fn dialect(&self) -> u32 {
+        self.dialect.unwrap_or(self.default_dialect)
+    }
+
     /// Which values a reply shows of a path at which a document has several.
     pub fn several(&self) -> Several {
-        let is_new = self.expands || self.dialect.unwrap_or(self.default_dialect) > 2;
+        let is_new = self.expands || self.dialect() > 2;
         if is_new { Several::All } else { Several::First }
+    }
+
+    /// Refuses a page that has more rows than FT.SEARCH may return, or begins behind so many.
+    pub fn check_limits(&self, most: usize) -> Result<(), SearchError> {
+        for (name, number) in [("LIMIT", self.limit), ("OFFSET", self.offset)] {
+            if self.names_limit && number > most {
+                return Err(Kind::LimitOver.with([name.into(), most.to_string().into()]));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses FORMAT EXPAND where it cannot be: hashes have no types. The errors come in RediSearch's order.
@@ -240,6 +257,7 @@ fn of_reply(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> Result<b
         request.sort_by = Some(sort_by(words)?);
     } else if words.take("LIMIT") {
         (request.offset, request.limit) = limit(words)?;
+        request.names_limit = true;
     } else if words.take("FORMAT") {
         let format = words.word().map_err(|_| Kind::NeedsArgument.of(b"FORMAT"))?;
         request.expands = format.eq_ignore_ascii_case(b"EXPAND");

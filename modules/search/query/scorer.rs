@@ -23,23 +23,36 @@ pub enum Scorer {
 /// The default of BM25STD_TANH_FACTOR.
 pub const TANH_FACTOR: u32 = 4;
 
-const SCORERS: &[(&[u8], Scorer)] = &[
-    (b"BM25STD", Scorer::Bm25Std),
-    (b"BM25STD.NORM", Scorer::Bm25StdNorm),
-    (b"BM25STD.TANH", Scorer::Bm25StdTanh),
-    (b"BM25", Scorer::Bm25),
-    (b"TFIDF", Scorer::TfIdf),
-    (b"TFIDF.DOCNORM", Scorer::TfIdfDocNorm),
-    (b"DISMAX", Scorer::DisMax),
-    (b"DOCSCORE", Scorer::DocScore),
-    (b"HAMMING", Scorer::Hamming),
+/// By the numbers of `Scorer::ALL`.
+pub const SCORER_NAMES: &[&str] = &[
+    "BM25STD",
+    "BM25STD.NORM",
+    "BM25STD.TANH",
+    "BM25",
+    "TFIDF",
+    "TFIDF.DOCNORM",
+    "DISMAX",
+    "DOCSCORE",
+    "HAMMING",
 ];
 
 impl Scorer {
+    pub const ALL: [Scorer; 9] = [
+        Scorer::Bm25Std,
+        Scorer::Bm25StdNorm,
+        Scorer::Bm25StdTanh,
+        Scorer::Bm25,
+        Scorer::TfIdf,
+        Scorer::TfIdfDocNorm,
+        Scorer::DisMax,
+        Scorer::DocScore,
+        Scorer::Hamming,
+    ];
+
     /// The scorer of this name, whose case matters.
     pub fn named(name: &[u8]) -> Result<Scorer, SearchError> {
-        let found = SCORERS.iter().find(|(known, _)| *known == name);
-        found.map(|(_, scorer)| *scorer).ok_or_else(|| Kind::NoScorer.of(name))
+        let found = SCORER_NAMES.iter().position(|known| known.as_bytes() == name);
+        found.map(|number| Scorer::ALL[number]).ok_or_else(|| Kind::NoScorer.of(name))
     }
 
     /// Whether scores depend on how near to each other the words of the query are in the document.

@@ -30,7 +30,8 @@ const EF_MAX: u64 = 1_000_000;
 type Parsed<T> = Result<T, SearchError>;
 
 /// Parses `FT.CREATE name [option…] SCHEMA field…`. Documents are hashes, or of one of these types.
-pub fn parse(args: Args<'_>, types: &DataTypes) -> Parsed<Definition> {
+/// `block_bytes_max` is the most memory that the first vectors of a field may be declared to take.
+pub fn parse(args: Args<'_>, types: &DataTypes, block_bytes_max: u64) -> Parsed<Definition> {
     let mut words = args.options(2);
     let mut head = Head {
         documents: DocumentType::Hash,
@@ -45,7 +46,7 @@ pub fn parse(args: Args<'_>, types: &DataTypes) -> Parsed<Definition> {
         prefixes.push(Vec::new());
     }
     let mut fields: Vec<FieldDefinition> = Vec::new();
-    add_fields(&mut words, args[1], documents, &mut fields)?;
+    add_fields(&mut words, args[1], documents, block_bytes_max, &mut fields)?;
     if fields.is_empty() {
         return Err(Kind::NoFields.error());
     }
@@ -61,11 +62,12 @@ pub fn add_fields(
     words: &mut OptionWords<'_>,
     index: &[u8],
     documents: DocumentType,
+    block_bytes_max: u64,
     fields: &mut Vec<FieldDefinition>,
 ) -> Parsed<()> {
     let mut names: HashSet<Vec<u8>> = fields.iter().map(|field| field.name.clone()).collect();
     while !words.is_done() {
-        let mut field = field(words, documents)?;
+        let mut field = field(words, documents, block_bytes_max)?;
         if !documents.is_path(&field.identifier) {
             let path = [b"$.", &field.identifier[..]].concat();
             if !documents.is_path(&path) {
@@ -93,7 +95,7 @@ pub fn add_fields(
 /// The definition of an index over hashes, from its command; for tests and fuzzing. Panics if it is invalid.
 pub fn definition_of(command: &str) -> Definition {
     let words: Vec<&[u8]> = command.split_ascii_whitespace().map(str::as_bytes).collect();
-    parse(Args::new(&words), &DataTypes::default()).expect("well formed")
+    parse(Args::new(&words), &DataTypes::default(), u64::MAX).expect("well formed")
 }
 
 /// The options before SCHEMA.
@@ -181,7 +183,11 @@ fn on(name: &[u8], types: &DataTypes) -> Parsed<DocumentType> {
     })
 }
 
-fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<FieldDefinition> {
+fn field(
+    words: &mut OptionWords<'_>,
+    documents: DocumentType,
+    block_bytes_max: u64,
+) -> Parsed<FieldDefinition> {
     let identifier = words.word()?.to_vec();
     let name = if words.take("AS") { required(words, b"AS")?.to_vec() } else { identifier.clone() };
     let Some(type_name) = words.peek() else { return Err(Kind::FieldUntyped.of(&name)) };
@@ -207,7 +213,7 @@ fn field(words: &mut OptionWords<'_>, documents: DocumentType) -> Parsed<FieldDe
         b"GEOSHAPE" => FieldKind::GeoShape(Coordinates::default()),
         b"VECTOR" => {
             words.word()?;
-            FieldKind::Vector(vector(words)?)
+            FieldKind::Vector(vector(words, block_bytes_max)?)
         }
         _ => {
             return Err(Kind::BadFieldType.of(&field.identifier));
@@ -294,7 +300,7 @@ fn required<'a>(words: &mut OptionWords<'a>, option: &[u8]) -> Parsed<&'a [u8]> 
 }
 
 /// Reads `FLAT|HNSW count (name value)…`.
-fn vector(words: &mut OptionWords<'_>) -> Parsed<VectorOptions> {
+fn vector(words: &mut OptionWords<'_>, block_bytes_max: u64) -> Parsed<VectorOptions> {
     let algorithm = value(words, "vector similarity algorithm")?;
     let algorithm = match algorithm.to_ascii_uppercase().as_slice() {
         b"FLAT" => Algorithm::Flat,
@@ -312,11 +318,25 @@ fn vector(words: &mut OptionWords<'_>) -> Parsed<VectorOptions> {
         return Err(odd.with([count.to_string().into()]));
     }
     let given = count.min(words.left());
-    if algorithm == Algorithm::Hnsw && given < count {
+    // The name without a value at the end is named in the error; see `attributes_of`.
+    if algorithm == Algorithm::Hnsw && given < count && given.is_multiple_of(2) {
         return Err(Kind::ShortGraph.with([count.to_string().into(), given.to_string().into()]));
     }
     let attributes = words.words(given)?;
-    attributes_of(algorithm, attributes, count).map_err(|problem| problem.into_error(algorithm))
+    let options =
+        attributes_of(algorithm, attributes, count).map_err(|problem| problem.into_error(algorithm))?;
+    let names = |name: &[u8]| attributes.chunks(2).any(|pair| pair[0].eq_ignore_ascii_case(name));
+    let declared = [
+        ("initial capacity", names(b"INITIAL_CAP"), options.initial_capacity),
+        ("block size", names(b"BLOCK_SIZE"), options.block_size),
+    ];
+    let most = block_bytes_max / options.element_bytes_estimated();
+    match declared.into_iter().find(|&(_, is_given, vectors)| is_given && vectors > most) {
+        Some((what, _, vectors)) => {
+            Err(Kind::VectorLimit.with([what.into(), vectors.to_string().into(), most.to_string().into()]))
+        }
+        None => Ok(options),
+    }
 }
 
 /// An error in a vector field's attributes.

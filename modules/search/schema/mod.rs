@@ -185,6 +185,16 @@ impl VectorOptions {
         self.dimension as usize * self.element.bytes()
     }
 
+    /// The bytes of a vector and its links, as RediSearch estimates them for its limits of INITIAL_CAP and
+    /// BLOCK_SIZE.
+    pub fn element_bytes_estimated(&self) -> u64 {
+        let blob = self.blob_bytes() as u64;
+        match self.algorithm {
+            Algorithm::Flat => blob + 16,
+            Algorithm::Hnsw | Algorithm::Svs => blob + 8 * u64::from(self.m) + 91,
+        }
+    }
+
     /// Whether these bytes are a vector of the field: of the right size, with finite elements.
     pub fn is_vector(&self, blob: &[u8]) -> bool {
         blob.len() == self.blob_bytes() && self.element.is_finite(blob)

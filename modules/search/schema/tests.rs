@@ -57,7 +57,7 @@ fn parsed(command: &str, id: u64) -> Definition {
     // Versions before 3 kept this, which had no effect; it is refused since.
     let command = command.replace("TEMPORARY 60 ", "");
     let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
-    let definition = crate::schema::create::parse(Args::new(&words), &DataTypes::default());
+    let definition = crate::schema::create::parse(Args::new(&words), &DataTypes::default(), u64::MAX);
     Definition { id, ..definition.unwrap_or_else(|error| panic!("{command}: {error:?}")) }
 }
 

@@ -16,6 +16,7 @@ use crate::index::Index;
 use crate::query::attributes::Nearness;
 use crate::query::{Node, Pattern, ShapeQuery, TextMatch, VectorRange};
 use crate::vectors::Question;
+use crate::vectors::facts::SearchMode;
 use engramdb_engine::hashing::HashMap;
 use engramdb_vector::Neighbor;
 use parking_lot::RwLock;
@@ -70,6 +71,7 @@ impl Ranges {
             let question = Question { query: &range.vector, filter: None, id_bound, is_late };
             let epsilon = range.epsilon.unwrap_or(field.options().epsilon as f32);
             let rows = field.within(&question, range.radius, epsilon, exact);
+            field.last_mode.note(SearchMode::Range);
             found.timed_out |= rows.timed_out;
             found.matched.push(Matched::new(range, &index.documents_of(version, rows.neighbors)));
         });
@@ -177,6 +179,8 @@ pub struct Evaluation<'e> {
     is_late: &'e dyn Fn() -> bool,
     /// Units of work since the clock was last read.
     done: Cell<usize>,
+    /// The most terms of a pattern whose documents match.
+    expansions_max: usize,
 }
 
 impl<'e> Evaluation<'e> {
@@ -185,7 +189,18 @@ impl<'e> Evaluation<'e> {
         ranges: &'e Ranges,
         is_late: &'e dyn Fn() -> bool,
     ) -> Evaluation<'e> {
-        Evaluation { documents, ranges, is_late, done: Cell::new(0) }
+        Evaluation { documents, ranges, is_late, done: Cell::new(0), expansions_max: usize::MAX }
+    }
+
+    /// With a limit to the terms of each pattern.
+    pub fn expanding(self, expansions_max: usize) -> Evaluation<'e> {
+        Evaluation { expansions_max, ..self }
+    }
+
+    /// Counts a term of a pattern; false if the pattern has too many.
+    fn expands(&self, found: &Cell<usize>) -> bool {
+        found.set(found.get() + 1);
+        found.get() <= self.expansions_max
     }
 
     pub fn documents(&self) -> &'e RwLock<Documents> {
@@ -334,9 +349,9 @@ impl<'e> Evaluation<'e> {
             Pattern::Prefix(prefix) => prefix,
             _ => b"",
         };
-        let mut walk = TermWalk::default();
+        let (mut walk, found) = (TermWalk::default(), Cell::new(0));
         self.in_steps(|documents, work| {
-            let matches = |term: &[u8]| pattern.matches(term);
+            let matches = |term: &[u8]| pattern.matches(term) && self.expands(&found);
             let terms = documents.terms(field);
             terms.is_none_or(|terms| terms.step(&mut walk, prefix, (pattern.weight(), matches), work))
         })?;
@@ -353,9 +368,9 @@ impl<'e> Evaluation<'e> {
             TextMatch::Term(pattern) => pattern,
         };
         let prefix: &[u8] = if let Pattern::Prefix(prefix) = pattern { prefix } else { b"" };
-        let mut walk = TermWalk::default();
+        let (mut walk, found) = (TermWalk::default(), Cell::new(0));
         self.in_steps(|documents, work| {
-            let matches = |term: &[u8]| pattern.matches(term);
+            let matches = |term: &[u8]| pattern.matches(term) && self.expands(&found);
             documents.texts().step(&mut walk, (prefix, fields), (pattern.weight(), matches), work)
         })?;
         Ok(walk.documents)
@@ -387,10 +402,13 @@ impl<'e> Evaluation<'e> {
 
     fn with_fuzzy(&self, fields: &[usize], word: &[u8], most: u8) -> Result<RoaringBitmap, Late> {
         let fuzzy = Fuzzy::new(word, most);
-        let (mut walk, mut found) = (fuzzy.walk(), RoaringBitmap::new());
+        let (mut walk, mut found, terms) = (fuzzy.walk(), RoaringBitmap::new(), Cell::new(0));
         self.in_steps(|documents, work| {
             let texts = documents.texts();
             walk.step(texts, work, |number| {
+                if !self.expands(&terms) {
+                    return 0;
+                }
                 let places = texts.posting(number).places().iter().filter(|place| place.is_in(fields));
                 let merge = |place: &TermPlace| {
                     found |= place.documents();

@@ -5,6 +5,7 @@ use super::highlight::Highlighter;
 use super::score::ScoreTree;
 use crate::documents::Documents;
 use crate::documents::reading::read;
+use crate::query::QueryDefaults;
 use crate::query::explain::explain;
 use crate::query::prepared::PreparedSearch;
 use crate::schema::Definition;
@@ -67,7 +68,9 @@ pub fn fuzz_search(bytes: &[u8]) {
     let words: Vec<&[u8]> = [&b"FT.SEARCH"[..], b"i"].into_iter().chain(words).collect();
     let text = parts.next().unwrap_or_default();
     let definition = definition_of(DEFINITION);
-    let Ok(prepared) = PreparedSearch::new(&definition, Args::new(&words), 2) else { return };
+    let Ok(prepared) = PreparedSearch::new(&definition, Args::new(&words), QueryDefaults::default()) else {
+        return;
+    };
     let Ok(query) = prepared.bind(&definition, Args::new(&words)) else { return };
     _ = explain(&definition, &query, &words);
     let documents = RwLock::new(Documents::new(&definition));

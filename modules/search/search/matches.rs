@@ -201,7 +201,8 @@ impl Plan {
         if ranges.timed_out && tree.negates_range() {
             return Err(Late);
         }
-        let evaluation = Evaluation::new(&self.index.documents, &ranges, &is_late);
+        let evaluation = Evaluation::new(&self.index.documents, &ranges, &is_late)
+            .expanding(self.prepared.defaults.expansions_max);
         let mut documents = evaluation.matches(tree)?;
         if let Some(keys) = &self.request().in_keys {
             let mut named = RoaringBitmap::new();

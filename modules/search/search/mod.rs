@@ -167,8 +167,8 @@ pub fn explain_lines(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> 
 
 fn explanation(view: &View<'_>, args: Args<'_>) -> Result<String, SearchError> {
     let index = searched(view, args)?;
-    let dialect = view.module::<SearchModule>().settings.default_dialect();
-    let query = index.prepared.get(&index.definition, args, dialect)?.bind(&index.definition, args)?;
+    let defaults = view.module::<SearchModule>().settings.query_defaults();
+    let query = index.prepared.get(&index.definition, args, defaults)?.bind(&index.definition, args)?;
     Ok(explain::explain(&index.definition, &query, &args))
 }
 
@@ -180,6 +180,7 @@ fn begin(
     profile: Option<Profile>,
 ) -> Result<Stage, SearchError> {
     let PreparedPlan { plan, backfill } = prepare(view, index, args, is_resp3, profile)?;
+    plan.request().check_limits(view.module::<SearchModule>().settings.search_results_max())?;
     if let Some((signal, at_most)) = backfill {
         return Ok(Stage::Wait(WaitingJob { signal, at_most, job: plan.job(true) }));
     }
@@ -206,7 +207,8 @@ pub fn prepare(
     let module = view.module::<SearchModule>();
     check_query(args)?;
     index.uses.fetch_add(1, atomic::Ordering::Relaxed);
-    let prepared = index.prepared.get(&index.definition, args, module.settings.default_dialect())?;
+    let prepared = index.prepared.get(&index.definition, args, module.settings.query_defaults())?;
+    index.note_dialect(prepared.request.dialect());
     let is_hash = index.definition.documents == DocumentType::Hash;
     prepared.request.check_format(is_resp3, is_hash)?;
     let query = prepared.bind(&index.definition, args)?;
@@ -389,9 +391,8 @@ impl Search {
         let plan = &self.plan;
         debug_assert_eq!(view.database(), plan.database);
         let name = &plan.index.definition.name;
-        let here = view.module::<SearchModule>().registry.by_id(plan.index.definition.id);
-        if here.is_none_or(|(database, _)| database != plan.database) {
-            // The index was dropped or moved to another database during the search.
+        if view.module::<SearchModule>().same_index(plan.database, &plan.index).is_none() {
+            // The index was dropped, rebuilt or moved to another database during the search.
             view.whole_keyspace();
             return Err(Kind::NoIndex.of(name));
         }

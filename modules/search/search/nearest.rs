@@ -27,6 +27,7 @@ use super::rows::ROWS_FEW;
 use crate::audit::{AuditorHandle, Sample};
 use crate::documents::Documents;
 use crate::query::Knn;
+use crate::vectors::facts::SearchMode;
 use crate::vectors::live::SAMPLE_ROWS_MAX;
 use crate::vectors::{Cost, Rows, VectorField};
 use engramdb_engine::command::Looks;
@@ -168,6 +169,11 @@ impl Plan {
         }
         nearest.timed_out |= rows.timed_out;
         nearest.cost = rows.cost;
+        // Without matches no vector was compared.
+        if nearest.matches.as_ref().is_none_or(|matches| !matches.documents.is_empty()) {
+            let mode = SearchMode::of(nearest.matches.is_some(), &rows.cost);
+            self.vectors_of(knn).last_mode.note(mode);
+        }
     }
 
     pub fn vectors_of(&self, knn: &Knn) -> &VectorField {

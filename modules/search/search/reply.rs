@@ -274,9 +274,21 @@ impl<'a> Writer<'a> {
             });
             return;
         };
+        // As in RediSearch, the distances come first, in the query's order, then SORTBY's field.
+        let is_own = |(name, alias): &Returned, own: &[u8]| name == alias && name == own;
+        let sorted = sorted_field(self.plan).map(|field| &*field.name);
+        let is_distance = |returned: &Returned| row.distances().any(|(name, _)| is_own(returned, name));
+        let is_sorted = |returned: &Returned| sorted.is_some_and(|name| is_own(returned, name));
+        for (name, distance) in row.distances() {
+            if wanted.iter().any(|returned| is_own(returned, name)) {
+                fields.push((name, Content::Number(distance)));
+            }
+        }
+        let rest = wanted.iter().filter(|returned| !is_distance(returned));
+        let (first, last) = (rest.clone().filter(|one| is_sorted(one)), rest.filter(|one| !is_sorted(one)));
         let shown =
             |(name, alias): &'a Returned| Some((alias.as_slice(), self.content(row, document, name)?));
-        fields.extend(wanted.iter().filter_map(shown));
+        fields.extend(first.chain(last).filter_map(shown));
     }
 
     /// SORTBY's field, which is shown before the document's fields: its value in the document, or, if it has

@@ -158,8 +158,7 @@ impl Check {
         let found = self.find();
         Box::new(move |view, reply| {
             let is_flat = is_flat(view, reply);
-            let here = view.module::<SearchModule>().registry.by_id(self.index.definition.id);
-            if here.is_none_or(|(database, _)| database != view.database()) {
+            if view.module::<SearchModule>().same_index(view.database(), &self.index).is_none() {
                 view.whole_keyspace();
                 return styled(view, Err(Kind::NoIndexToChange.of(&self.index.definition.name)));
             }

@@ -261,8 +261,8 @@ fn searches_that_say_nothing_about_the_graph_are_no_samples() {
 fn settings_are_numbers_within_bounds() {
     let server = Server::new();
     let set = |words: &str| server.line(&format!("FT.CONFIG SET {words}"));
-    assert_eq!(server.line("FT.CONFIG GET LIVE_RECALL_EVERY"), r#"[["LIVE_RECALL_EVERY", "1000"]]"#);
-    assert_eq!(server.line("FT.CONFIG GET live-recall-bound"), r#"[["LIVE_RECALL_BOUND", "0.9"]]"#);
+    assert_eq!(server.line("FT.CONFIG GET LIVE_RECALL_EVERY"), r#"[[LIVE_RECALL_EVERY, "1000"]]"#);
+    assert_eq!(server.line("FT.CONFIG GET live-recall-bound"), r#"[[LIVE_RECALL_BOUND, "0.9"]]"#);
     for [name, good, outside, unreadable] in [
         ["LIVE_RECALL_EVERY", "0 1 1000000000", "-1 1000000001", "x 1.5"],
         ["LIVE_RECALL_BOUND", "0 0.95 1", "-0.1 1.1", "nan x"],
@@ -270,7 +270,7 @@ fn settings_are_numbers_within_bounds() {
         for value in good.split(' ') {
             assert_eq!(set(&format!("{name} {value}")), "OK");
             let told = server.line(&format!("FT.CONFIG GET {name}"));
-            assert_eq!(told, format!(r#"[["{name}", "{value}"]]"#));
+            assert_eq!(told, format!(r#"[[{name}, "{value}"]]"#));
         }
         for value in outside.split(' ') {
             assert_eq!(set(&format!("{name} {value}")), "Value is outside acceptable bounds");

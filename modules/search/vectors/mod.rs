@@ -20,10 +20,14 @@
 //!   the graph second misses nothing;
 //! - workers take only the locks of tail, queue and graph, each for a short time.
 
+pub mod facts;
 pub mod live;
 pub mod load;
 pub mod workers;
 
+pub use self::load::TAIL_MAX;
+
+use self::facts::LastMode;
 use self::live::LiveRecall;
 use self::load::Load;
 use crate::documents::ids::IdSet;
@@ -42,13 +46,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Pending live mutations of one field above which writers wait. Every search scans all of them, which at
-/// this number takes about as long as the walk through a graph. (With 4,096, the p99 of searches during
-/// ingestion was 10 times that of an idle server, and ingestion was no faster: the graph limits it.)
-pub const TAIL_MAX: usize = 512;
-
 /// Pending mutations of one field that a backfill leaves to the workers before it adds more.
 pub const BACKFILL_TAIL_MAX: usize = TAIL_MAX / 4;
+
+/// An entry of the tail and its place in the queue, whose tables are two thirds full.
+const TAIL_ENTRY_BYTES: usize = 3 * (size_of::<(u32, Pending)>() + size_of::<u32>()) / 2;
 
 /// The most documents beyond the nearest k that a flat index returns because their distance equals that of
 /// the k-th. With more ties, ids decide: a search must not load every document of a common vector.
@@ -61,11 +63,14 @@ pub struct VectorField {
     queue: Mutex<Queue>,
     /// Number of entries of the tail, by source. Changes under the queue's lock.
     pending: [AtomicUsize; 2],
-    /// Counts this field while its tail is full of live mutations and the index is not dropped.
+    /// Counts this field while `is_full`.
     load: Arc<Load>,
+    /// The tail is full of live mutations, and the index is not dropped. Changes under the queue's lock.
+    is_full: AtomicBool,
     /// The index was dropped: pending mutations need not be applied.
     is_closed: AtomicBool,
     pub live: LiveRecall,
+    pub last_mode: LastMode,
     /// Time spent on inserting documents into the graph, summed over all threads.
     indexing_ns: AtomicU64,
 }
@@ -257,8 +262,10 @@ impl VectorField {
             queue: Mutex::default(),
             pending: Default::default(),
             load,
+            is_full: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             live: LiveRecall::default(),
+            last_mode: LastMode::default(),
             indexing_ns: AtomicU64::new(0),
         }
     }
@@ -300,8 +307,9 @@ impl VectorField {
         self.pending[source as usize].load(Ordering::Relaxed)
     }
 
+    /// The bytes of the index, and of the tail's entries.
     pub fn memory_bytes(&self) -> usize {
-        self.structure().index().memory_bytes()
+        self.structure().index().memory_bytes() + self.pending() * TAIL_ENTRY_BYTES
     }
 
     /// The document's current vector: that of the tail, or else of the index.
@@ -379,17 +387,27 @@ impl VectorField {
 
     /// Counts one more entry of the tail. The caller holds the queue's lock.
     fn add_pending(&self, source: Source) {
-        let before = self.pending[source as usize].fetch_add(1, Ordering::Relaxed);
-        if source == Source::Live && before + 1 == TAIL_MAX && !self.is_closed.load(Ordering::Relaxed) {
-            self.load.begin();
+        self.pending[source as usize].fetch_add(1, Ordering::Relaxed);
+        if source == Source::Live {
+            self.note_load();
         }
     }
 
     /// Counts one entry of the tail less. The caller holds the queue's lock.
     fn take_pending(&self, source: Source) {
-        let before = self.pending[source as usize].fetch_sub(1, Ordering::Relaxed);
-        if source == Source::Live && before == TAIL_MAX && !self.is_closed.load(Ordering::Relaxed) {
-            self.load.end();
+        self.pending[source as usize].fetch_sub(1, Ordering::Relaxed);
+        if source == Source::Live {
+            self.note_load();
+        }
+    }
+
+    /// Compares the tail with its limit. The caller holds the queue's lock.
+    fn note_load(&self) {
+        let is_full =
+            self.pending_of(Source::Live) >= self.load.tail_max() && !self.is_closed.load(Ordering::Relaxed);
+        if is_full != self.is_full.load(Ordering::Relaxed) {
+            self.is_full.store(is_full, Ordering::Relaxed);
+            if is_full { self.load.begin() } else { self.load.end() }
         }
     }
 
@@ -397,10 +415,8 @@ impl VectorField {
     /// wait for them.
     pub fn close(&self) {
         let _queue = self.queue.lock();
-        let was_closed = self.is_closed.swap(true, Ordering::Relaxed);
-        if !was_closed && self.pending_of(Source::Live) >= TAIL_MAX {
-            self.load.end();
-        }
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.note_load();
     }
 
     /// A worker's turn: applies the mutations of up to `limit` documents to the graph. False if nothing is

@@ -293,11 +293,13 @@ impl VectorIndex for Hnsw {
 
     fn statistics(&self) -> Statistics {
         let slots = self.store.slot_count() as usize;
+        let entry = self.graph.entry();
         Statistics {
             live: self.store.len(),
             deleted: self.deleted.load(Ordering::Relaxed),
             slots,
-            top_layer: self.graph.entry().map_or(0, |entry| entry.level),
+            top_layer: entry.map_or(0, |entry| entry.level),
+            entry: entry.map(|entry| self.store.id_of(entry.slot)),
             vector_bytes: self.store.vector_bytes(),
             link_bytes: self.graph.bytes(slots),
             other_bytes: self.store.other_bytes() + self.known_places.bytes(),

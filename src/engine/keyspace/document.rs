@@ -89,6 +89,14 @@ impl DocumentType {
             DocumentType::Object(data_type) => data_type.is_document_path(path),
         }
     }
+
+    /// Whether a document has at most one value at this path.
+    pub fn leads_to_one(self, path: &[u8]) -> bool {
+        match self {
+            DocumentType::Hash => true,
+            DocumentType::Object(data_type) => data_type.leads_to_one(path),
+        }
+    }
 }
 
 impl PartialEq for DocumentType {

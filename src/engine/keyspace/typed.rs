@@ -61,6 +61,11 @@ pub trait DataType: Send + Sync {
         true
     }
 
+    /// Whether there is at most one value at this path of a document.
+    fn leads_to_one(&self, _path: &[u8]) -> bool {
+        true
+    }
+
     /// Whether a field of an index can be at this path of a document.
     fn is_document_path(&self, _path: &[u8]) -> bool {
         true

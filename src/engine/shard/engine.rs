@@ -32,7 +32,7 @@ use crate::store::view::{Expired, StoreContext};
 use crate::store::watch::Watch;
 use parking_lot::{Mutex, RwLock};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// The approximate number of hash fields that active expiry visits in one hold of the lock.
@@ -112,6 +112,7 @@ impl Engine {
                 started_ms,
                 expired: Expired::default(),
                 string_bytes_max: AtomicUsize::new(STRING_BYTES_MAX_DEFAULT),
+                memory_bytes_max: AtomicU64::new(0),
             },
             clock,
             overloaded: AtomicBool::new(false),
@@ -382,6 +383,12 @@ impl Engine {
         self.context.string_bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
+    /// Sets the memory that the server may take, in bytes, for commands that refuse what could not fit; 0 if
+    /// it is not known. It does not limit what is taken.
+    pub fn tell_memory(&self, bytes_max: u64) {
+        self.context.memory_bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
     /// The number of clients that wait for keys.
     pub fn parked(&self) -> usize {
         self.parked.len()
@@ -444,6 +451,12 @@ impl Engine {
         let more = !jobs.is_empty();
         jobs.into_iter().for_each(|job| job());
         more
+    }
+
+    /// Makes the modules' derived state anew from the keyspace. What takes long is background work.
+    pub fn rebuild(&self) {
+        let Store { keyspace, modules, .. } = &mut *self.store.write();
+        modules.iter_mut().for_each(|module| module.rebuild(&mut Housing::of(keyspace)));
     }
 
     /// Ends the waits of commands for the modules' background work, which has ended.

@@ -33,6 +33,8 @@ pub(crate) struct StoreContext {
     pub(crate) expired: Expired,
     /// `proto-max-bulk-len`, in bytes: commands let no string grow beyond it. A replay does not ask.
     pub(crate) string_bytes_max: AtomicUsize,
+    /// `maxmemory`, or the memory of the machine, in bytes; 0 if neither is known.
+    pub(crate) memory_bytes_max: AtomicU64,
 }
 
 impl StoreContext {
@@ -78,6 +80,15 @@ impl<'a> View<'a> {
     /// The engine clock: one value for the whole command.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
+    }
+
+    /// The memory that the server may take, in bytes: `maxmemory`, or that of the machine; `u64::MAX` if
+    /// neither is known.
+    pub fn memory_bytes_max(&self) -> u64 {
+        match self.context.memory_bytes_max.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            bytes => bytes,
+        }
     }
 
     pub fn random(&self) -> u64 {

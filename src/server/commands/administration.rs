@@ -85,6 +85,11 @@ const DEBUG_FLAGS: u32 = flag::LOADING | flag::STALE;
 
 const DEBUG: &[Command] = &[
     help("1.0.0"),
+    admin("RELOAD", "[NOSAVE] [NOFLUSH] [MERGE]", &Run(debug_reload), DEBUG_FLAGS | flag::NO_MULTI).docs(
+        "1.0.0",
+        "O(1), and O(N) in the background for N keys",
+        "Builds what is derived from the keys, the indexes, anew; keys are on disk, and stay.",
+    ),
     admin("SET-ACTIVE-EXPIRE", "0|1", &Run(set_active_expire), DEBUG_FLAGS).docs(
         "1.0.0",
         "O(1)",
@@ -209,6 +214,19 @@ fn last_save(call: &mut Call<'_, '_, '_>) -> Outcome {
 fn set_active_expire(call: &mut Call<'_, '_, '_>) -> Outcome {
     let is_on = call.args.integer(2)? != 0;
     call.shared.config.write().active_expiry = is_on;
+    call.reply.ok();
+    Ok(())
+}
+
+/// Every write is on disk before it is acknowledged, so there is nothing to save, and nothing to read again.
+fn debug_reload(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let mut options = call.args.options(2);
+    while !options.is_done() {
+        if !options.take("NOSAVE") && !options.take("NOFLUSH") && !options.take("MERGE") {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    call.shared.engine.rebuild();
     call.reply.ok();
     Ok(())
 }

@@ -94,6 +94,7 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
         *current = config.clone();
         Ok::<Config, CommandError>(config)
     })?;
+    shared.engine.tell_memory(process::memory_bytes_max(shared.engine.env(), &changed));
     shared.evict_clients();
     (shared.configured)(&changed);
     call.reply.ok();

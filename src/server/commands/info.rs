@@ -230,6 +230,7 @@ fn persistence(report: &mut Report<'_>) {
         ("snapshot_waits_for_memory", &u8::from(snapshotter.waits_for_memory())),
         ("aof_enabled", &1),
         ("aof_rewrite_in_progress", &0),
+        ("aof_rewrite_scheduled", &0),
         ("aof_last_write_status", &log_status),
         ("log_writes", &writes),
         ("log_writes_refused_because", &cause),

@@ -156,11 +156,12 @@ pub static FOREIGN: &[Foreign] = &[
         "search-workers search-workers-priority-bias-threshold search-min-operation-workers search-gc-scan-size \
          search-fork-gc-clean-threshold search-fork-gc-retry-interval search-fork-gc-run-interval \
          search-fork-gc-sleep-before-exit search-no-gc search-no-mem-pools search-bg-index-sleep-gap \
-         search-index-cursor-limit search-max-doctablesize \
-         search-max-prefix-expansions search-min-phonetic-term-len search-min-stem-len search-multi-text-slop \
-         search-tiered-hnsw-buffer-limit search-union-iterator-heap search-vss-max-resize search-ext-load \
+         search-max-doctablesize \
+         search-min-phonetic-term-len search-min-stem-len search-multi-text-slop \
+         search-union-iterator-heap search-ext-load \
          search-friso-ini search-partial-indexed-docs search-raw-docid-encoding search-topology-validation-timeout \
-         search-conn-per-shard search-io-threads search-_numeric-ranges-parents search-_numeric-compress \
+         search-conn-per-shard search-io-threads search-enable-unstable-features search-cursor-reply-threshold \
+         search-on-oom search-gc-policy search-_fork-gc-clean-numeric-empty-nodes search-_numeric-ranges-parents search-_numeric-compress \
          search-_free-resource-on-thread search-_print-profile-clock search-_prioritize-intersect-union-children \
          ts-num-threads ts-compaction-policy ts-encoding ts-retention-policy ts-duplicate-policy \
          ts-chunk-size-bytes ts-ignore-max-time-diff ts-ignore-max-val-diff bf-error-rate bf-initial-size \
@@ -181,6 +182,33 @@ pub static CONSTANTS: &[(&str, &str)] = &[
     ("list-max-listpack-size", "128"),
     ("hash-max-listpack-entries", "512"),
     ("hash-max-listpack-value", "64"),
+    // Of the search module of Redis.
+    ("search-_fork-gc-clean-numeric-empty-nodes", "yes"),
+    ("search-_free-resource-on-thread", "yes"),
+    ("search-_numeric-compress", "no"),
+    ("search-_numeric-ranges-parents", "0"),
+    ("search-_print-profile-clock", "yes"),
+    ("search-_prioritize-intersect-union-children", "no"),
+    ("search-bg-index-sleep-gap", "100"),
+    ("search-enable-unstable-features", "no"),
+    ("search-ext-load", ""),
+    ("search-fork-gc-clean-threshold", "100"),
+    ("search-fork-gc-retry-interval", "5"),
+    ("search-fork-gc-run-interval", "30"),
+    ("search-fork-gc-sleep-before-exit", "0"),
+    ("search-friso-ini", ""),
+    ("search-gc-scan-size", "100"),
+    ("search-max-doctablesize", "4294967295"),
+    ("search-min-operation-workers", "0"),
+    ("search-min-phonetic-term-len", "3"),
+    ("search-min-stem-len", "4"),
+    ("search-no-gc", "no"),
+    ("search-no-mem-pools", "no"),
+    ("search-partial-indexed-docs", "no"),
+    ("search-raw-docid-encoding", "no"),
+    ("search-union-iterator-heap", "20"),
+    ("search-workers", "0"),
+    ("search-workers-priority-bias-threshold", "1"),
 ];
 
 #[cfg(test)]

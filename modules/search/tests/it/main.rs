@@ -11,6 +11,7 @@ mod holds;
 mod language;
 mod locks;
 mod looks;
+mod management;
 mod moments;
 mod options;
 mod plans;

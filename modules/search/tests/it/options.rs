@@ -261,13 +261,13 @@ fn indexing_takes_time_which_is_told() {
 #[test]
 fn settings_are_told_with_what_they_are_for() {
     let mut server = index();
-    let help = r#"[["TIMEOUT", "Description", "Query (search) timeout", "Value", "500"]]"#;
+    let help = r#"[[TIMEOUT, Description, Query (search) timeout, Value, "500"]]"#;
     assert_eq!(server.line("FT.CONFIG HELP TIMEOUT"), help);
     assert_eq!(server.line("FT.CONFIG HELP timeout x"), help);
     assert_eq!(server.line("FT.CONFIG HELP bogus"), "[]");
     for (line, reply) in [
         ("SET TIMEOUT 100", "OK"),
-        ("GET search-timeout", r#"[["TIMEOUT", "100"]]"#),
+        ("GET search-timeout", r#"[[TIMEOUT, "100"]]"#),
         ("SET TIMEOUT x", "Could not convert argument to expected type"),
         ("SET TIMEOUT -1", "Value is outside acceptable bounds"),
         ("SET TIMEOUT", "Expected an argument, but none provided"),
@@ -279,7 +279,7 @@ fn settings_are_told_with_what_they_are_for() {
         assert_eq!(server.line(&format!("FT.CONFIG {line}")), reply, "{line}");
     }
     server.resp3 = true;
-    let map = r#"{"TIMEOUT": {"Description": "Query (search) timeout", "Value": "100"}}"#;
+    let map = r#"{TIMEOUT: {Description: Query (search) timeout, Value: "100"}}"#;
     assert_eq!(server.line("FT.CONFIG HELP TIMEOUT"), map);
 }
 

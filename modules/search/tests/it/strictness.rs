@@ -143,7 +143,9 @@ fn failures_are_told_of_the_index_and_of_the_field() {
         )
     };
     let of_field = |field: &str, errors: String| {
-        format!(r#"["identifier", "{field}", "attribute", "{field}", {errors}"]]"#)
+        format!(
+            r#"["identifier", "{field}", "attribute", "{field}", {errors}", "background indexing status", "OK"]]"#
+        )
     };
     let vector = "Could not add vector with blob size 3 (expected size 8)";
     let infinite = "Could not add vector with a component that is not a finite number";

@@ -88,9 +88,9 @@ fn a_walk_of_the_graph_ends_in_time_too() {
 #[test]
 fn on_timeout_fail_makes_it_an_error() {
     let server = loaded("FLAT");
-    assert_eq!(server.line("FT.CONFIG GET ON_TIMEOUT"), r#"{"ON_TIMEOUT": "return"}"#);
+    assert_eq!(server.line("FT.CONFIG GET ON_TIMEOUT"), r#"{ON_TIMEOUT: "return"}"#);
     assert_eq!(server.line("FT.CONFIG SET ON_TIMEOUT fail"), "OK");
-    assert_eq!(server.line("FT.CONFIG GET search-on-timeout"), r#"{"ON_TIMEOUT": "fail"}"#);
+    assert_eq!(server.line("FT.CONFIG GET search-on-timeout"), r#"{ON_TIMEOUT: "fail"}"#);
     for query in QUERIES {
         assert_eq!(search(&server, query, "1"), "Timeout limit was reached", "{query}");
     }

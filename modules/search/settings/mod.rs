@@ -1,11 +1,19 @@
-//! FT.CONFIG, and the search module's part of CONFIG: options that clients read, with their values here. Some
-//! of them can be set; a set value lasts until the process ends, as in RediSearch.
+//! FT.CONFIG, and the search module's part of CONFIG: options that clients read, with their values here. A
+//! set value lasts until the process ends, as in RediSearch. Options of RediSearch's own machinery are
+//! constants of FT.CONFIG (constants.rs).
 
+mod constants;
+
+use self::constants::{CONSTANTS, Constant};
 use crate::error::{self, ErrorStyle, Kind as Wrong, SearchError};
+use crate::query::QueryDefaults;
+use crate::query::scorer::{SCORER_NAMES, Scorer};
 use crate::vectors::live::{BOUND_DEFAULT, EVERY_DEFAULT};
+use crate::vectors::load::Load;
 use crate::words::whole_number;
 use engramdb_engine::command::{Args, Reply};
 use engramdb_engine::types::parse_double;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -23,6 +31,14 @@ pub struct Settings {
     cursor_memory: AtomicU64,
     cursor_max_idle_ms: AtomicU64,
     cursor_read_size: AtomicU64,
+    index_cursors_max: AtomicU64,
+    min_prefix: AtomicU64,
+    expansions_max: AtomicU64,
+    search_results_max: AtomicU64,
+    aggregate_results_max: AtomicU64,
+    default_scorer: AtomicU64,
+    vector_resize_bytes_max: AtomicU64,
+    load: Arc<Load>,
     /// Bits of a double.
     live_recall_bound: AtomicU64,
 }
@@ -42,6 +58,14 @@ impl Default for Settings {
             cursor_memory: AtomicU64::new(256 << 20),
             cursor_max_idle_ms: AtomicU64::new(300_000),
             cursor_read_size: AtomicU64::new(1000),
+            index_cursors_max: AtomicU64::new(128),
+            min_prefix: AtomicU64::new(1),
+            expansions_max: AtomicU64::new(u64::MAX),
+            search_results_max: AtomicU64::new(1_000_000),
+            aggregate_results_max: AtomicU64::new(u64::MAX),
+            default_scorer: first(),
+            vector_resize_bytes_max: first(),
+            load: Arc::default(),
             live_recall_bound: AtomicU64::new(BOUND_DEFAULT.to_bits()),
         }
     }
@@ -63,9 +87,41 @@ impl Settings {
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
     }
 
-    /// The dialect of searches without DIALECT.
-    pub fn default_dialect(&self) -> u32 {
-        self.default_dialect.load(Ordering::Relaxed) as u32
+    /// What holds for queries that do not say otherwise.
+    pub fn query_defaults(&self) -> QueryDefaults {
+        QueryDefaults {
+            dialect: self.default_dialect.load(Ordering::Relaxed) as u32,
+            prefix_bytes_min: self.min_prefix.load(Ordering::Relaxed) as usize,
+            scorer: Scorer::ALL[self.default_scorer.load(Ordering::Relaxed) as usize],
+            rows_max: self.search_results_max(),
+            expansions_max: self.expansions_max.load(Ordering::Relaxed) as usize,
+        }
+    }
+
+    /// The most rows of a page of FT.SEARCH, and the largest offset.
+    pub fn search_results_max(&self) -> usize {
+        self.search_results_max.load(Ordering::Relaxed) as usize
+    }
+
+    /// The most rows of FT.AGGREGATE; `usize::MAX` for no limit.
+    pub fn aggregate_results_max(&self) -> usize {
+        self.aggregate_results_max.load(Ordering::Relaxed) as usize
+    }
+
+    /// The most cursors of an index.
+    pub fn index_cursors_max(&self) -> usize {
+        self.index_cursors_max.load(Ordering::Relaxed) as usize
+    }
+
+    /// The most bytes that the first vectors of a field may be declared to take; 0 to derive it from the
+    /// memory.
+    pub fn vector_resize_bytes_max(&self) -> u64 {
+        self.vector_resize_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// What writers wait for.
+    pub fn load(&self) -> &Arc<Load> {
+        &self.load
     }
 
     /// True if a search that runs out of time returns an error; otherwise it returns the rows found so far.
@@ -130,18 +186,15 @@ struct Setting {
 }
 
 enum Kind {
-    Fixed(&'static str),
     Words(&'static [&'static str], fn(&Settings) -> &AtomicU64),
     /// A whole number up to this one; the text is added to the description in `--help`.
     Count(u64, &'static str, fn(&Settings) -> &AtomicU64),
     /// A whole number from one to another.
     Between(u64, u64, fn(&Settings) -> &AtomicU64),
+    /// A whole number from this one on; a negative one, which is shown as `unlimited`, for no limit.
+    Limit(u64, fn(&Settings) -> &AtomicU64),
     /// From 0 to 1, as the bits of a double.
     Share(fn(&Settings) -> &AtomicU64),
-}
-
-const fn fixed(names: [&'static str; 2], value: &'static str, description: &'static str) -> Setting {
-    Setting { name: names[0], config_name: names[1], description, kind: Kind::Fixed(value) }
 }
 
 /// Descriptions are RediSearch's, where it has the setting.
@@ -158,23 +211,62 @@ const SETTINGS: &[Setting] = &[
         description: "Set RediSearch default dialect version throught the lifetime of the server.",
         kind: Kind::Between(1, 4, |settings| &settings.default_dialect),
     },
-    fixed(
-        ["MAXSEARCHRESULTS", "search-max-search-results"],
-        "1000000",
-        "Maximum number of results from ft.search command",
-    ),
-    fixed(
-        ["MAXAGGREGATERESULTS", "search-max-aggregate-results"],
-        "1000000",
-        "Maximum number of results from ft.aggregate command",
-    ),
+    Setting {
+        name: "MAXSEARCHRESULTS",
+        config_name: "search-max-search-results",
+        description: "Maximum number of results from ft.search command",
+        kind: Kind::Limit(0, |settings| &settings.search_results_max),
+    },
+    Setting {
+        name: "MAXAGGREGATERESULTS",
+        config_name: "search-max-aggregate-results",
+        description: "Maximum number of results from ft.aggregate command",
+        kind: Kind::Limit(0, |settings| &settings.aggregate_results_max),
+    },
     Setting {
         name: "ON_TIMEOUT",
         config_name: "search-on-timeout",
         description: "Action to perform when search timeout is exceeded (choose RETURN or FAIL)",
         kind: Kind::Words(&["return", "fail"], |settings| &settings.on_timeout),
     },
-    fixed(["MINPREFIX", "search-min-prefix"], "1", "Set the minimum prefix for expansions (`*`)"),
+    Setting {
+        name: "MINPREFIX",
+        config_name: "search-min-prefix",
+        description: "Set the minimum prefix for expansions (`*`)",
+        kind: Kind::Between(1, i64::MAX as u64, |settings| &settings.min_prefix),
+    },
+    Setting {
+        name: "MAXPREFIXEXPANSIONS",
+        config_name: "search-max-prefix-expansions",
+        description: "Maximum prefix expansions to be used in a query",
+        kind: Kind::Limit(1, |settings| &settings.expansions_max),
+    },
+    Setting {
+        name: "DEFAULT_SCORER",
+        config_name: "search-default-scorer",
+        description: "Default scorer to use when no scorer is specified",
+        kind: Kind::Words(SCORER_NAMES, |settings| &settings.default_scorer),
+    },
+    Setting {
+        name: "VSS_MAX_RESIZE",
+        config_name: "search-vss-max-resize",
+        description: "Set RediSearch vector indexes max resize (in bytes).",
+        kind: Kind::Count(i64::MAX as u64, "; 0 for a tenth of the memory", |settings| {
+            &settings.vector_resize_bytes_max
+        }),
+    },
+    Setting {
+        name: "TIERED_HNSW_BUFFER_LIMIT",
+        config_name: "search-tiered-hnsw-buffer-limit",
+        description: "The mutations of a vector field that may wait for its graph before writers wait",
+        kind: Kind::Between(1, 1 << 20, |settings| settings.load.tail_max_place()),
+    },
+    Setting {
+        name: "INDEX_CURSOR_LIMIT",
+        config_name: "search-index-cursor-limit",
+        description: "Max number of cursors for a given index that can be opened inside of a shard. Default is 128",
+        kind: Kind::Between(0, i64::MAX as u64, |settings| &settings.index_cursors_max),
+    },
     Setting {
         name: "PARTIAL_RESULTS",
         config_name: "search-partial-results",
@@ -209,13 +301,13 @@ const SETTINGS: &[Setting] = &[
         name: "CURSOR_MAX_IDLE",
         config_name: "search-cursor-max-idle",
         description: "max idle time allowed to be set for cursor, setting it high might cause high memory consumption.",
-        kind: Kind::Count(u32::MAX as u64, ", in milliseconds", |settings| &settings.cursor_max_idle_ms),
+        kind: Kind::Between(1, u32::MAX as u64, |settings| &settings.cursor_max_idle_ms),
     },
     Setting {
         name: "CURSOR_READ_SIZE",
         config_name: "search-cursor-read-size",
         description: "The rows of a cursor's read without COUNT",
-        kind: Kind::Count(u32::MAX as u64, "", |settings| &settings.cursor_read_size),
+        kind: Kind::Between(1, u32::MAX as u64, |settings| &settings.cursor_read_size),
     },
     Setting {
         name: "LIVE_RECALL_EVERY",
@@ -234,46 +326,54 @@ const SETTINGS: &[Setting] = &[
 impl Setting {
     fn value(&self, settings: &Settings) -> String {
         match self.kind {
-            Kind::Fixed(value) => value.to_owned(),
             Kind::Words(words, place) => words[place(settings).load(Ordering::Relaxed) as usize].to_owned(),
             Kind::Count(_, _, place) | Kind::Between(_, _, place) => {
                 place(settings).load(Ordering::Relaxed).to_string()
             }
+            Kind::Limit(_, place) => match place(settings).load(Ordering::Relaxed) {
+                u64::MAX => "unlimited".to_owned(),
+                most => most.to_string(),
+            },
             Kind::Share(bits) => f64::from_bits(bits(settings).load(Ordering::Relaxed)).to_string(),
         }
     }
 
     fn set(&self, settings: &Settings, value: &[u8]) -> Result<(), SearchError> {
-        if let Some((place, number)) = self.read(settings, value)? {
-            place.store(number, Ordering::Relaxed);
-        }
+        let (place, number) = self.read(settings, value)?;
+        place.store(number, Ordering::Relaxed);
         Ok(())
     }
 
-    /// The number for a value, and where to store it; `None` for the only value of a fixed setting.
-    fn read<'s>(
-        &self,
-        settings: &'s Settings,
-        value: &[u8],
-    ) -> Result<Option<(&'s AtomicU64, u64)>, SearchError> {
+    /// The number for a value, and where to store it.
+    fn read<'s>(&self, settings: &'s Settings, value: &[u8]) -> Result<(&'s AtomicU64, u64), SearchError> {
         match self.kind {
-            Kind::Fixed(fixed) if value.eq_ignore_ascii_case(fixed.as_bytes()) => Ok(None),
-            Kind::Fixed(fixed) => Err(Wrong::SettingFixed.with([self.name.into(), fixed.into()])),
             Kind::Words(words, place) => {
                 let word = words.iter().position(|word| value.eq_ignore_ascii_case(word.as_bytes()));
                 let word = word.ok_or_else(|| Wrong::SettingValue.with([self.name.into()]))?;
-                Ok(Some((place(settings), word as u64)))
+                Ok((place(settings), word as u64))
             }
-            Kind::Count(most, _, place) => Ok(Some((place(settings), whole_between(0, most, value)?))),
-            Kind::Between(least, most, place) => {
-                Ok(Some((place(settings), whole_between(least, most, value)?)))
+            Kind::Count(most, _, place) => Ok((place(settings), whole_between(0, most, value)?)),
+            Kind::Between(_, most, _) if self.name == "DEFAULT_DIALECT" && is_above(most, value) => {
+                Err(unreadable("Default dialect version cannot be higher than 4"))
+            }
+            Kind::Between(least, most, place) => Ok((place(settings), whole_between(least, most, value)?)),
+            Kind::Limit(least, place) => {
+                let most: i64 = match value {
+                    b"unlimited" => -1,
+                    _ => whole_number(value).ok_or_else(|| unreadable(error::CONVERSION))?,
+                };
+                let most = u64::try_from(most).unwrap_or(u64::MAX);
+                if most < least {
+                    return Err(unreadable(error::BOUNDS));
+                }
+                Ok((place(settings), most))
             }
             Kind::Share(bits) => {
                 let share = parse_double(value).ok_or_else(|| unreadable(error::CONVERSION))?;
                 if !(0.0..=1.0).contains(&share) {
                     return Err(unreadable(error::BOUNDS));
                 }
-                Ok(Some((bits(settings), f64::to_bits(share))))
+                Ok((bits(settings), f64::to_bits(share)))
             }
         }
     }
@@ -281,9 +381,13 @@ impl Setting {
 
 /// A whole number from `least` to `most`.
 fn whole_between(least: u64, most: u64, value: &[u8]) -> Result<u64, SearchError> {
-    let number: i128 = whole_number(value).ok_or_else(|| unreadable(error::CONVERSION))?;
+    let number: i64 = whole_number(value).ok_or_else(|| unreadable(error::CONVERSION))?;
     let number = u64::try_from(number).ok().filter(|number| (least..=most).contains(number));
     number.ok_or_else(|| unreadable(error::BOUNDS))
+}
+
+fn is_above(most: u64, value: &[u8]) -> bool {
+    whole_number::<i64>(value).is_some_and(|number| number > most as i64)
 }
 
 /// The error of a wrong value.
@@ -318,8 +422,6 @@ pub struct SettingHelp {
     pub placeholder: &'static str,
     pub text: String,
     pub default: String,
-    /// It has a single value, which can be given but not changed.
-    pub is_fixed: bool,
 }
 
 /// All settings, for `--help`.
@@ -327,9 +429,9 @@ pub fn setting_help() -> Vec<SettingHelp> {
     let defaults = Settings::default();
     let help = |setting: &Setting| {
         let (placeholder, addition) = match setting.kind {
-            Kind::Fixed(_) => ("VALUE", String::new()),
             Kind::Words(words, _) => ("WORD", format!(" [{}]", words.join(", "))),
             Kind::Count(_, addition, _) => ("NUMBER", addition.to_owned()),
+            Kind::Limit(..) => ("NUMBER", "; -1 for any number".to_owned()),
             Kind::Between(least, most, _) => ("NUMBER", format!(", from {least} to {most}")),
             Kind::Share(_) => ("SHARE", ", from 0 to 1".to_owned()),
         };
@@ -338,7 +440,6 @@ pub fn setting_help() -> Vec<SettingHelp> {
             placeholder,
             text: format!("{}{addition}", setting.description),
             default: setting.value(&defaults),
-            is_fixed: matches!(setting.kind, Kind::Fixed(_)),
         }
     };
     SETTINGS.iter().map(help).collect()
@@ -354,18 +455,27 @@ pub fn try_setting(name: &str, value: &str) -> Option<Result<(), String>> {
 pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Result<(), SearchError> {
     // Clients use the older names of the options, and those of CONFIG.
     let wanted = args.word(2);
-    let is_wanted = |setting: &&Setting| {
-        let short = setting.config_name.trim_start_matches("search-");
-        wanted == b"*" || [setting.name, setting.config_name, short].iter().any(|name| args.is(2, name))
+    let is_wanted = |name: &str, config_name: &str| {
+        let short = config_name.trim_start_matches("search-");
+        wanted == b"*" || [name, config_name, short].iter().any(|name| args.is(2, name))
     };
-    let known: Vec<&Setting> = SETTINGS.iter().filter(is_wanted).collect();
+    let is_known = |setting: &&Setting| {
+        is_wanted(setting.name, setting.config_name)
+            || args.is(2, "MAXEXPANSIONS") && setting.name == "MAXPREFIXEXPANSIONS"
+    };
+    let known: Vec<&Setting> = SETTINGS.iter().filter(is_known).collect();
+    let constants: Vec<&Constant> =
+        CONSTANTS.iter().filter(|constant| is_wanted(constant.name, constant.config_name)).collect();
     if args.is(1, "GET") || args.is(1, "HELP") {
-        tell(settings, &known, args.is(1, "HELP"), reply);
+        tell(settings, &known, &constants, args.is(1, "HELP"), reply);
     } else if !args.is(1, "SET") {
         // In RediSearch these two are not error replies.
         reply.simple("No such configuration action");
     } else if args.len() > 4 {
         reply.simple("EXCESSARGS");
+    } else if let ([], [constant, ..]) = (&known[..], &constants[..]) {
+        constant.set(args.get(3).ok_or_else(|| unreadable(error::NO_VALUE))?)?;
+        reply.ok();
     } else {
         let setting = known.first().ok_or(Wrong::SettingUnknown.error())?;
         let value = args.get(3).ok_or_else(|| unreadable(error::NO_VALUE))?;
@@ -376,26 +486,42 @@ pub fn config(settings: &Settings, args: Args<'_>, reply: &mut dyn Reply) -> Res
 }
 
 /// Writes names and values: a map in RESP3, an array of pairs (not a flat list) in RESP2.
-fn tell(settings: &Settings, known: &[&Setting], with_descriptions: bool, reply: &mut dyn Reply) {
+fn tell(
+    settings: &Settings,
+    known: &[&Setting],
+    constants: &[&Constant],
+    with_descriptions: bool,
+    reply: &mut dyn Reply,
+) {
     let is_map = reply.is_resp3();
+    let count = known.len() + constants.len();
     if is_map {
-        reply.map(known.len());
+        reply.map(count);
     } else {
-        reply.array(known.len());
+        reply.array(count);
     }
-    for setting in known {
+    let mut write = |name: &'static str, description: &'static str, value: Option<&str>| {
         if !is_map {
             reply.array(if with_descriptions { 5 } else { 2 });
         }
-        reply.bulk(setting.name.as_bytes());
+        reply.simple(name);
         if with_descriptions {
             if is_map {
                 reply.map(2);
             }
-            reply.bulk(b"Description");
-            reply.bulk(setting.description.as_bytes());
-            reply.bulk(b"Value");
+            reply.simple("Description");
+            reply.simple(description);
+            reply.simple("Value");
         }
-        reply.bulk(setting.value(settings).as_bytes());
+        match value {
+            Some(value) => reply.bulk(value.as_bytes()),
+            None => reply.null(),
+        }
+    };
+    for setting in known {
+        write(setting.name, setting.description, Some(&setting.value(settings)));
+    }
+    for constant in constants {
+        write(constant.name, constant.description, constant.value);
     }
 }

@@ -1,42 +1,19 @@
-//! FT.DEBUG: inspects an index, for operators and tests. RediSearch has many actions for its own structures.
-//! Here there is one: CHECK_GRAPH walks over the whole graph of a vector field and reports nodes that
-//! searches cannot reach.
-//!
-//! The walk takes time in proportion to the graph, so it runs in the search pool. Searches go on meanwhile;
-//! mutations wait in the field's tail.
+//! CHECK_GRAPH walks over the whole graph of a vector field and reports nodes that searches cannot reach.
+//! Searches go on meanwhile; mutations wait in the field's tail.
 
+use super::{index, vector_field};
 use crate::index::Index;
-use crate::module::SearchModule;
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Reply, Rest, Stage};
 use engramdb_engine::store::view::View;
 use engramdb_vector::GraphCheck;
 use std::sync::Arc;
 
-const ACTIONS: [&str; 1] = ["CHECK_GRAPH"];
-
-pub fn debug(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
-    if args.is(1, "HELP") && args.len() == 2 {
-        reply.array(ACTIONS.len());
-        ACTIONS.iter().for_each(|action| reply.simple(action));
-        return Ok(Stage::Done);
-    }
-    if !args.is(1, "CHECK_GRAPH") {
-        let action = crate::error::text(args[1]);
-        return Err(CommandError::new(format!("ERR unknown subcommand '{action}'. Try FT.DEBUG HELP.")));
-    }
-    if args.len() != 4 {
-        let text = "ERR wrong number of arguments for 'FT.DEBUG|CHECK_GRAPH' command";
-        return Err(CommandError::of(text));
-    }
-    let index = view.module::<SearchModule>().index(view.database(), args[2]).ok_or_else(|| {
-        view.whole_keyspace();
-        CommandError::of("Can not create a search ctx")
-    })?;
-    view.wait_for(index.changed_by());
+pub fn check(view: &View<'_>, args: Args<'_>, _reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    let index = index(view, args)?;
     let is_graph = |&field: &usize| {
         index.vectors[field].as_ref().is_some_and(|vectors| vectors.structure().graph().is_some())
     };
-    let field = index.definition.field(args[3]).filter(is_graph);
+    let field = vector_field(index, args[3]).ok().filter(is_graph);
     let field = field.ok_or(CommandError::of("Vector index not found"))?;
     let index = index.clone();
     let job: Job = Box::new(move |_| {
