@@ -39,9 +39,9 @@ impl DataType for JsonType {
         Some("JSON")
     }
 
-    fn concerns(&self, effect: &Effect<'_>, path: &[u8]) -> bool {
+    fn concerns(&self, effect: &Effect<'_>, count: Option<usize>, path: &[u8]) -> bool {
         match *effect {
-            Effect::Module { kind, payload, .. } => effect::concerns(kind, payload, path),
+            Effect::Module { kind, payload, .. } => effect::concerns(kind, payload, count, path),
             _ => true,
         }
     }

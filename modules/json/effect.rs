@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 1 Set | a value, locations: sets it there; a member that is missing is added |
 //! | 2 Remove | locations, in the order in which they are removed |
-//! | 3 Replace | location and value in turn |
+//! | 3 Replace | location and value in turn: a scalar replaces a scalar, or an empty container another |
 //! | 4 Insert | how many values, the values; location of an array and index in turn |
 //! | 5 Trim | in turn: location of an array, index of the first kept element, index after the last kept one |
 //! | 6 Append | a text, locations of texts |
@@ -16,9 +16,10 @@
 
 use crate::location::{self, LocationStep, Steps};
 use crate::packed::{self, ContainerHeader, DEPTH_MAX};
-use crate::value::JsonNode;
+use crate::path::{ChangeReach, JsonPath};
 use crate::value::flat::ValueChange;
 use crate::value::tree::Root;
+use crate::value::{JsonNode, NodeItems};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::store::tx::Tx;
 use std::cell::{Cell, RefCell};
@@ -61,21 +62,25 @@ pub fn apply_own(tx: &mut Tx<'_>, key: &[u8], kind: u8, payload: &[u8], built: O
     count
 }
 
-/// Applies a payload. Returns how many places it names; `None` if it is malformed or does not fit.
+/// Applies a payload. Returns in how many places it may have removed values within others: 0 if what was
+/// there before had none, so that nothing but the places themselves has changed. `None` if it is malformed or
+/// does not fit.
 pub fn apply(root: &mut Option<Root>, kind: u8, mut payload: &[u8]) -> Option<usize> {
     let payload = &mut payload;
     if let Some(built) = BUILT.take() {
+        let removed = usize::from(root.is_some());
         *root = Some(built);
-        return Some(1);
+        return Some(removed);
     }
     let value = match kind {
         SET | APPEND | MERGE => take_value(payload, DEPTH_MAX)?,
         _ => &[],
     };
     let (values, count) = if kind == INSERT { take_values(payload)? } else { (&[][..], 0) };
-    let mut places = 0;
+    let (mut places, mut removed) = (0, 0);
     loop {
         let steps = location::take(payload, DEPTH_MAX)?;
+        removed += usize::from(may_remove_items(root, kind, &steps, places));
         let depth = DEPTH_MAX - steps.len();
         match kind {
             SET => {
@@ -83,7 +88,11 @@ pub fn apply(root: &mut Option<Root>, kind: u8, mut payload: &[u8]) -> Option<us
                 set(root, &steps, value)?;
             }
             REMOVE => root.as_mut()?.change(&steps, ValueChange::Remove)?,
-            REPLACE => set(root, &steps, take_value(payload, depth)?)?,
+            REPLACE => {
+                let value = take_value(payload, depth)?;
+                removed += usize::from(is_container(value));
+                set(root, &steps, value)?;
+            }
             INSERT => {
                 check_run(values, false, depth.checked_sub(1)?)?;
                 let index = take_count(payload)?;
@@ -103,57 +112,132 @@ pub fn apply(root: &mut Option<Root>, kind: u8, mut payload: &[u8]) -> Option<us
         }
         places += 1;
         if payload.is_empty() {
-            return Some(places);
+            return Some(removed);
         }
     }
 }
 
-/// Whether a payload that was applied can have changed what is at a path of an index. It cannot where the
-/// path has names alone (`$.a.b`), and each changed place is below another name.
-pub fn concerns(kind: u8, payload: &[u8], path: &[u8]) -> bool {
-    let Some(names) = path.strip_prefix(b"$.") else { return true };
-    let is_name = |name: &[u8]| {
-        !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-    };
-    if !names.split(|byte| *byte == b'.').all(is_name) {
+/// Whether a change may remove values that are within the one at its place. It is looked up in large
+/// documents only, where it saves more, and for a few places.
+fn may_remove_items(root: &Option<Root>, kind: u8, steps: &[LocationStep<'_>], places: usize) -> bool {
+    const LOOKED_UP_MAX: usize = 16;
+    match (kind, root) {
+        (_, None) | (REPLACE | INSERT | APPEND | FILL, _) => false,
+        (SET | REMOVE, Some(root @ Root::Large(_))) if places < LOOKED_UP_MAX => {
+            let items = at(root.value(), steps).and_then(JsonNode::items);
+            items.is_some_and(|items| items.len() > 0)
+        }
+        _ => true,
+    }
+}
+
+/// Whether a payload can change what is at a path of an index, or in what order. `removed` is what `apply`
+/// has returned; `None` before that.
+pub fn concerns(kind: u8, payload: &[u8], removed: Option<usize>, path: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(path) else { return true };
+    // A filter can read anything, and to parse its patterns takes long. The location of the root is one 0.
+    if path.contains(&b'?') || kind == SET && payload.last() == Some(&0) {
         return true;
     }
-    let is_apart = |steps: &[LocationStep<'_>]| {
-        let both = steps.iter().zip(names.split(|byte| *byte == b'.'));
-        both.map(|(step, name)| (*step, LocationStep::Name(name)))
-            .find(|(step, name)| step != name)
-            .is_some_and(|(step, _)| matches!(step, LocationStep::Name(_)))
-    };
-    are_all_apart(kind, payload, &is_apart) != Some(true)
+    let Ok(query) = JsonPath::parse(text) else { return true };
+    is_reached(&query, kind, payload, removed).unwrap_or(true)
 }
 
-/// Whether `is_apart` is true for each changed place of a payload; `None` if the payload has no known form.
-fn are_all_apart(
-    kind: u8,
-    mut payload: &[u8],
-    is_apart: &dyn Fn(&[LocationStep<'_>]) -> bool,
-) -> Option<bool> {
+/// `None` if the payload has no known form, or too many places to look at each.
+fn is_reached(query: &JsonPath<'_>, kind: u8, mut payload: &[u8], removed: Option<usize>) -> Option<bool> {
+    const PLACES_MAX: usize = 256;
     let payload = &mut payload;
+    let mut value: &[u8] = &[];
+    let mut values = (&[][..], 0);
     match kind {
-        SET | APPEND | MERGE => *payload = payload.get(packed::size(payload)..)?,
+        SET | APPEND | MERGE => value = take_unchecked(payload)?,
         REMOVE | REPLACE | TRIM => {}
-        INSERT => _ = take_values(payload)?,
+        INSERT => values = take_values_unchecked(payload)?,
         _ => return None,
     }
-    loop {
-        if !is_apart(&location::take(payload, DEPTH_MAX)?) {
-            return Some(false);
-        }
-        match kind {
-            REPLACE => *payload = payload.get(packed::size(payload)..)?,
-            INSERT => _ = take_count(payload)?,
-            TRIM => _ = (take_count(payload)?, take_count(payload)?),
-            _ => {}
-        }
-        if payload.is_empty() {
+    let removes =
+        |value: &[u8]| removed.map_or(kind != REPLACE || is_container(value), |removed| removed > 0);
+    for _ in 0..PLACES_MAX {
+        let steps = location::take(payload, DEPTH_MAX)?;
+        let reach = |below: bool, beside: bool| query.is_reached(&steps, ChangeReach { below, beside });
+        let is_reached = match kind {
+            SET => reach(removes(value) || is_container(value), false),
+            REPLACE => {
+                let value = take_unchecked(payload)?;
+                reach(removes(value), false)
+            }
+            REMOVE => reach(removes(&[]), true),
+            INSERT => is_reached_by_insert(query, steps, take_count(payload)?, values),
+            TRIM => {
+                _ = (take_count(payload)?, take_count(payload)?);
+                reach(true, false)
+            }
+            MERGE => is_reached_by_merge(query, steps, value),
+            _ => reach(false, false),
+        };
+        if is_reached {
             return Some(true);
         }
+        if payload.is_empty() {
+            return Some(false);
+        }
     }
+    None
+}
+
+/// The elements behind the new ones have other indexes now.
+fn is_reached_by_insert(
+    query: &JsonPath<'_>,
+    mut steps: Steps<'_>,
+    index: usize,
+    (values, count): (&[u8], usize),
+) -> bool {
+    let below = NodeItems::of_run(values, false, count).any(|(_, value)| value.items().is_some());
+    steps.push(LocationStep::Index(index));
+    query.is_reached(&steps, ChangeReach { below, beside: true })
+}
+
+/// A path of names alone is reached where the patch has a value on its way. Others can lead to what the patch
+/// replaces.
+fn is_reached_by_merge<'p>(query: &JsonPath<'_>, mut steps: Steps<'p>, patch: &'p [u8]) -> bool {
+    const PATCH_BYTES_MAX: usize = 4 << 10;
+    if query.has_names_alone() && patch.len() <= PATCH_BYTES_MAX {
+        return is_reached_by_patch(query, &mut steps, JsonNode::Packed(patch));
+    }
+    query.is_reached(&steps, ChangeReach { below: true, beside: true })
+}
+
+fn is_reached_by_patch<'p>(query: &JsonPath<'_>, steps: &mut Steps<'p>, patch: JsonNode<'p>) -> bool {
+    let members = patch.items().filter(|items| patch.is_object() == Some(true) && items.len() > 0);
+    let Some(mut members) = members else {
+        return query.is_reached(steps, ChangeReach { below: true, beside: false });
+    };
+    members.any(|(name, value)| {
+        steps.push(LocationStep::Name(name));
+        let is_reached = is_reached_by_patch(query, steps, value);
+        steps.pop();
+        is_reached
+    })
+}
+
+fn is_container(value: &[u8]) -> bool {
+    ContainerHeader::of(value).is_some()
+}
+
+/// Takes a value of a payload that is or was applied, and so was checked.
+fn take_unchecked<'a>(payload: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (value, rest) = payload.split_at_checked(packed::size(payload))?;
+    *payload = rest;
+    Some(value)
+}
+
+fn take_values_unchecked<'a>(payload: &mut &'a [u8]) -> Option<(&'a [u8], usize)> {
+    let count = take_count(payload)?;
+    let all = *payload;
+    for _ in 0..count {
+        take_unchecked(payload)?;
+    }
+    Some((&all[..all.len() - payload.len()], count))
 }
 
 /// Whether a value that was checked fits in this depth.

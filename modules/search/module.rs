@@ -347,7 +347,7 @@ impl Module for SearchModule {
                 self.registry.covering(database, key, |index| {
                     match self.restoring.get(&index.definition.id) {
                         Some(restoring) => restoring.observe(keyspace, (database, key), &effect),
-                        None => index.observe(&self.workers, keyspace, (database, key), &effect, batch),
+                        None => index.observe(&self.workers, keyspace, (database, key), applied, batch),
                     }
                 });
             }),

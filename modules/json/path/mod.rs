@@ -6,9 +6,11 @@
 
 mod filter;
 mod parse;
+mod reach;
 mod walk;
 
 pub use filter::equal;
+pub use reach::ChangeReach;
 pub use walk::{TooMuch, WalkBudget, locate, select};
 
 use crate::error;

@@ -217,7 +217,7 @@ fn random_changes_have_the_results_that_serde_json_has() {
             let kept = root.clone();
             let before = kept.as_ref().map(|root| text_of(root.value()));
             let Some((kind, payload)) = change(rng, &mut value) else { continue };
-            assert_eq!(effect::apply(&mut root, kind, &payload), Some(1), "{seed} {step} {kind}");
+            assert!(effect::apply(&mut root, kind, &payload).is_some(), "{seed} {step} {kind}");
             document.apply(&effect::of(b"key", kind, &payload), None).expect("it fits");
             if step % 10 == 0 {
                 let root = root.as_ref().expect("it is there");

@@ -9,6 +9,7 @@
 //!
 //! Not here: vectors (vectors/mod.rs) and expiry, which searches check.
 
+pub mod amend;
 pub mod blocks;
 pub mod columns;
 pub mod counts;
@@ -21,6 +22,7 @@ pub mod reading;
 pub mod rows;
 pub mod shapes;
 pub mod text;
+pub mod text_content;
 pub mod texts;
 
 use self::blocks::Blocks;
@@ -29,6 +31,7 @@ use self::ids::Counted;
 use self::postings::{NumberPostings, TermPostings};
 use self::rows::{Owners, RowLists};
 use self::shapes::{Geometry, ShapePostings};
+use self::text_content::TextContent;
 use self::texts::{TermTally, TextPostings};
 use crate::schema::language::Language;
 use crate::schema::{Definition, FieldDefinition, FieldKind};
@@ -231,8 +234,9 @@ pub enum FieldContent {
     Numbers(Vec<f64>),
     /// The only tag, whose text is the value of the hash's field.
     Tag(Vec<u8>),
-    /// `None` between two texts.
-    Terms(Vec<Option<Vec<u8>>>),
+    /// Tags.
+    Terms(Vec<Vec<u8>>),
+    Text(TextContent),
     Geometry(Arc<Geometry>),
     /// This many vectors of the right size, at least one, whose components are finite.
     Vectors(u32),
@@ -257,6 +261,7 @@ impl Documents {
             about_all: About::of(definition),
             missing: definition.fields.iter().map(|_| Counted::default()).collect(),
             value_bytes: 0,
+            fields_since: 0,
             freed: Vec::new(),
         }
     }
@@ -264,6 +269,7 @@ impl Documents {
     /// Adds fields at the end. Every document lacks them until it is indexed again.
     pub fn add_fields(&mut self, fields: &[FieldDefinition]) {
         let before = self.fields.len();
+        self.fields_since = self.version;
         self.fields.extend(fields.iter().map(Postings::of));
         self.columns.extend(self.fields[before..].iter().map(Postings::column));
         self.missing.extend(fields.iter().map(|_| Counted::from(self.live.clone())));
@@ -474,6 +480,9 @@ impl Documents {
 
     /// Indexes the content of a key that has this id.
     pub fn put(&mut self, id: u32, content: &DocumentContent) {
+        if self.is_known(id) && *self.about(id) == content.about {
+            return self.amend(id, content.fields.iter().enumerate());
+        }
         self.changed(id);
         let mut rows = self.unpost(id);
         self.describe(id, &content.about);
@@ -569,15 +578,15 @@ impl Documents {
                 postings.insert(id, shape.clone());
                 0
             }
-            (FieldContent::Terms(terms), Postings::Text, FieldColumn::Texts(column)) => {
+            (FieldContent::Text(text), Postings::Text, FieldColumn::Texts(column)) => {
                 let language = self.about.get(id).unwrap_or(&self.about_all).language;
-                column.set(id, self.texts.post((id, field), terms, language, tally))
+                column.set(id, self.texts.post((id, field), text, language, tally))
             }
             (FieldContent::Tag(tag), Postings::Terms(postings), FieldColumn::Tags(column)) => {
                 column.set(id, postings.insert(tag, id))
             }
             (FieldContent::Terms(terms), Postings::Terms(postings), FieldColumn::Tags(column)) => {
-                let numbers = terms.iter().flatten().map(|term| postings.insert(term, id));
+                let numbers = terms.iter().map(|term| postings.insert(term, id));
                 column.set_list(id, &numbers.collect::<Vec<u32>>())
             }
             (_, _, FieldColumn::Numbers(column)) => column.set_list(id, &[]),

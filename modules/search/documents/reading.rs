@@ -21,6 +21,7 @@
 use super::geo::Position;
 use super::shapes::Geometry;
 use super::text::{self, StopWords};
+use super::text_content::TextContent;
 use super::{About, DocumentContent, FieldContent};
 use crate::error::{Kind, SearchError};
 use crate::schema::language::Language;
@@ -79,42 +80,59 @@ pub fn read_trusting(
     read_with(definition, document, |options, blob| blob.len() == options.blob_bytes())
 }
 
+/// Reads some fields of a document.
+pub fn read_fields(
+    definition: &Definition,
+    document: &impl DocumentValues,
+    fields: &[usize],
+) -> Result<Vec<FieldContent>, Unreadable> {
+    fields.iter().map(|&field| read_field(definition, field, document, &VectorOptions::is_vector)).collect()
+}
+
 fn read_with(
     definition: &Definition,
     document: &impl DocumentValues,
     is_vector: impl Fn(&VectorOptions, &[u8]) -> bool,
 ) -> Result<DocumentContent, Unreadable> {
-    let stop_words = StopWords(definition.options.stop_words.as_deref());
-    let content = |field: &FieldDefinition| {
-        let mut content = FieldContent::Missing;
-        let (mut count, mut result) = (0, Ok(()));
-        let mut is_tag = false;
-        document.values(&field.identifier, |value| {
-            count += 1;
-            let is_list = matches!(value, FieldValue::Numbers(_) | FieldValue::Array(_));
-            match (&field.kind, &mut result) {
-                (FieldKind::Vector(vector), Ok(())) => result = content.add_vector(vector, value, &is_vector),
-                (FieldKind::Vector(_), Err(_)) => {}
-                (_, Ok(())) if count == 1 && is_list => result = content.add_list(field, stop_words, value),
-                (_, Ok(())) if count == 1 => result = content.add_single(field, stop_words, value),
-                (_, Ok(())) => result = content.add_element(field, stop_words, value),
-                _ => {}
-            }
-            is_tag = matches!(value, FieldValue::Stored(text) if content.is_tag(field, text));
-        });
-        if is_tag && count == 1 {
-            content = content.into_tag();
-        }
-        match (&field.kind, count) {
-            // The first value may be one that only a single one can be.
-            (FieldKind::Vector(_), _) | (_, ..2) => {}
-            _ => check_elements(field, document)?,
-        }
-        result.map(|()| content)
-    };
-    let of_field = |(field, definition)| content(definition).map_err(|cause| Unreadable { field, cause });
-    let fields = definition.fields.iter().enumerate().map(of_field).collect::<Result<_, _>>()?;
+    let of_field = |field| read_field(definition, field, document, &is_vector);
+    let fields = (0..definition.fields.len()).map(of_field).collect::<Result<_, _>>()?;
     Ok(DocumentContent { fields, about: about(definition, document) })
+}
+
+fn read_field(
+    definition: &Definition,
+    number: usize,
+    document: &impl DocumentValues,
+    is_vector: &impl Fn(&VectorOptions, &[u8]) -> bool,
+) -> Result<FieldContent, Unreadable> {
+    let stop_words = StopWords(definition.options.stop_words.as_deref());
+    let field = &definition.fields[number];
+    let mut content = FieldContent::Missing;
+    let (mut count, mut result) = (0, Ok(()));
+    let mut is_tag = false;
+    document.values(&field.identifier, |value| {
+        count += 1;
+        let is_list = matches!(value, FieldValue::Numbers(_) | FieldValue::Array(_));
+        match (&field.kind, &mut result) {
+            (FieldKind::Vector(vector), Ok(())) => result = content.add_vector(vector, value, is_vector),
+            (FieldKind::Vector(_), Err(_)) => {}
+            (_, Ok(())) if count == 1 && is_list => result = content.add_list(field, stop_words, value),
+            (_, Ok(())) if count == 1 => result = content.add_single(field, stop_words, value),
+            (_, Ok(())) => result = content.add_element(field, stop_words, value),
+            _ => {}
+        }
+        is_tag = matches!(value, FieldValue::Stored(text) if content.is_tag(field, text));
+    });
+    if is_tag && count == 1 {
+        content = content.into_tag();
+    }
+    let unreadable = |cause| Unreadable { field: number, cause };
+    match (&field.kind, count) {
+        // The first value may be one that only a single one can be.
+        (FieldKind::Vector(_), _) | (_, ..2) => {}
+        _ => check_elements(field, document).map_err(unreadable)?,
+    }
+    result.map(|()| content).map_err(unreadable)
 }
 
 /// What a document says of itself. What cannot be read is as if it were not said, as in RediSearch.
@@ -336,13 +354,16 @@ impl FieldContent {
     }
 
     fn add_text(&mut self, field: &FieldDefinition, stop_words: StopWords<'_>, text: &[u8]) {
-        let terms = self.terms();
-        if !terms.is_empty() {
-            terms.push(None);
+        if !matches!(self, FieldContent::Text(_)) {
+            *self = FieldContent::Text(TextContent::default());
         }
-        text::tokenize(text, stop_words, &mut |term| terms.push(Some(term.to_vec())));
+        let FieldContent::Text(words) = self else { unreachable!("made above") };
+        if !words.is_empty() {
+            words.end_text();
+        }
+        text::tokenize(text, stop_words, &mut |term| words.push(term));
         if field.index_empty && text.is_empty() {
-            terms.push(Some(Vec::new()));
+            words.push(b"");
         }
     }
 
@@ -353,7 +374,7 @@ impl FieldContent {
         let terms = self.terms();
         let mut add = |tag: &[u8]| {
             if field.index_empty || !tag.is_empty() {
-                terms.push(Some(if case_sensitive { tag.to_vec() } else { text::lower(tag) }));
+                terms.push(if case_sensitive { tag.to_vec() } else { text::lower(tag) });
             }
         };
         match separator {
@@ -366,19 +387,19 @@ impl FieldContent {
     fn is_tag(&self, field: &FieldDefinition, value: StringRef<'_>) -> bool {
         let FieldKind::Tag { .. } = field.kind else { return false };
         matches!(self, FieldContent::Terms(terms)
-            if matches!(&terms[..], [Some(tag)] if value.with_bytes(|value| value == tag.as_slice())))
+            if matches!(&terms[..], [tag] if value.with_bytes(|value| value == tag.as_slice())))
     }
 
     fn into_tag(self) -> FieldContent {
         match self {
             FieldContent::Terms(terms) => {
-                FieldContent::Tag(terms.into_iter().flatten().next().expect("checked to be one tag"))
+                FieldContent::Tag(terms.into_iter().next().expect("checked to be one tag"))
             }
             content => content,
         }
     }
 
-    fn terms(&mut self) -> &mut Vec<Option<Vec<u8>>> {
+    fn terms(&mut self) -> &mut Vec<Vec<u8>> {
         if !matches!(self, FieldContent::Terms(_)) {
             *self = FieldContent::Terms(Vec::new());
         }

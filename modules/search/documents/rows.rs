@@ -114,6 +114,10 @@ impl Keys {
         taken.filter(|(_, rows)| !rows.is_empty()).collect()
     }
 
+    pub(super) fn take_rows_of(&mut self, id: u32, field: usize) -> Box<[u32]> {
+        self.rows.get_mut(field).map_or_else(Box::default, |lists| lists.take(id))
+    }
+
     /// The fields in which a document has rows.
     pub fn fields_with_rows(&self) -> impl Iterator<Item = usize> {
         self.row_counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(field, _)| field)

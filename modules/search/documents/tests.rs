@@ -4,8 +4,12 @@ use crate::schema::create::definition_of;
 use engramdb_engine::hashing::HashSet;
 use engramdb_vector::Neighbor;
 
-fn terms(words: &[Option<&str>]) -> FieldContent {
-    FieldContent::Terms(words.iter().map(|word| word.map(|word| word.as_bytes().to_vec())).collect())
+fn tags(tags: &[&str]) -> FieldContent {
+    FieldContent::Terms(tags.iter().map(|tag| tag.as_bytes().to_vec()).collect())
+}
+
+fn words(words: &[Option<&str>]) -> FieldContent {
+    FieldContent::Text(words.iter().map(|word| word.map(str::as_bytes)).collect())
 }
 
 fn content(fields: impl Into<Vec<FieldContent>>) -> DocumentContent {
@@ -26,8 +30,8 @@ fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
     let mut documents = Documents::new(&definition_of("FT.CREATE i SCHEMA n NUMERIC c TAG t TEXT"));
     let all = content([
         FieldContent::Numbers(vec![7.0, 1.0, 7.0]),
-        terms(&[Some("red"), Some("blue"), Some("red")]),
-        terms(&[Some("one"), None, Some("two"), Some("one")]),
+        tags(&["red", "blue", "red"]),
+        words(&[Some("one"), None, Some("two"), Some("one")]),
     ]);
     documents.upsert(b"a", &all);
     documents.remove(b"a");
@@ -46,10 +50,10 @@ fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
     let texts = documents.words_of(id, 2);
     assert_eq!((texts.len(), texts[1]), (4, TEXT_END));
     // Fewer values, and none.
-    documents.put(id, &content([FieldContent::Number(1.0), terms(&[Some("blue")]), FieldContent::Missing]));
+    documents.put(id, &content([FieldContent::Number(1.0), tags(&["blue"]), FieldContent::Missing]));
     assert_eq!(between(&documents, 0.0, 9.0), [id]);
     assert!(!has(&documents, 1, "red") && has(&documents, 1, "blue") && !has(&documents, 2, "two"));
-    documents.put(id, &content([FieldContent::Numbers(vec![]), terms(&[]), terms(&[])]));
+    documents.put(id, &content([FieldContent::Numbers(vec![]), tags(&[]), words(&[])]));
     assert_eq!(between(&documents, 0.0, 9.0), [0; 0]);
     assert!(!documents.missing(0).contains(id), "it is there, with no number");
     assert!(documents.missing(2).is_empty());

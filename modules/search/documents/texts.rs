@@ -11,11 +11,14 @@
 //! sound), so that patterns do not find them. The list of terms that a document keeps has its words only: the
 //! derived terms follow from the words and the document's language.
 
+mod repost;
+
 use super::TEXT_END;
 use super::blocks::Blocks;
 use super::ids::Counted;
 use super::numbered::{NumberedTerms, Posting};
 use super::postings::TermWalk;
+use super::text_content::TextContent;
 use crate::schema::language::Language;
 use crate::schema::sound::indexed_sound;
 use crate::schema::{Definition, FieldDefinition, FieldKind};
@@ -149,8 +152,8 @@ struct Counts {
 /// Bytes of a term, and documents of a term, that a walk processes for one unit of work.
 const BYTES_PER_WORK: usize = 32;
 const DOCUMENTS_PER_WORK: usize = 4096;
-/// The words of a long text.
-const LONG_TEXT: usize = 256;
+/// The words of a text are counted in a table where they are more.
+const SORTED_MAX: usize = 4096;
 
 impl Counts {
     fn set(&mut self, document: u32, count: u32) {
@@ -168,7 +171,6 @@ impl Counts {
         }
     }
 
-    #[cfg(test)]
     fn get(&self, document: u32) -> u32 {
         let digits = self.digits.iter().enumerate();
         1 + digits.map(|(digit, documents)| u32::from(documents.contains(document)) << digit).sum::<u32>()
@@ -186,7 +188,6 @@ impl TermPlace {
     }
 
     /// How often a document that has the term here has it.
-    #[cfg(test)]
     pub fn count(&self, document: u32) -> u32 {
         self.counts.as_ref().map_or(1, |counts| counts.get(document))
     }
@@ -382,6 +383,14 @@ pub struct TermTally {
     frequencies: Vec<(u32, u32)>,
 }
 
+impl TermTally {
+    /// Adds what the document has in another field.
+    pub fn add(&mut self, other: TermTally) {
+        self.words = self.words.saturating_add(other.words);
+        self.frequencies.extend(other.frequencies);
+    }
+}
+
 impl TextField {
     fn of(definition: &FieldDefinition) -> Option<TextField> {
         let unit = |weight: f64| (weight.min(UNIT_MAX) as u32).max(1);
@@ -418,13 +427,13 @@ impl TextPostings {
     pub fn post(
         &mut self,
         (document, field): (u32, usize),
-        words: &[Option<Vec<u8>>],
+        content: &TextContent,
         language: Language,
         tally: &mut TermTally,
     ) -> Box<[u32]> {
-        let numbers = self.numbers_of(words);
+        let kept: Vec<u32> = content.words().map(|word| self.terms.number_for(word)).collect();
         let (unit, stem_unit) = (self.unit(field, false), self.unit(field, true));
-        let counted = counted(&numbers);
+        let counted = counted_words(content, &kept);
         let mut derived = Vec::new();
         for &(number, count) in &counted {
             let terms: Vec<Vec<u8>> =
@@ -443,26 +452,30 @@ impl TextPostings {
         for ((number, unit), count) in merged_derived(derived) {
             self.insert(number, (field, document), (count, unit), tally);
         }
-        numbers
+        let number = |&word: &u32| if word == TEXT_END { TEXT_END } else { kept[word as usize] };
+        content.order().iter().map(number).collect()
     }
 
-    /// The numbers of words. Those of a long text are looked up once for each different word.
-    fn numbers_of(&mut self, words: &[Option<Vec<u8>>]) -> Box<[u32]> {
-        if words.len() < LONG_TEXT {
-            let number =
-                |word: &Option<Vec<u8>>| word.as_ref().map_or(TEXT_END, |word| self.terms.number_for(word));
-            return words.iter().map(number).collect();
+    /// Adds to a tally what a document has in a field, given the numbers that `post` returned.
+    pub fn add_to_tally(
+        &self,
+        (document, field): (u32, usize),
+        numbers: &[u32],
+        language: Language,
+        tally: &mut TermTally,
+    ) {
+        let unit = self.unit(field, false);
+        for (number, count) in counted(numbers) {
+            let frequency = count.saturating_mul(unit);
+            tally.frequencies.push((number, frequency));
+            tally.words = tally.words.saturating_add(frequency);
+            for term in derived_terms(self.text_field(field), self.term(number), language) {
+                let unit = if is_sound(&term) { unit } else { self.unit(field, true) };
+                let derived = self.number(&term);
+                debug_assert!(derived.is_some(), "document {document} has words whose stems are posted");
+                tally.frequencies.extend(derived.map(|number| (number, count.saturating_mul(unit))));
+            }
         }
-        let mut known: HashMap<&[u8], u32> = HashMap::default();
-        let number = |word: &'_ [u8], texts: &mut TextPostings| texts.terms.number_for(word);
-        let mut numbers = Vec::with_capacity(words.len());
-        for word in words {
-            numbers.push(match word {
-                None => TEXT_END,
-                Some(word) => *known.entry(word).or_insert_with(|| number(word, self)),
-            });
-        }
-        numbers.into()
     }
 
     /// Records the length of a document whose fields were all added.
@@ -511,6 +524,11 @@ impl TextPostings {
     ) -> u32 {
         let frequency = count.saturating_mul(unit);
         tally.frequencies.push((number, frequency));
+        self.set_count(number, (field, document), count);
+        frequency
+    }
+
+    fn set_count(&mut self, number: u32, (field, document): (usize, u32), count: u32) {
         let count = if self.counts { count } else { 1 };
         let records = &mut self.records;
         self.terms.post(number, |posting| {
@@ -519,7 +537,6 @@ impl TextPostings {
             place.insert(document, count);
             *records += place.documents().len() - before;
         });
-        frequency
     }
 
     fn remove(&mut self, number: u32, (field, document): (usize, u32)) {
@@ -635,7 +652,22 @@ impl TextPostings {
 /// The numbers of words with their counts, by number.
 fn counted(numbers: &[u32]) -> Vec<(u32, u32)> {
     let words = numbers.iter().filter(|&&number| number != TEXT_END);
-    merged(words.map(|&number| (number, 1)).collect())
+    if numbers.len() <= SORTED_MAX {
+        return merged(words.map(|&number| (number, 1)).collect());
+    }
+    let mut counts: HashMap<u32, u32> = HashMap::default();
+    words.for_each(|&number| *counts.entry(number).or_default() += 1);
+    let mut counts: Vec<(u32, u32)> = counts.into_iter().collect();
+    counts.sort_unstable_by_key(|&(number, _)| number);
+    counts
+}
+
+/// The same of a text that was read: `numbers` are those of its kept words.
+fn counted_words(content: &TextContent, numbers: &[u32]) -> Vec<(u32, u32)> {
+    let mut counts: Vec<(u32, u32)> = numbers.iter().map(|&number| (number, 0)).collect();
+    let words = content.order().iter().filter(|&&word| word != TEXT_END);
+    words.for_each(|&word| counts[word as usize].1 += 1);
+    merged(counts)
 }
 
 /// The counts of derived terms, by number and unit: several words can have the same.

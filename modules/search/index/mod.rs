@@ -9,9 +9,11 @@
 
 mod backfill;
 pub mod leftover;
+pub mod scope;
 mod several;
 
 use self::backfill::Backfill;
+use self::scope::ReadScope;
 
 use crate::documents::filtering::accepts;
 use crate::documents::reading::{self, DocumentValues, Unreadable};
@@ -22,10 +24,10 @@ use crate::schema::{Definition, FieldDefinition, FieldKind};
 use crate::vectors::load::Load;
 use crate::vectors::workers::{WorkerCaller, Workers};
 use crate::vectors::{BACKFILL_TAIL_MAX, Source, VectorField};
-use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Clock;
 use engramdb_engine::gate::{Hazard, OpenBatch, ReplyGate};
-use engramdb_engine::keyspace::{DocumentType, Entry, Housing, Keyspace};
+use engramdb_engine::keyspace::{Entry, Housing, Keyspace};
+use engramdb_engine::module::Applied;
 use engramdb_engine::signal::Signal;
 use engramdb_engine::store::document::Document;
 use engramdb_engine::types::Housed;
@@ -226,34 +228,29 @@ impl Index {
         workers: &Workers,
         keyspace: &mut Housing<'_>,
         (database, key): (u32, &[u8]),
-        effect: &Effect<'_>,
+        applied: &Applied<'_>,
         batch: &mut OpenBatch<'_>,
     ) {
         self.change(batch);
         let document = self.document(keyspace, database, key);
+        let scope = self.concerned(&applied.record.effect, Some(applied.count), document.as_ref());
         // A change of an unindexed field cannot turn an existing key into a document: if it is none, it is
         // unreadable, or the backfill has not reached it yet. The exception is a key that the backfill will
         // not see, because SKIPINITIALSCAN leaves it out.
-        let concerns = match effect {
-            Effect::Expire { .. } | Effect::HashExpire { .. } => false,
-            Effect::HashSet { fields, .. } => {
-                let may_be_new = match document {
-                    Some(Document::Hash(hash)) => hash.stored() <= fields.len() / 2,
-                    _ => false,
-                };
-                may_be_new || fields.pairs().any(|(name, _)| self.is_indexed(name))
-            }
-            Effect::HashDelete { fields, .. } => {
-                document.is_none() || fields.iter().any(|name| self.is_indexed(name))
-            }
-            effect => self.concerns_object(effect),
-        };
         let may_be_left_out =
             || self.definition.options.skip_initial_scan && self.documents.read().id(key).is_none();
-        if concerns || may_be_left_out() {
-            let housed = self.refresh(workers, Source::Live, key, document);
-            self.house(keyspace, (database, key), housed);
-        }
+        let housed = match (scope, document) {
+            (ReadScope::Fields(fields), _) if fields.is_empty() && !may_be_left_out() => return,
+            (ReadScope::Fields(fields), Some(document)) => {
+                let known = self.known(key);
+                match known {
+                    Some(id) => self.refresh_fields(workers, (key, id), &document, &fields),
+                    None => self.refresh(workers, Source::Live, key, Some(document)),
+                }
+            }
+            (_, document) => self.refresh(workers, Source::Live, key, document),
+        };
+        self.house(keyspace, (database, key), housed);
     }
 
     /// The value of a key, if it has the type of the index's documents; with its expired fields.
@@ -269,33 +266,6 @@ impl Index {
     ) -> impl Iterator<Item = (&'k [u8], Document<'k>)> {
         let entries = keyspace.database(database).into_iter().flat_map(|keys| keys.iter());
         entries.filter_map(|entry| Some((entry.key(), document_of(&self.definition, entry)?)))
-    }
-
-    fn is_indexed(&self, field: &[u8]) -> bool {
-        let options = &self.definition.options;
-        let filter = options.filter.as_ref();
-        self.definition.fields.iter().any(|indexed| indexed.identifier == field)
-            || filter.is_some_and(|filter| {
-                filter.identifiers(&self.definition).flatten().any(|read| read == field)
-            })
-            || [&options.language_field, &options.score_field, &options.payload_field]
-                .iter()
-                .any(|named| named.as_slice() == field && !named.is_empty())
-    }
-
-    /// Whether an effect that is not about hashes can have changed what the index reads of a document.
-    fn concerns_object(&self, effect: &Effect<'_>) -> bool {
-        let DocumentType::Object(data_type) = self.definition.documents else { return true };
-        let options = &self.definition.options;
-        // A filter can read anything.
-        if !data_type.takes(effect) || options.filter.is_some() {
-            return true;
-        }
-        let named = [&options.language_field, &options.score_field, &options.payload_field];
-        let named = named.into_iter().filter(|named| !named.is_empty());
-        let paths = self.definition.fields.iter().map(|field| &field.identifier).chain(named);
-        let mut paths = paths.map(Vec::as_slice);
-        paths.any(|path| data_type.concerns(effect, path))
     }
 
     /// The time that indexing has taken since the start, of all threads together.
@@ -326,30 +296,75 @@ impl Index {
                 let mut documents = self.documents.write();
                 let id = documents.upsert(key, &content);
                 self.remove_freed(workers, &mut documents);
-                let fields = self.vectors.iter().enumerate();
-                for (field, vectors) in fields.filter_map(|(field, vectors)| Some((field, vectors.as_ref()?)))
-                {
-                    let mut number = 0;
-                    self.each_vector(&document, field, |blob| {
-                        let id = documents.vector_id(id, field, number);
-                        let (place, calls) = vectors.set(source, id, blob, workers.count());
-                        if number == 0 {
-                            housed.extend(place.map(|place| (field, place)));
-                        }
-                        if calls {
-                            workers.call(vectors);
-                        }
-                        number += 1;
-                    });
-                    if number == 0 {
-                        remove(workers, vectors, id);
-                    }
+                for field in 0..self.vectors.len() {
+                    self.set_vectors((workers, source), &documents, (id, field), &document, &mut housed);
                 }
             }
             None => self.forget(workers, key),
         }
         self.spent(workers.clock().monotonic().saturating_sub(began));
         housed
+    }
+
+    /// The id of a document of which fields can be read again alone.
+    fn known(&self, key: &[u8]) -> Option<u32> {
+        let documents = self.documents.read();
+        documents.id(key).filter(|&id| documents.is_known(id))
+    }
+
+    /// The same as `refresh` for fields that alone have changed.
+    fn refresh_fields(
+        &self,
+        workers: &Workers,
+        (key, id): (&[u8], u32),
+        document: &Document<'_>,
+        fields: &[usize],
+    ) -> Vec<(usize, Housed)> {
+        let began = workers.clock().monotonic();
+        let mut housed = Vec::new();
+        match reading::read_fields(&self.definition, document, fields) {
+            Ok(contents) => {
+                let mut documents = self.documents.write();
+                documents.amend(id, fields.iter().copied().zip(&contents));
+                self.remove_freed(workers, &mut documents);
+                for &field in fields {
+                    self.set_vectors((workers, Source::Live), &documents, (id, field), document, &mut housed);
+                }
+            }
+            Err(unreadable) => {
+                self.failures.lock().add(unreadable, key);
+                self.forget(workers, key);
+            }
+        }
+        self.spent(workers.clock().monotonic().saturating_sub(began));
+        housed
+    }
+
+    /// Gives a document's vectors in a field to the field's index.
+    fn set_vectors(
+        &self,
+        (workers, source): (&Workers, Source),
+        documents: &Documents,
+        (id, field): (u32, usize),
+        document: &Document<'_>,
+        housed: &mut Vec<(usize, Housed)>,
+    ) {
+        let Some(vectors) = &self.vectors[field] else { return };
+        let mut number = 0;
+        self.each_vector(document, field, |blob| {
+            let id = documents.vector_id(id, field, number);
+            let (place, calls) = vectors.set(source, id, blob, workers.count());
+            if number == 0 {
+                housed.extend(place.map(|place| (field, place)));
+            }
+            if calls {
+                workers.call(vectors);
+            }
+            number += 1;
+        });
+        if number == 0 {
+            remove(workers, vectors, id);
+        }
     }
 
     /// Removes a key that is no longer a document. A key that was none needs only a read lock of the

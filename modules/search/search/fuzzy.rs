@@ -160,7 +160,7 @@ mod tests {
             word
         };
         let words: Vec<Vec<u8>> = (0..3_000).map(|_| word(&mut random)).collect();
-        let all: Vec<Option<Vec<u8>>> = words.iter().cloned().map(Some).collect();
+        let all = words.iter().map(|word| Some(&word[..])).collect();
         texts.post((0, 0), &all, Language::default(), &mut TermTally::default());
         for most in 1..=3 {
             for _ in 0..40 {

@@ -55,9 +55,10 @@ pub trait DataType: Send + Sync {
         None
     }
 
-    /// Whether an effect on a document can have changed the values at a path. It is asked after the effect
-    /// was applied; where this says no, an index does not read the document again.
-    fn concerns(&self, _effect: &Effect<'_>, _path: &[u8]) -> bool {
+    /// Whether an effect on a document changes the values at a path, or their order: where this says no, an
+    /// index does not read the path again. `count` is what [`TypedValue::apply`] has returned; `None` before
+    /// the effect is applied.
+    fn concerns(&self, _effect: &Effect<'_>, _count: Option<usize>, _path: &[u8]) -> bool {
         true
     }
 

@@ -27,9 +27,13 @@ fn content(field: &str, values: &[FieldValue<'_>]) -> Result<FieldContent, Strin
     })
 }
 
-fn terms(terms: &[Option<&str>]) -> Result<FieldContent, String> {
-    let owned = |term: &Option<&str>| term.map(|term| term.as_bytes().to_vec());
-    Ok(FieldContent::Terms(terms.iter().map(owned).collect()))
+fn tags(tags: &[&str]) -> Result<FieldContent, String> {
+    Ok(FieldContent::Terms(tags.iter().map(|tag| tag.as_bytes().to_vec()).collect()))
+}
+
+/// `None` is between two texts.
+fn words(words: &[Option<&str>]) -> Result<FieldContent, String> {
+    Ok(FieldContent::Text(words.iter().map(|word| word.map(str::as_bytes)).collect()))
 }
 
 const TEXT: FieldValue<'_> = FieldValue::Text("Red, blue");
@@ -46,15 +50,15 @@ fn a_field_takes_all_values_of_its_type() {
     assert_eq!(content("NUMERIC", &[FieldValue::Numbers(&[3.0, 1.0, 3.0])]), wanted);
     assert_eq!(content("NUMERIC", &[FieldValue::Numbers(&[])]), Ok(FieldContent::Numbers(vec![])));
     let tags = [TEXT, FieldValue::Null, FieldValue::Text("true"), FieldValue::Text("")];
-    assert_eq!(content("TAG", &tags), terms(&[Some("red, blue"), Some("true")]));
-    assert_eq!(content("TAG", &[FieldValue::Array(&tags)]), terms(&[Some("red, blue"), Some("true")]));
-    assert_eq!(content("TAG", &[FieldValue::Boolean(true)]), terms(&[Some("true")]));
-    assert_eq!(content("TAG INDEXEMPTY", &tags[3..]), terms(&[Some("")]));
-    assert_eq!(content("TAG CASESENSITIVE", &tags[..1]), terms(&[Some("Red, blue")]));
-    assert_eq!(content("TAG SEPARATOR ,", &tags), terms(&[Some("red"), Some("blue"), Some("true")]));
+    assert_eq!(content("TAG", &tags), self::tags(&["red, blue", "true"]));
+    assert_eq!(content("TAG", &[FieldValue::Array(&tags)]), self::tags(&["red, blue", "true"]));
+    assert_eq!(content("TAG", &[FieldValue::Boolean(true)]), self::tags(&["true"]));
+    assert_eq!(content("TAG INDEXEMPTY", &tags[3..]), self::tags(&[""]));
+    assert_eq!(content("TAG CASESENSITIVE", &tags[..1]), self::tags(&["Red, blue"]));
+    assert_eq!(content("TAG SEPARATOR ,", &tags), self::tags(&["red", "blue", "true"]));
     let texts = [TEXT, FieldValue::Text("the"), FieldValue::Text("green")];
     let all = [Some("red"), Some("blue"), None, None, Some("green")];
-    assert_eq!(content("TEXT", &texts), terms(&all));
+    assert_eq!(content("TEXT", &texts), words(&all));
     let cells =
         [(2.3, 48.8), (0.0, 0.0)].map(|(longitude, latitude)| Position { longitude, latitude }.cell());
     assert_eq!(
@@ -77,7 +81,7 @@ fn a_field_takes_all_values_of_its_type() {
         content("NUMERIC", &[FieldValue::Null, FieldValue::Number(1.0)]),
         Ok(FieldContent::Number(1.0))
     );
-    assert_eq!(content("TAG", &[FieldValue::Text("a"), FieldValue::Null]), terms(&[Some("a")]));
+    assert_eq!(content("TAG", &[FieldValue::Text("a"), FieldValue::Null]), self::tags(&["a"]));
     for field in ["TEXT", "TAG", "GEO"] {
         assert_eq!(content(field, &[FieldValue::Numbers(&[])]), Ok(FieldContent::Present), "{field}");
     }

@@ -52,6 +52,10 @@ fn words_of(random: &mut impl FnMut(u64) -> u64) -> Texts {
     })
 }
 
+fn content(text: &[Option<Vec<u8>>]) -> TextContent {
+    text.iter().map(|word| word.as_deref()).collect()
+}
+
 /// How often each term counts, as the rules say it.
 fn plain_counts(texts: &Texts) -> (BTreeMap<Vec<u8>, u32>, u32) {
     let (mut counts, mut words) = (BTreeMap::new(), 0);
@@ -84,7 +88,8 @@ fn postings_say_what_documents_have_and_forget_what_is_gone() {
         if random(3) > 0 {
             let words = words_of(&mut random);
             let mut tally = TermTally::default();
-            let numbers = [0, 1].map(|field| texts.post((id, field), &words[field], language, &mut tally));
+            let numbers =
+                [0, 1].map(|field| texts.post((id, field), &content(&words[field]), language, &mut tally));
             texts.measure(id, tally);
             documents.insert(id, (words, numbers));
         }

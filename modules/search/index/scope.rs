@@ -1,0 +1,69 @@
+//! What a change of a key can have changed for an index: the fields to read again.
+
+use super::Index;
+use engramdb_engine::effect::Effect;
+use engramdb_engine::keyspace::DocumentType;
+use engramdb_engine::store::document::Document;
+use smallvec::SmallVec;
+
+/// Fields of a definition, by number. A write changes few of them, so that they need no allocation.
+pub type FieldNumbers = SmallVec<[usize; 8]>;
+
+/// What is to be read again of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadScope {
+    Whole,
+    /// Some fields of the definition, or none. The document is as it was in all else, if the index has it.
+    Fields(FieldNumbers),
+}
+
+impl Index {
+    /// What an effect on a key concerns. `document` is the key's value after it; `count` what the effect has
+    /// counted, or `None` before it is applied.
+    pub fn concerned(
+        &self,
+        effect: &Effect<'_>,
+        count: Option<usize>,
+        document: Option<&Document<'_>>,
+    ) -> ReadScope {
+        match effect {
+            Effect::Expire { .. } | Effect::HashExpire { .. } => ReadScope::Fields(FieldNumbers::new()),
+            Effect::HashSet { fields, .. } => {
+                let may_be_new = match document {
+                    Some(Document::Hash(hash)) => hash.stored() <= fields.len() / 2,
+                    _ => false,
+                };
+                // The definition has few fields, and the effect usually fewer.
+                let has = |path: &[u8]| fields.pairs().any(|(name, _)| name == path);
+                if may_be_new { ReadScope::Whole } else { self.concerned_paths(has) }
+            }
+            Effect::HashDelete { .. } if document.is_none() => ReadScope::Whole,
+            Effect::HashDelete { fields, .. } => {
+                self.concerned_paths(|path| fields.iter().any(|name| name == path))
+            }
+            effect => match self.definition.documents {
+                DocumentType::Object(data_type) if data_type.takes(effect) => {
+                    self.concerned_paths(|path| data_type.concerns(effect, count, path))
+                }
+                _ => ReadScope::Whole,
+            },
+        }
+    }
+
+    /// `has_changed` says whether the values at a path can have changed.
+    fn concerned_paths(&self, has_changed: impl Fn(&[u8]) -> bool) -> ReadScope {
+        let options = &self.definition.options;
+        let filter = options.filter.as_ref();
+        let named = [&options.language_field, &options.score_field, &options.payload_field];
+        let is_other = named.into_iter().any(|path| !path.is_empty() && has_changed(path))
+            || filter.is_some_and(|filter| {
+                filter.identifiers(&self.definition).flatten().any(|path| has_changed(path))
+            });
+        if is_other {
+            return ReadScope::Whole;
+        }
+        let fields = self.definition.fields.iter().enumerate();
+        let fields = fields.filter(|(_, field)| has_changed(&field.identifier)).map(|(number, _)| number);
+        ReadScope::Fields(fields.collect())
+    }
+}
