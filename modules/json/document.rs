@@ -63,6 +63,10 @@ pub struct JsonDocument {
 }
 
 impl JsonDocument {
+    pub fn of(root: Root) -> JsonDocument {
+        JsonDocument { root: Some(root) }
+    }
+
     /// The whole document.
     pub fn value(&self) -> JsonNode<'_> {
         self.root.as_ref().map_or(JsonNode::Packed(&[packed::NULL]), Root::value)

@@ -6,6 +6,7 @@ use crate::effects::{
     KIND_ALIAS, KIND_ALTER, KIND_CREATE, KIND_DICTIONARY, KIND_DROP, KIND_SYNONYMS, NUMBER, effect_of,
 };
 use crate::error::{Kind, SearchError};
+use crate::index::foreseen::{Foreseeing, ForeseenDocument, foresee, foreseeing};
 use crate::index::leftover::Leftover;
 use crate::index::{Index, OlderKeys};
 use crate::info;
@@ -13,7 +14,7 @@ use crate::recovery;
 use crate::recovery::restoring::{Followers, Restoring};
 use crate::recovery::saved::{self, AllSaved};
 use crate::registry::Registry;
-use crate::registry::dictionaries::{Dictionaries, Dictionary};
+use crate::registry::dictionaries::Dictionaries;
 use crate::schema::change::{AliasChange, Alteration, DictionaryChange, SynonymChange};
 use crate::schema::{self, Definition};
 use crate::settings::{self, Settings};
@@ -24,9 +25,12 @@ use engramdb_engine::effect::{Effect, Record};
 use engramdb_engine::env::Env;
 use engramdb_engine::gate::OpenBatch;
 use engramdb_engine::keyspace::{DataType, Database, Housing, Keyspace, SAVED_PARTS_MAX};
-use engramdb_engine::module::{Applied, BackgroundWork, Exporter, Follower, Module, ModuleEffect};
+use engramdb_engine::module::{
+    Applied, BackgroundWork, Exporter, Follower, Module, ModuleEffect, ObservationMaking,
+};
 use engramdb_engine::signal::Signal;
 use engramdb_engine::store::view::View;
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -58,8 +62,9 @@ pub struct SearchModule {
     pub(crate) workers: Workers,
     /// Vectors of dropped indexes to which hashes still hold handles.
     leftovers: VecDeque<Leftover>,
-    /// Dropped dictionaries. Background work frees them, without the keyspace's lock.
-    garbage: Vec<Dictionary>,
+    /// Dropped dictionaries, and what was read of documents. Background work frees it, without the keyspace's
+    /// lock.
+    garbage: Vec<Box<dyn Any + Send + Sync>>,
     /// Indexes that were rebuilt, which background work frees.
     replaced: Vec<Arc<Index>>,
     /// Signals of dropped indexes for which searches may wait. Background work gives them, without the
@@ -234,7 +239,9 @@ impl SearchModule {
 
     /// Drops the indexes and dictionaries of the databases for which `which` is true.
     fn drop_all(&mut self, which: impl Fn(u32) -> bool) {
-        self.garbage.extend(self.dictionaries.take_all(&which));
+        let dictionaries = self.dictionaries.take_all(&which).into_iter();
+        self.garbage
+            .extend(dictionaries.map(|dictionary| Box::new(dictionary) as Box<dyn Any + Send + Sync>));
         for database in self.registry.databases().into_iter().filter(|&database| which(database)) {
             let dropped = self.registry.remove_database(database);
             dropped.iter().for_each(|index| self.drop_index(index));
@@ -343,15 +350,41 @@ impl Module for SearchModule {
             Effect::FlushAll => self.drop_all(|_| true),
             Effect::SwapDatabases { first, second } => self.swap(first, second, batch),
             _ if self.options.offline || self.registry.is_empty() => {}
-            _ => effect.changed_keys(database, &mut |database, key| {
-                self.registry.covering(database, key, |index| {
-                    match self.restoring.get(&index.definition.id) {
-                        Some(restoring) => restoring.observe(keyspace, (database, key), &effect),
-                        None => index.observe(&self.workers, keyspace, (database, key), applied, batch),
-                    }
+            _ => {
+                let foreseen = applied.observation.take();
+                let mut foreseen = foreseen.and_then(|made| made.downcast::<ForeseenDocument>().ok());
+                effect.changed_keys(database, &mut |database, key| {
+                    self.registry.covering(database, key, |index| {
+                        if let Some(restoring) = self.restoring.get(&index.definition.id) {
+                            return restoring.observe(keyspace, (database, key), &effect);
+                        }
+                        let content = foreseen.as_mut().and_then(|foreseen| foreseen.take(index));
+                        let mut content = content.unwrap_or_default();
+                        index.observe(
+                            &self.workers,
+                            keyspace,
+                            (database, key),
+                            (applied, &mut content),
+                            batch,
+                        );
+                        if !content.is_nothing() {
+                            self.garbage.push(Box::new(content));
+                        }
+                    });
                 });
-            }),
+            }
         }
+    }
+
+    fn preparation(&self, keyspace: &Keyspace, record: &Record<'_>) -> Option<ObservationMaking> {
+        let (database, effect) = (record.database, record.effect);
+        let key = effect.key().filter(|_| self.live && !self.registry.is_empty())?;
+        let mut by: Vec<Foreseeing> = Vec::new();
+        self.registry.covering(database, key, |index| {
+            by.extend(foreseeing(index, keyspace, (database, key), &effect));
+        });
+        let key = key.to_vec();
+        (!by.is_empty()).then(|| Box::new(move |upcoming| foresee(&key, upcoming, by)) as ObservationMaking)
     }
 
     fn save(&self, each: &mut dyn FnMut(&Record<'_>)) {

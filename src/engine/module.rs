@@ -12,9 +12,10 @@
 use crate::effect::{Effect, List, Record};
 use crate::error::ReplayError;
 use crate::gate::OpenBatch;
-use crate::keyspace::{DataType, DataTypes, Housing};
+use crate::keyspace::{DataType, DataTypes, Housing, Keyspace, TypedValue};
 use crate::types::Housed;
 use std::any::Any;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// A change of keys that was applied, for observers.
@@ -22,6 +23,8 @@ pub struct Applied<'a> {
     pub record: &'a Record<'a>,
     /// `EffectOutcome::count` of the effect.
     pub count: usize,
+    /// What a module has made for this effect before (`Module::preparation`). That module takes it.
+    pub observation: Cell<Option<Box<dyn Any + Send + Sync>>>,
 }
 
 /// A change of a module's own state: an effect without a key.
@@ -69,6 +72,13 @@ pub trait Module: Any + Send + Sync {
     /// Called after each change of keys, with the changed keyspace. State of the module that changes with it
     /// and that replies show has a hazard, which must be marked in the batch.
     fn observe(&mut self, _keyspace: &mut Housing<'_>, _applied: &Applied<'_>, _batch: &mut OpenBatch<'_>) {}
+
+    /// Called before an effect is applied, if it is about much: work that `observe` would do with it and that
+    /// takes long. It is done without the lock, and `observe` gets its result. Not called in a replay, nor
+    /// for each effect: `observe` must also do without.
+    fn preparation(&self, _keyspace: &Keyspace, _record: &Record<'_>) -> Option<ObservationMaking> {
+        None
+    }
 
     /// Calls `each` with effects that restore the ground state.
     fn save(&self, _each: &mut dyn FnMut(&Record<'_>)) {}
@@ -159,6 +169,27 @@ pub struct HousedContent {
     pub housed: Housed,
 }
 
+/// A document as a write is going to make it, or what the write brings of it.
+pub enum Upcoming {
+    /// All of an object. It depends on what is there before the write.
+    Object(Box<dyn TypedValue>),
+    /// Fields of a hash, with their new values.
+    Fields(Vec<(Vec<u8>, Arc<Vec<u8>>)>),
+}
+
+/// Makes it, without the lock.
+pub type UpcomingMaking = Box<dyn FnOnce() -> Upcoming + Send>;
+
+/// What a module has made before an effect, for `observe`.
+pub struct Observation {
+    pub value: Box<dyn Any + Send + Sync>,
+    /// Bytes on the heap.
+    pub heap_bytes: usize,
+}
+
+/// Reads a document that a write is going to make, without any lock of the engine.
+pub type ObservationMaking = Box<dyn FnOnce(Upcoming) -> Observation + Send>;
+
 /// Work without any lock of the engine.
 pub type BackgroundWork = Box<dyn FnOnce() + Send>;
 
@@ -218,6 +249,11 @@ impl Modules {
             Some(data_type)
         };
         DataTypes::new(self.iter().filter_map(of).collect())
+    }
+
+    /// See [`Module::preparation`]: that of the first module that has one.
+    pub(crate) fn preparation(&self, keyspace: &Keyspace, record: &Record<'_>) -> Option<ObservationMaking> {
+        self.iter().find_map(|module| module.preparation(keyspace, record))
     }
 
     pub(crate) fn followers(&self) -> Vec<Arc<dyn Follower>> {

@@ -1,5 +1,6 @@
 //! Commands on arrays.
 
+use super::foreseen::is_foreseen;
 use super::get::{ReplyFormat, reply_node};
 use super::matches::{Match, innermost_first, matches};
 use super::scalars::reply_lengths;
@@ -63,6 +64,9 @@ fn change_arrays(
         return Err(error::no_path_or(shown, "not an array"));
     }
     if is_changed {
+        if !is_foreseen(tx, key, kind, &payload, None) {
+            return Ok(());
+        }
         effect::apply_own(tx, key, kind, &payload, None);
     }
     reply_lengths(lengths, path.is_legacy(), reply);
@@ -174,6 +178,9 @@ pub fn pop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         return Err(error::no_path_or(path.text(), "not an array"));
     }
     if !payload.is_empty() {
+        if !is_foreseen(tx, args.word(1), effect::REMOVE, &payload, None) {
+            return Ok(());
+        }
         effect::apply_own(tx, args.word(1), effect::REMOVE, &payload, None);
     }
     let shown = if path.is_legacy() {

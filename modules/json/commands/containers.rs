@@ -1,5 +1,6 @@
 //! Commands on objects, on containers of both kinds, and on how a document is stored.
 
+use super::foreseen::is_foreseen;
 use super::matches::matches;
 use super::{default_path, existing, nodes, of_document, utf8};
 use crate::document::JsonDocument;
@@ -92,6 +93,9 @@ pub fn clear(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
         Ok::<usize, CommandError>(found.len())
     })?;
     if count > 0 {
+        if !is_foreseen(tx, args.word(1), effect::REPLACE, &payload, None) {
+            return Ok(());
+        }
         effect::apply_own(tx, args.word(1), effect::REPLACE, &payload, None);
     }
     reply.integer(count as i64);

@@ -2,6 +2,7 @@
 
 mod arrays;
 mod containers;
+mod foreseen;
 mod get;
 mod matches;
 mod scalars;

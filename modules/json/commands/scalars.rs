@@ -1,5 +1,6 @@
 //! Commands on numbers, texts and booleans.
 
+use super::foreseen::is_foreseen;
 use super::get::reply_number;
 use super::matches::{Match, matches};
 use super::set::with_payload;
@@ -68,11 +69,16 @@ fn change_numbers(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply, operat
             return Err(error::no_path_or(path.text(), "does not contains a number"));
         }
         if !payload.is_empty() {
+            if !is_foreseen(tx, args.word(1), effect::REPLACE, payload, None) {
+                return Ok(None);
+            }
             effect::apply_own(tx, args.word(1), effect::REPLACE, payload, None);
         }
-        Ok(results)
+        Ok(Some(results))
     })?;
-    reply_numbers(&results, path.is_legacy(), reply);
+    if let Some(results) = results {
+        reply_numbers(&results, path.is_legacy(), reply);
+    }
     Ok(())
 }
 
@@ -152,6 +158,9 @@ pub fn toggle(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         return Err(error::no_path_or(path.text(), "not a bool"));
     }
     if !payload.is_empty() {
+        if !is_foreseen(tx, args.word(1), effect::REPLACE, &payload, None) {
+            return Ok(());
+        }
         effect::apply_own(tx, args.word(1), effect::REPLACE, &payload, None);
     }
     if path.is_legacy() {
@@ -210,6 +219,9 @@ pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         Ok::<Vec<Option<usize>>, CommandError>(found.iter().map(&mut appended).collect())
     })?;
     if lengths.iter().flatten().next().is_some() {
+        if !is_foreseen(tx, args.word(1), effect::APPEND, &payload, None) {
+            return Ok(());
+        }
         effect::apply_own(tx, args.word(1), effect::APPEND, &payload, None);
     }
     reply_lengths(lengths, path.is_legacy(), reply);

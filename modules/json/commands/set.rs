@@ -1,11 +1,12 @@
 //! Commands that set and remove values at paths.
 
+use super::foreseen::is_foreseen;
 use super::matches::{self, innermost_first, matches, matches_within, put_locations};
 use super::{default_path, document, utf8};
 use crate::document::JsonDocument;
 use crate::error;
 use crate::location::{self, LocationStep, removal_order};
-use crate::packed::DEPTH_MAX;
+use crate::packed::{self, DEPTH_MAX};
 use crate::path::{ClientPath, JsonPath, LastStep, WalkBudget, locate};
 use crate::text;
 use crate::value::tree::Root;
@@ -61,7 +62,10 @@ fn parse_apart(text: Arc<Vec<u8>>) -> MadeOfWords {
         let root = Root::of(&payload);
         Ok((payload, depth, root))
     };
-    let parsed: Parsed = parse();
+    made_of_parsed(parse())
+}
+
+fn made_of_parsed(parsed: Parsed) -> MadeOfWords {
     let heap_bytes = parsed.as_ref().map_or(0, |(payload, _, root)| payload.capacity() + root.heap_bytes());
     MadeOfWords { value: Box::new(parsed), heap_bytes }
 }
@@ -104,15 +108,28 @@ pub fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             };
             plan(document, &path, presence, (depth, None), payload)
         })?;
-        let built = large.and_then(|(_, built)| built).filter(|_| path.is_root());
-        if is_planned {
-            effect::apply_own(tx, key, effect::SET, payload, built);
-            reply.ok();
-        } else {
+        if !is_planned {
             reply.null();
+            return Ok(());
         }
+        let (depth, built) = large.unwrap_or_default();
+        let at_root = built.as_ref().filter(|_| path.is_root());
+        if !is_foreseen(tx, key, effect::SET, payload, at_root) {
+            keep_parsed(tx, payload, depth, built);
+            return Ok(());
+        }
+        effect::apply_own(tx, key, effect::SET, payload, built.filter(|_| path.is_root()));
+        reply.ok();
         Ok(())
     })
+}
+
+/// Keeps a text that was parsed without the lock for the next run of the command. The payload begins with it.
+fn keep_parsed(tx: &mut Tx<'_>, payload: &mut Vec<u8>, depth: usize, built: Option<Root>) {
+    if let Some(root) = built {
+        payload.truncate(packed::size(payload));
+        tx.keep_made(made_of_parsed(Ok((std::mem::take(payload), depth, root))));
+    }
 }
 
 fn set_options(args: Args<'_>) -> Result<Presence, CommandError> {
@@ -269,7 +286,7 @@ pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
     }
     tx.read(|view| document(view, key).map(|_| ()))?;
     let mut payload = Vec::new();
-    let Some((depth, _)) = parse(tx, args.word(3), &mut payload)? else { return Ok(()) };
+    let Some((depth, built)) = parse(tx, args.word(3), &mut payload)? else { return Ok(()) };
     let kind = tx.read(|view| {
         let document = document(view, key)?;
         let Some(document) = document.filter(|_| !path.is_root()) else {
@@ -291,6 +308,10 @@ pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
     })?;
     match kind {
         Some(kind) => {
+            if !is_foreseen(tx, key, kind, &payload, None) {
+                keep_parsed(tx, &mut payload, depth, built);
+                return Ok(());
+            }
             effect::apply_own(tx, key, kind, &payload, None);
             reply.ok();
         }
@@ -380,7 +401,12 @@ pub fn delete(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
     })?;
     match payload {
         _ if removed == 0 => {}
-        Some(payload) => _ = effect::apply_own(tx, key, effect::REMOVE, &payload, None),
+        Some(payload) => {
+            if !is_foreseen(tx, key, effect::REMOVE, &payload, None) {
+                return Ok(());
+            }
+            effect::apply_own(tx, key, effect::REMOVE, &payload, None);
+        }
         None => _ = tx.apply(Effect::Delete { key, cause: Cause::Command }),
     }
     reply.integer(removed as i64);

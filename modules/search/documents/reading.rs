@@ -80,13 +80,13 @@ pub fn read_trusting(
     read_with(definition, document, |options, blob| blob.len() == options.blob_bytes())
 }
 
-/// Reads some fields of a document.
-pub fn read_fields(
+/// Reads a field of a document.
+pub fn read_field(
     definition: &Definition,
+    field: usize,
     document: &impl DocumentValues,
-    fields: &[usize],
-) -> Result<Vec<FieldContent>, Unreadable> {
-    fields.iter().map(|&field| read_field(definition, field, document, &VectorOptions::is_vector)).collect()
+) -> Result<FieldContent, Unreadable> {
+    read_field_with(definition, field, document, &VectorOptions::is_vector)
 }
 
 fn read_with(
@@ -94,12 +94,12 @@ fn read_with(
     document: &impl DocumentValues,
     is_vector: impl Fn(&VectorOptions, &[u8]) -> bool,
 ) -> Result<DocumentContent, Unreadable> {
-    let of_field = |field| read_field(definition, field, document, &is_vector);
+    let of_field = |field| read_field_with(definition, field, document, &is_vector);
     let fields = (0..definition.fields.len()).map(of_field).collect::<Result<_, _>>()?;
     Ok(DocumentContent { fields, about: about(definition, document) })
 }
 
-fn read_field(
+fn read_field_with(
     definition: &Definition,
     number: usize,
     document: &impl DocumentValues,
@@ -126,6 +126,9 @@ fn read_field(
     if is_tag && count == 1 {
         content = content.into_tag();
     }
+    if let FieldContent::Text(words) = &mut content {
+        words.finish();
+    }
     let unreadable = |cause| Unreadable { field: number, cause };
     match (&field.kind, count) {
         // The first value may be one that only a single one can be.
@@ -136,7 +139,7 @@ fn read_field(
 }
 
 /// What a document says of itself. What cannot be read is as if it were not said, as in RediSearch.
-fn about(definition: &Definition, document: &impl DocumentValues) -> About {
+pub fn about(definition: &Definition, document: &impl DocumentValues) -> About {
     let options = &definition.options;
     let mut about = About::of(definition);
     let bytes_of = |path: &[u8], read: &mut dyn FnMut(&[u8])| {

@@ -29,6 +29,11 @@ impl TextContent {
         self.order.push(TEXT_END);
     }
 
+    /// Called when all texts of the field were read: frees what only reading needs.
+    pub fn finish(&mut self) {
+        self.known = HashMap::default();
+    }
+
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()
     }

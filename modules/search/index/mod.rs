@@ -8,16 +8,18 @@
 //! version of the document sees its vectors too.
 
 mod backfill;
+pub mod foreseen;
 pub mod leftover;
 pub mod scope;
 mod several;
 
 use self::backfill::Backfill;
+use self::foreseen::ForeseenContent;
 use self::scope::ReadScope;
 
 use crate::documents::filtering::accepts;
 use crate::documents::reading::{self, DocumentValues, Unreadable};
-use crate::documents::{DocumentContent, Documents};
+use crate::documents::{DocumentContent, Documents, FieldContent};
 use crate::error::SearchError;
 use crate::query::prepared::PreparedCache;
 use crate::schema::{Definition, FieldDefinition, FieldKind};
@@ -222,13 +224,14 @@ impl Index {
         self.vectors.iter().flatten().map(|vectors| vectors.pending()).sum()
     }
 
-    /// Follows a change of a key that the definition covers.
+    /// Follows a change of a key that the definition covers. `foreseen` is what was read of the document
+    /// before.
     pub fn observe(
         &self,
         workers: &Workers,
         keyspace: &mut Housing<'_>,
         (database, key): (u32, &[u8]),
-        applied: &Applied<'_>,
+        (applied, foreseen): (&Applied<'_>, &mut ForeseenContent),
         batch: &mut OpenBatch<'_>,
     ) {
         self.change(batch);
@@ -244,11 +247,11 @@ impl Index {
             (ReadScope::Fields(fields), Some(document)) => {
                 let known = self.known(key);
                 match known {
-                    Some(id) => self.refresh_fields(workers, (key, id), &document, &fields),
-                    None => self.refresh(workers, Source::Live, key, Some(document)),
+                    Some(id) => self.refresh_fields(workers, (key, id), (&document, foreseen), &fields),
+                    None => self.refresh(workers, Source::Live, key, (Some(document), foreseen)),
                 }
             }
-            (_, document) => self.refresh(workers, Source::Live, key, document),
+            (_, document) => self.refresh(workers, Source::Live, key, (document, foreseen)),
         };
         self.house(keyspace, (database, key), housed);
     }
@@ -286,10 +289,11 @@ impl Index {
         workers: &Workers,
         source: Source,
         key: &[u8],
-        document: Option<Document<'_>>,
+        (document, foreseen): (Option<Document<'_>>, &mut ForeseenContent),
     ) -> Vec<(usize, Housed)> {
         let began = workers.clock().monotonic();
-        let read = document.and_then(|document| Some((self.read(key, &document)?, document)));
+        let read =
+            document.and_then(|document| Some((self.read_foreseen(key, &document, foreseen)?, document)));
         let mut housed = Vec::new();
         match read {
             Some((content, document)) => {
@@ -297,8 +301,10 @@ impl Index {
                 let id = documents.upsert(key, &content);
                 self.remove_freed(workers, &mut documents);
                 for field in 0..self.vectors.len() {
-                    self.set_vectors((workers, source), &documents, (id, field), &document, &mut housed);
+                    let document = (&document, &*foreseen);
+                    self.set_vectors((workers, source), &documents, (id, field), document, &mut housed);
                 }
+                foreseen.keep_used(content.fields);
             }
             None => self.forget(workers, key),
         }
@@ -317,19 +323,22 @@ impl Index {
         &self,
         workers: &Workers,
         (key, id): (&[u8], u32),
-        document: &Document<'_>,
+        (document, foreseen): (&Document<'_>, &mut ForeseenContent),
         fields: &[usize],
     ) -> Vec<(usize, Housed)> {
         let began = workers.clock().monotonic();
         let mut housed = Vec::new();
-        match reading::read_fields(&self.definition, document, fields) {
+        let contents = fields.iter().map(|&field| self.read_field(field, document, foreseen));
+        match contents.collect::<Result<Vec<FieldContent>, Unreadable>>() {
             Ok(contents) => {
                 let mut documents = self.documents.write();
                 documents.amend(id, fields.iter().copied().zip(&contents));
                 self.remove_freed(workers, &mut documents);
                 for &field in fields {
+                    let document = (document, &*foreseen);
                     self.set_vectors((workers, Source::Live), &documents, (id, field), document, &mut housed);
                 }
+                foreseen.keep_used(contents);
             }
             Err(unreadable) => {
                 self.failures.lock().add(unreadable, key);
@@ -346,12 +355,12 @@ impl Index {
         (workers, source): (&Workers, Source),
         documents: &Documents,
         (id, field): (u32, usize),
-        document: &Document<'_>,
+        (document, foreseen): (&Document<'_>, &ForeseenContent),
         housed: &mut Vec<(usize, Housed)>,
     ) {
         let Some(vectors) = &self.vectors[field] else { return };
         let mut number = 0;
-        self.each_vector(document, field, |blob| {
+        let mut set = |blob: &[u8]| {
             let id = documents.vector_id(id, field, number);
             let (place, calls) = vectors.set(source, id, blob, workers.count());
             if number == 0 {
@@ -361,7 +370,11 @@ impl Index {
                 workers.call(vectors);
             }
             number += 1;
-        });
+        };
+        match foreseen.vectors(field) {
+            Some(vectors) => vectors.iter().for_each(|vector| set(vector)),
+            None => self.each_vector(document, field, set),
+        }
         if number == 0 {
             remove(workers, vectors, id);
         }
@@ -433,6 +446,45 @@ impl Index {
         content.map_err(|unreadable| self.failures.lock().add(unreadable, key)).ok()
     }
 
+    /// The same, as far as it was read before.
+    fn read_foreseen(
+        &self,
+        key: &[u8],
+        document: &Document<'_>,
+        foreseen: &mut ForeseenContent,
+    ) -> Option<DocumentContent> {
+        if foreseen.is_nothing() {
+            return self.read(key, document);
+        }
+        if !foreseen.is_accepted().unwrap_or_else(|| accepts(&self.definition, key, document)) {
+            return None;
+        }
+        let fields = 0..self.definition.fields.len();
+        let fields = fields.map(|field| self.read_field(field, document, foreseen)).collect();
+        let fields = match fields {
+            Ok(fields) => fields,
+            Err(unreadable) => {
+                self.failures.lock().add(unreadable, key);
+                return None;
+            }
+        };
+        let about = foreseen.take_about();
+        let about = about.unwrap_or_else(|| reading::about(&self.definition, document));
+        Some(DocumentContent { fields, about })
+    }
+
+    fn read_field(
+        &self,
+        field: usize,
+        document: &Document<'_>,
+        foreseen: &mut ForeseenContent,
+    ) -> Result<FieldContent, Unreadable> {
+        match foreseen.take_content(field) {
+            Some(content) => content.map_err(|cause| Unreadable { field, cause }),
+            None => reading::read_field(&self.definition, field, document),
+        }
+    }
+
     // Backfill.
 
     pub fn is_backfilling(&self) -> bool {
@@ -492,7 +544,8 @@ impl Index {
             && let Some(document) = self.document(keyspace, database, &key)
             && is_old(&key)
         {
-            let housed = self.refresh(workers, Source::Backfill, &key, Some(document));
+            let document = (Some(document), &mut ForeseenContent::default());
+            let housed = self.refresh(workers, Source::Backfill, &key, document);
             self.house(keyspace, (database, &key), housed);
         }
         if is_last {
@@ -635,7 +688,8 @@ mod tests {
         std::thread::spawn({
             let index = index.clone();
             move || {
-                index.refresh(&Workers::start(0, Env::system().clock), Source::Live, b"a list", None);
+                let none = (None, &mut ForeseenContent::default());
+                index.refresh(&Workers::start(0, Env::system().clock), Source::Live, b"a list", none);
                 done.send(()).expect("somebody waits for it");
             }
         });

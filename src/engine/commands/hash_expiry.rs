@@ -3,7 +3,7 @@
 //! Setting an expiry in the past deletes the field. Error texts differ between the commands as in Redis.
 
 use super::expiry::ExpiryConditions;
-use super::hashes::{delete_fields, fields_ahead, reply_value};
+use super::hashes::{delete_fields, fields_ahead, is_foreseen, reply_value};
 use crate::command::{
     Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read,
     shown_word, write,
@@ -227,7 +227,11 @@ fn hsetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         delete_fields(tx, key, &names, Cause::Expired)?;
     } else if sets {
         let fields = List::Arguments(options.fields);
-        tx.apply(Effect::HashSet { key, fields, keep_expiry: options.keep_expiry });
+        let effect = Effect::HashSet { key, fields, keep_expiry: options.keep_expiry };
+        if !is_foreseen(tx, &effect, options.fields) {
+            return Ok(());
+        }
+        tx.apply(effect);
         if let Some(expires_at_ms) = expires_at_ms {
             tx.apply(Effect::HashExpire { key, fields: List::Arguments(&names), expires_at_ms });
         }

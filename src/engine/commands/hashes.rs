@@ -8,6 +8,7 @@ use crate::command::{
 };
 use crate::effect::{Cause, Effect, List};
 use crate::hashing::{HashSet, HashState};
+use crate::module::Upcoming;
 use crate::store::tx::Tx;
 use crate::store::view::{HashView, View};
 use crate::types::{Field, add_decimals, parse_double};
@@ -224,8 +225,9 @@ pub fn fields_ahead<'h, 'w>(
 }
 
 fn hmset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    set_fields(tx, args, "hmset")?;
-    reply.ok();
+    if set_fields(tx, args, "hmset")?.is_some() {
+        reply.ok();
+    }
     Ok(())
 }
 
@@ -299,8 +301,9 @@ fn scan_in_slices(key: &[u8], cursor: u64, options: &ScanOptions<'_>) -> Stage {
 }
 
 fn hset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let created = set_fields(tx, args, "hset")?;
-    reply.integer(created as i64);
+    if let Some(created) = set_fields(tx, args, "hset")? {
+        reply.integer(created as i64);
+    }
     Ok(())
 }
 
@@ -308,7 +311,11 @@ fn hsetnx(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let free = tx.read(|view| Ok(field(view, args)?.is_none()))?;
     if free {
         let fields = List::Arguments(args.from(2));
-        tx.apply(Effect::HashSet { key: args.word(1), fields, keep_expiry: false });
+        let effect = Effect::HashSet { key: args.word(1), fields, keep_expiry: false };
+        if !is_foreseen(tx, &effect, args.from(2)) {
+            return Ok(());
+        }
+        tx.apply(effect);
     }
     reply.integer(i64::from(free));
     Ok(())
@@ -381,14 +388,32 @@ pub fn delete_fields(
     Ok(if any { tx.apply(Effect::HashDelete { key, fields: List::Arguments(names), cause }) } else { 0 })
 }
 
-/// HSET and HMSET: returns the number of new fields.
-fn set_fields(tx: &mut Tx<'_>, args: Args<'_>, command: &str) -> Result<usize, CommandError> {
+/// HSET and HMSET: returns the number of new fields; `None` if the command must return, and will run again.
+fn set_fields(tx: &mut Tx<'_>, args: Args<'_>, command: &str) -> Result<Option<usize>, CommandError> {
     let (key, fields) = (args.word(1), args.from(2));
     if !fields.len().is_multiple_of(2) {
         return Err(CommandError::wrong_arity(command));
     }
     tx.read(|view| view.hash(key).map(|_| ()))?;
-    Ok(tx.apply(Effect::HashSet { key, fields: List::Arguments(fields), keep_expiry: false }))
+    let effect = Effect::HashSet { key, fields: List::Arguments(fields), keep_expiry: false };
+    if !is_foreseen(tx, &effect, fields) {
+        return Ok(None);
+    }
+    Ok(Some(tx.apply(effect)))
+}
+
+/// Whether modules are ready for fields with large values; see `Tx::is_foreseen`.
+pub(super) fn is_foreseen(tx: &mut Tx<'_>, effect: &Effect<'_>, fields: &[&[u8]]) -> bool {
+    const AT_ONCE_BYTES: usize = 64 << 10;
+    let (pairs, _) = fields.as_chunks::<2>();
+    let large = pairs.iter().filter(|[_, value]| value.len() >= AT_ONCE_BYTES);
+    if large.clone().next().is_none() {
+        return true;
+    }
+    tx.is_foreseen(effect, |tx| {
+        let fields = large.map(|[name, value]| (name.to_vec(), tx.shared_word(value))).collect();
+        Box::new(move || Upcoming::Fields(fields))
+    })
 }
 
 /// Sets a counter field; its expiry stays.

@@ -2,14 +2,29 @@
 
 use super::Database;
 use super::value::OwnedValue;
+use std::any::Any;
+use std::fmt;
 
 /// The removed value of an effect, to be dropped later.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub enum Garbage {
     #[default]
     None,
     Value(OwnedValue),
     Databases(Vec<Database>),
+    /// Something large that was made for a write, or was a part of a value.
+    Made(Box<dyn Any + Send + Sync>),
+}
+
+impl fmt::Debug for Garbage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Garbage::None => "None",
+            Garbage::Value(_) => "Value",
+            Garbage::Databases(_) => "Databases",
+            Garbage::Made(_) => "Made",
+        })
+    }
 }
 
 impl Garbage {
@@ -18,7 +33,7 @@ impl Garbage {
         const PARTS_MAX: usize = 10_000;
         const BYTES_MAX: usize = 4 << 20;
         match self {
-            Garbage::Databases(_) => true,
+            Garbage::Databases(_) | Garbage::Made(_) => true,
             Garbage::Value(value) => value.read().len() > PARTS_MAX || value.heap_bytes() > BYTES_MAX,
             Garbage::None => false,
         }

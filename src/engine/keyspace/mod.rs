@@ -24,6 +24,7 @@ pub use database::Database;
 pub use document::{DocumentSource, DocumentType, FieldValue, Several, ShownValue};
 pub use entry::Entry;
 pub use expiry::DuePlace;
+pub use garbage::Garbage;
 pub use typed::{DataType, DataTypes, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue};
 pub use value::{OwnedValue, ValueRef};
 

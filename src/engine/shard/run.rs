@@ -288,9 +288,8 @@ impl WriteRun<'_> {
             if let Some(wanted) = preparing.wanted.take() {
                 stage = Stage::Prepare(wanted);
             }
-            if let Some(outdated) = preparing.outdated() {
-                self.store.as_mut().expect("held until drop").discard(*outdated);
-            }
+            let outdated = preparing.outdated();
+            self.store.as_mut().expect("held until drop").discard_all(outdated);
         }
         if let Stage::Park(park) = stage {
             let gate = self.submit(gate);

@@ -16,6 +16,7 @@ use crate::types::{House, Housed};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -172,7 +173,7 @@ impl World {
             } else if self.live.apply(&record).mismatch {
                 continue;
             }
-            let applied = Applied { record: &record, count: 1 };
+            let applied = Applied { record: &record, count: 1, observation: Cell::default() };
             self.definitions.observe(&mut Housing::of(&mut self.live), &applied, &mut self.hook.batch());
             effect.encode(database, &mut batch);
         }

@@ -153,6 +153,7 @@ impl Hook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     fn set(key: &[u8]) -> Record<'_> {
         Record { database: 0, effect: Effect::StringSet { key, value: b"1", expires_at_ms: 0 } }
@@ -161,7 +162,12 @@ mod tests {
     fn apply(hook: &mut Hook, record: &Record<'_>) {
         let (mut keyspace, mut modules) = (Keyspace::new(1), Modules::default());
         let key = record.effect.key().map(HashedKey::new);
-        hook.applied(&mut keyspace, &mut modules, &Applied { record, count: 1 }, key);
+        hook.applied(
+            &mut keyspace,
+            &mut modules,
+            &Applied { record, count: 1, observation: Cell::default() },
+            key,
+        );
     }
 
     #[test]

@@ -24,12 +24,14 @@ pub use hazard::Changes;
 use crate::effect::{Effect, Record, decode_batch};
 use crate::error::ReplayError;
 use crate::gate::Submitted;
-use crate::keyspace::{EffectOutcome, Given, Housing, Keyspace, OwnedValue};
+use crate::keyspace::{EffectOutcome, Garbage, Given, Housing, Keyspace, OwnedValue};
 use crate::log::Lsn;
 use crate::log::pipeline::Batches;
 use crate::module::{Applied, Modules};
 use crate::store::hook::Hook;
 use crate::table::HashedKey;
+use std::any::Any;
+use std::cell::Cell;
 
 pub struct Store {
     pub(crate) keyspace: Keyspace,
@@ -59,9 +61,14 @@ impl Store {
     ///
     /// # Panics
     /// If the effect does not fit the keyspace: the handler did not validate it, and it must not be logged.
-    pub(crate) fn execute(&mut self, record: &Record<'_>, given: Given<'_>) -> usize {
+    pub(crate) fn execute(
+        &mut self,
+        record: &Record<'_>,
+        given: Given<'_>,
+        observation: Option<Box<dyn Any + Send + Sync>>,
+    ) -> usize {
         self.batches.open().push(record.database, &record.effect, given.contents);
-        match self.change(record, given) {
+        match self.change(record, given, observation) {
             Ok(count) => count,
             Err(error) => panic!("a handler applied an impossible effect: {error}"),
         }
@@ -70,7 +77,7 @@ impl Store {
     /// Applies a batch of the log.
     pub(crate) fn replay(&mut self, lsn: Lsn, batch: &[u8]) -> Result<(), ReplayError> {
         let applied = decode_batch(batch).try_for_each(|record| {
-            self.change(&record?, Given::default())?;
+            self.change(&record?, Given::default(), None)?;
             Ok(())
         });
         // Also after an error: a reader of a part of the batch then waits for the whole batch, which never
@@ -82,7 +89,7 @@ impl Store {
 
     /// Applies one effect of the log or of a snapshot.
     pub(crate) fn replay_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ReplayError> {
-        self.change(record, Given::default())?;
+        self.change(record, Given::default(), None)?;
         self.replayed(lsn);
         Ok(())
     }
@@ -120,6 +127,13 @@ impl Store {
             .extend(Some(EffectOutcome::discarded(value)).filter(|outcome| !outcome.garbage.is_none()));
     }
 
+    /// The same for what was made for a write.
+    pub(crate) fn discard_all(&mut self, garbage: Vec<Garbage>) {
+        let outcomes =
+            garbage.into_iter().map(|garbage| EffectOutcome { garbage, ..EffectOutcome::default() });
+        self.garbage.extend(outcomes);
+    }
+
     /// Drops removed values now: for a store that no reader waits for.
     pub(crate) fn drop_garbage(&mut self) {
         self.garbage.clear();
@@ -130,7 +144,12 @@ impl Store {
     }
 
     /// Applies an effect, and calls the hook.
-    fn change(&mut self, record: &Record<'_>, given: Given<'_>) -> Result<usize, ReplayError> {
+    fn change(
+        &mut self,
+        record: &Record<'_>,
+        given: Given<'_>,
+        observation: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<usize, ReplayError> {
         let key = record.effect.key().map(HashedKey::new);
         let outcome = match record.effect {
             Effect::Module { key: None, .. } => {
@@ -143,7 +162,8 @@ impl Store {
             return Err(ReplayError::of_mismatch(&self.keyspace, record));
         }
         let count = outcome.count;
-        self.hook.applied(&mut self.keyspace, &mut self.modules, &Applied { record, count }, key);
+        let applied = Applied { record, count, observation: Cell::new(observation) };
+        self.hook.applied(&mut self.keyspace, &mut self.modules, &applied, key);
         if !outcome.garbage.is_none() {
             self.garbage.push(outcome);
         }

@@ -2,15 +2,21 @@
 //!
 //! A large word that has to be parsed (JSON.SET) depends on nothing else, so the result is always good.
 //!
+//! A module that observes a change may have much to read of the changed value: an index, of a large document
+//! or text. It says so before the effect is applied ([`crate::module::Module::preparation`]); it then reads
+//! the document that the write is going to make ([`Upcoming`]), and gets back what it has made when it
+//! observes the effect.
+//!
 //! COPY of a large hash copies a value, and so does the first change of a large string to which a reply still
 //! refers. The handler detects this under the write lock, has no effect, and returns a [`Making`]. After that
 //! has run, the command runs again, from its words, and its effect uses the copy instead of making one.
 //!
-//! Invariant: a copy is used only if its key has not changed since the copying began, which a watch detects.
-//! So the effect has the same result as in a replay, where it makes the copy itself. The watch is checked
-//! when the effect takes the copy, after the delete of a key that has expired since.
+//! Invariant: a copy, or what was read of a document, is used only if its key has not changed since this
+//! began, which a watch detects. So the effect has the same result as in a replay, where it is made in place.
+//! The watch is checked when the effect takes it, after the delete of a key that has expired since.
 
-use crate::keyspace::OwnedValue;
+use crate::keyspace::{Garbage, OwnedValue};
+use crate::module::{Observation, ObservationMaking, UpcomingMaking};
 use crate::store::view::Looks;
 use crate::store::watch::Watch;
 use std::any::Any;
@@ -19,7 +25,7 @@ use std::sync::Arc;
 /// Makes a copy; `None` if there is nothing to copy, or the key is changed repeatedly.
 pub(crate) type Making = Box<dyn FnOnce(&dyn Looks) -> Option<Copied> + Send>;
 
-/// The number of outdated copies after which a command makes the copy under the lock.
+/// The number of outdated copies, or readings, after which a command makes it under the lock.
 const ATTEMPTS_MAX: usize = 3;
 
 /// A copy of a value, and a watch that detects later changes of the key.
@@ -30,7 +36,7 @@ pub(crate) struct Copied {
 
 /// What is made of a command's words alone.
 pub struct MadeOfWords {
-    pub value: Box<dyn Any + Send>,
+    pub value: Box<dyn Any + Send + Sync>,
     /// Bytes on the heap.
     pub heap_bytes: usize,
 }
@@ -38,12 +44,29 @@ pub struct MadeOfWords {
 /// Makes something of a command's words, which it owns.
 pub type WordsMaking = Box<dyn FnOnce() -> MadeOfWords + Send>;
 
+/// An observation that was made for an effect on a key.
+struct Observed {
+    database: u32,
+    key: Vec<u8>,
+    attempts: usize,
+    observation: Observation,
+    /// `None` if it depends on the command's words alone.
+    watch: Option<Arc<Watch>>,
+}
+
 /// The result of a command's preparation, for its next run.
 pub struct Prepared(Made);
 
 enum Made {
-    Copy { database: u32, key: Vec<u8>, attempts: usize, copied: Option<Copied> },
+    Copy {
+        database: u32,
+        key: Vec<u8>,
+        attempts: usize,
+        copied: Option<Copied>,
+    },
     OfWords(MadeOfWords),
+    /// With what was made of the words before.
+    Observed(Observed, Option<MadeOfWords>),
 }
 
 /// The preparation of a running command: the result that it has, and the one that it requests.
@@ -51,8 +74,10 @@ enum Made {
 pub(crate) struct Preparing {
     prepared: Option<Box<Prepared>>,
     pub(crate) wanted: Option<Box<Preparation>>,
-    /// An outdated copy, to be dropped outside the lock.
-    outdated: Option<Box<OwnedValue>>,
+    /// What was observed, for the effect that comes next.
+    observed: Option<Observed>,
+    /// What is not used any more, to be dropped outside the lock.
+    outdated: Vec<Garbage>,
 }
 
 /// The job of a write without an effect so far.
@@ -61,6 +86,16 @@ pub struct Preparation(Work);
 enum Work {
     Copy { database: u32, key: Vec<u8>, attempts: usize, making: Making },
     OfWords(WordsMaking),
+    Observe(Observing, Option<MadeOfWords>),
+}
+
+struct Observing {
+    database: u32,
+    key: Vec<u8>,
+    attempts: usize,
+    upcoming: UpcomingMaking,
+    making: ObservationMaking,
+    watch: Option<Arc<Watch>>,
 }
 
 impl Preparation {
@@ -70,6 +105,10 @@ impl Preparation {
                 Made::Copy { database, key, attempts, copied: making(looks) }
             }
             Work::OfWords(making) => Made::OfWords(making()),
+            Work::Observe(Observing { database, key, attempts, upcoming, making, watch }, words) => {
+                let observation = making(upcoming());
+                Made::Observed(Observed { database, key, attempts, observation, watch }, words)
+            }
         }))
     }
 }
@@ -80,13 +119,22 @@ impl Prepared {
         match &self.0 {
             Made::Copy { copied, .. } => copied.as_ref().map_or(0, |copied| copied.value.heap_bytes()),
             Made::OfWords(made) => made.heap_bytes,
+            Made::Observed(observed, words) => {
+                observed.observation.heap_bytes + words.as_ref().map_or(0, |made| made.heap_bytes)
+            }
         }
     }
 
-    fn into_value(self) -> Option<Box<OwnedValue>> {
+    fn into_garbage(self) -> Vec<Garbage> {
         match self.0 {
-            Made::Copy { copied, .. } => copied.map(|copied| copied.value),
-            Made::OfWords(_) => None,
+            Made::Copy { copied, .. } => {
+                copied.map(|copied| Garbage::Value(*copied.value)).into_iter().collect()
+            }
+            Made::OfWords(made) => vec![Garbage::Made(made.value)],
+            Made::Observed(observed, words) => {
+                let words = words.map(|made| Garbage::Made(made.value));
+                words.into_iter().chain([Garbage::Made(observed.observation.value)]).collect()
+            }
         }
     }
 }
@@ -109,19 +157,25 @@ impl Preparing {
     /// True if a command has or requests a copy, which few do.
     #[inline]
     pub(crate) fn is_in_use(&self) -> bool {
-        self.prepared.is_some() || self.wanted.is_some() || self.outdated.is_some()
+        self.prepared.is_some()
+            || self.wanted.is_some()
+            || self.observed.is_some()
+            || !self.outdated.is_empty()
     }
 
-    /// Takes an unused or outdated copy, after its command has run.
-    pub(crate) fn outdated(&mut self) -> Option<Box<OwnedValue>> {
-        self.outdated.take().or_else(|| self.prepared.take()?.into_value())
+    /// Takes what was not used, or is outdated, after its command has run.
+    pub(crate) fn outdated(&mut self) -> Vec<Garbage> {
+        let mut garbage = std::mem::take(&mut self.outdated);
+        garbage.extend(self.prepared.take().into_iter().flat_map(|prepared| prepared.into_garbage()));
+        garbage.extend(self.observed.take().map(|observed| Garbage::Made(observed.observation.value)));
+        garbage
     }
 
     pub(crate) fn copy(&mut self, database: u32, key: &[u8], making: impl FnOnce() -> Making) -> Copy {
         let mut attempts = 0;
         let is_of_key = |prepared: &mut Box<Prepared>| match &prepared.0 {
             Made::Copy { database: of, key: copied, .. } => *of == database && copied == key,
-            Made::OfWords(_) => false,
+            Made::OfWords(_) | Made::Observed(..) => false,
         };
         if let Some(Prepared(Made::Copy { attempts: made, copied, .. })) =
             self.prepared.take_if(is_of_key).map(|prepared| *prepared)
@@ -130,7 +184,7 @@ impl Preparing {
             if copied.watch.dirtied_by().is_none() {
                 return Copy::Made(copied);
             }
-            self.outdated = Some(copied.value);
+            self.outdated.push(Garbage::Value(*copied.value));
             attempts = made;
             if attempts >= ATTEMPTS_MAX {
                 return Copy::InPlace;
@@ -143,12 +197,76 @@ impl Preparing {
 
     /// What was made of the words; `None` if the command must return, and will run again.
     pub(crate) fn of_words(&mut self, making: impl FnOnce() -> WordsMaking) -> Option<MadeOfWords> {
+        if let Some(Prepared(Made::Observed(_, words))) = self.prepared.as_deref_mut()
+            && let Some(made) = words.take()
+        {
+            return Some(made);
+        }
         let is_of_words = |prepared: &mut Box<Prepared>| matches!(prepared.0, Made::OfWords(_));
         if let Some(Prepared(Made::OfWords(made))) = self.prepared.take_if(is_of_words).map(|made| *made) {
             return Some(made);
         }
         self.wanted = Some(Box::new(Preparation(Work::OfWords(making()))));
         None
+    }
+
+    /// Keeps what was made of the words for the next run, in which an observation is there too.
+    pub(crate) fn keep_words(&mut self, made: MadeOfWords) {
+        match self.wanted.as_deref_mut() {
+            Some(Preparation(Work::Observe(_, words))) => *words = Some(made),
+            _ => self.outdated.push(Garbage::Made(made.value)),
+        }
+    }
+
+    /// Whether an observation is there for the next effect on this key, or none is wanted any more. If not,
+    /// the number of attempts so far.
+    pub(crate) fn observe(&mut self, database: u32, key: &[u8]) -> Result<(), usize> {
+        let is_of_key = |prepared: &mut Box<Prepared>| match &prepared.0 {
+            Made::Observed(observed, _) => observed.database == database && observed.key == key,
+            _ => false,
+        };
+        let taken = self.prepared.take_if(is_of_key).map(|prepared| *prepared);
+        let Some(Prepared(Made::Observed(observed, words))) = taken else { return Err(0) };
+        self.outdated.extend(words.map(|made| Garbage::Made(made.value)));
+        let attempts = observed.attempts;
+        let is_outdated = observed.watch.as_ref().is_some_and(|watch| watch.dirtied_by().is_some());
+        if !is_outdated {
+            self.observed = Some(observed);
+            return Ok(());
+        }
+        self.outdated.push(Garbage::Made(observed.observation.value));
+        if attempts >= ATTEMPTS_MAX { Ok(()) } else { Err(attempts) }
+    }
+
+    /// Requests an observation; the command must return, and will run again.
+    pub(crate) fn want_observation(
+        &mut self,
+        (database, key, attempts): (u32, &[u8], usize),
+        making: ObservationMaking,
+        upcoming: UpcomingMaking,
+        watch: Option<Arc<Watch>>,
+    ) {
+        let observing =
+            Observing { database, key: key.to_vec(), attempts: attempts + 1, upcoming, making, watch };
+        self.wanted = Some(Box::new(Preparation(Work::Observe(observing, None))));
+    }
+
+    /// The observation for an effect on this key that is applied now.
+    #[inline]
+    pub(crate) fn take_observation(
+        &mut self,
+        database: u32,
+        key: Option<&[u8]>,
+    ) -> Option<Box<dyn Any + Send + Sync>> {
+        let observed = self
+            .observed
+            .take_if(|observed| observed.database == database && key == Some(&observed.key[..]))?;
+        let is_outdated = observed.watch.is_some_and(|watch| watch.dirtied_by().is_some());
+        if is_outdated {
+            self.outdated.push(Garbage::Made(observed.observation.value));
+            return None;
+        }
+        Some(observed.observation.value)
     }
 }
 

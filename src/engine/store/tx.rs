@@ -7,6 +7,7 @@
 use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
 use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, ValueRef};
+use crate::module::UpcomingMaking;
 use crate::store::Store;
 use crate::store::prepared::{Copied, Copy, MadeOfWords, Making, Preparing};
 use crate::store::view::{StoreContext, View};
@@ -192,16 +193,51 @@ impl<'a> Tx<'a> {
     /// What `making` makes of a large word, made without the lock where the command may return and run again;
     /// `None` if it must return now, without an effect or a reply. In EXEC it is made in place.
     pub fn made_of(&mut self, word: &[u8], making: fn(Arc<Vec<u8>>) -> MadeOfWords) -> Option<MadeOfWords> {
-        let content = self.lent.contents.as_ref().and_then(|contents| contents.of(word));
-        let shared = content.map(|content| content.bytes().clone());
-        let shared = || shared.unwrap_or_else(|| Arc::new(word.to_vec()));
-        match &mut self.lent.preparing {
-            None => Some(making(shared())),
-            Some(preparing) => preparing.of_words(|| {
-                let word = shared();
-                Box::new(move || making(word))
-            }),
+        let Some(mut preparing) = self.lent.preparing.take() else {
+            return Some(making(self.shared_word(word)));
+        };
+        let made = preparing.of_words(|| {
+            let word = self.shared_word(word);
+            Box::new(move || making(word))
+        });
+        self.lent.preparing = Some(preparing);
+        made
+    }
+
+    /// Whether modules are ready for an effect with a key that comes next. If not, the command must return
+    /// now, without an effect or a reply, and will run again: a module has much to read of the document that
+    /// `upcoming` makes, without the lock. In EXEC they are always ready, and read it in place.
+    pub fn is_foreseen(
+        &mut self,
+        effect: &Effect<'_>,
+        upcoming: impl FnOnce(&mut Self) -> UpcomingMaking,
+    ) -> bool {
+        let (Some(preparing), Some(key)) = (&mut self.lent.preparing, effect.key()) else { return true };
+        let Err(attempts) = preparing.observe(self.database, key) else { return true };
+        let record = Record { database: self.database, effect: *effect };
+        let Some(making) = self.store.modules.preparation(&self.store.keyspace, &record) else { return true };
+        // What a hash's fields are is in the words.
+        let watch = match effect {
+            Effect::HashSet { .. } => None,
+            _ => Some(self.look(|view| view.watch(key))),
+        };
+        let upcoming = upcoming(self);
+        let preparing = self.lent.preparing.as_mut().expect("checked above");
+        preparing.want_observation((self.database, key, attempts), making, upcoming, watch);
+        false
+    }
+
+    /// Keeps what `made_of` has returned for the run after an effect that was not foreseen.
+    pub fn keep_made(&mut self, made: MadeOfWords) {
+        if let Some(preparing) = &mut self.lent.preparing {
+            preparing.keep_words(made);
         }
+    }
+
+    /// A word's bytes, in an allocation that can be shared.
+    pub fn shared_word(&self, word: &[u8]) -> Arc<Vec<u8>> {
+        let content = self.lent.contents.as_ref().and_then(|contents| contents.of(word));
+        content.map_or_else(|| Arc::new(word.to_vec()), |content| content.bytes().clone())
     }
 
     /// The number of effects that this transaction has applied: 0 means that nothing changed.
@@ -225,7 +261,14 @@ impl<'a> Tx<'a> {
         let copy = if takes_copy { self.take_copy() } else { None };
         let given = Given { copy, contents: self.lent.contents.as_deref() };
         let record = Record { database: self.database, effect };
-        let count = self.store.execute(&record, given);
+        let observation = match &mut self.lent.preparing {
+            // The deletes of what has expired come before the effect that was foreseen.
+            Some(preparing) if preparing.is_in_use() && !is_delete(&effect) => {
+                preparing.take_observation(self.database, effect.key())
+            }
+            _ => None,
+        };
+        let count = self.store.execute(&record, given, observation);
         if matches!(effect, Effect::HashDelete { cause: Cause::Expired, .. }) {
             self.context.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
         }
@@ -344,4 +387,8 @@ impl<'a> Tx<'a> {
             self.record(Effect::HashDelete { key, fields: List::Arguments(fields), cause: Cause::Expired });
         }
     }
+}
+
+fn is_delete(effect: &Effect<'_>) -> bool {
+    matches!(effect, Effect::Delete { .. } | Effect::HashDelete { .. })
 }

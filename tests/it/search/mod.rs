@@ -4,6 +4,7 @@
 
 mod gate;
 mod keyspace;
+mod large_documents;
 mod own_writes;
 mod replies;
 mod stress;

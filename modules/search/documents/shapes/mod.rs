@@ -171,7 +171,7 @@ impl Geometry {
         1 + self.points().count() * other.points().count() / PAIRS_PER_WORK
     }
 
-    fn heap_bytes(&self) -> usize {
+    pub fn heap_bytes(&self) -> usize {
         size_of::<Geometry>() + self.points().count() * size_of::<Point>()
     }
 }

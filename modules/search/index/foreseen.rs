@@ -1,0 +1,231 @@
+//! Documents that are read before they are there.
+//!
+//! Reading a large document takes milliseconds to seconds: paths are walked over all of it, texts are cut
+//! into words. A write of one comes back before its effect (`Module::preparation`); the document that it is
+//! going to make is read without the keyspace's lock, and `observe` posts what was read. What is missing in
+//! it (another index, a field that was added meanwhile) is read in place.
+
+use super::Index;
+use super::scope::{FieldNumbers, ReadScope};
+use crate::documents::filtering::accepts;
+use crate::documents::reading::{self, DocumentValues};
+use crate::documents::{About, FieldContent};
+use crate::error::SearchError;
+use crate::schema::FieldKind;
+use engramdb_engine::effect::{Effect, List};
+use engramdb_engine::keyspace::{DocumentType, FieldValue, Keyspace, ValueRef};
+use engramdb_engine::module::{Observation, Upcoming};
+use engramdb_engine::store::document::Document;
+use engramdb_engine::types::StringRef;
+use std::mem;
+use std::sync::Arc;
+
+/// A value of a hash's field of more bytes is read before it is there.
+const VALUE_BYTES_MIN: usize = 64 << 10;
+/// An object is, if its bytes times the fields to read are more: about a millisecond.
+const WALKED_BYTES_MIN: usize = 256 << 10;
+
+/// What several indexes read of a document.
+pub struct ForeseenDocument(Vec<ForeseenContent>);
+
+/// What one index reads of it.
+#[derive(Default)]
+pub struct ForeseenContent {
+    /// The definition's id; `None` if nothing was read.
+    index: Option<u64>,
+    /// Whether the filter takes it.
+    is_accepted: Option<bool>,
+    about: Option<About>,
+    contents: Vec<(usize, Result<FieldContent, SearchError>)>,
+    vectors: Vec<(usize, Vec<Box<[u8]>>)>,
+    /// What was posted: it is freed without the lock.
+    used: Vec<FieldContent>,
+}
+
+/// An index that reads a document before, and what it reads.
+pub type Foreseeing = (Arc<Index>, ReadScope);
+
+/// What an index reads of the document that an effect changes, if this takes long.
+pub fn foreseeing(
+    index: &Arc<Index>,
+    keyspace: &Keyspace,
+    (database, key): (u32, &[u8]),
+    effect: &Effect<'_>,
+) -> Option<Foreseeing> {
+    let scope = match (effect, index.definition.documents) {
+        (Effect::HashSet { fields, .. }, DocumentType::Hash) => index.large_fields(*fields),
+        (Effect::Module { payload, .. }, DocumentType::Object(data_type)) if data_type.takes(effect) => {
+            let bytes = match keyspace.entry(database, key).map(|entry| entry.value()) {
+                Some(ValueRef::Object(object)) => object.heap_bytes(),
+                _ => 0,
+            };
+            let bytes = bytes.saturating_add(payload.len());
+            if bytes.saturating_mul(index.definition.fields.len()) < WALKED_BYTES_MIN {
+                return None;
+            }
+            index.fields_of_object((database, key), keyspace, effect, bytes)
+        }
+        _ => None,
+    };
+    Some((index.clone(), scope?))
+}
+
+/// Reads the document for these indexes.
+pub fn foresee(key: &[u8], upcoming: Upcoming, by: Vec<Foreseeing>) -> Observation {
+    let read = |(index, scope): Foreseeing| match &upcoming {
+        Upcoming::Object(object) => match object.document() {
+            Some(document) => index.foresee(key, &Document::Object(document), scope),
+            None => ForeseenContent::of(&index),
+        },
+        Upcoming::Fields(fields) => index.foresee(key, &UpcomingFields(fields), scope),
+    };
+    let all: Vec<ForeseenContent> = by.into_iter().map(read).collect();
+    let heap_bytes = all.iter().map(ForeseenContent::heap_bytes).sum();
+    Observation { value: Box::new(ForeseenDocument(all)), heap_bytes }
+}
+
+/// Fields of a hash that a write brings.
+struct UpcomingFields<'f>(&'f [(Vec<u8>, Arc<Vec<u8>>)]);
+
+impl DocumentValues for UpcomingFields<'_> {
+    fn values(&self, path: &[u8], mut each: impl FnMut(FieldValue<'_>)) {
+        // The last one counts, should a name come twice.
+        if let Some((_, value)) = self.0.iter().rfind(|(name, _)| name == path) {
+            each(FieldValue::Stored(StringRef::Bytes(value)));
+        }
+    }
+}
+
+impl ForeseenDocument {
+    /// What was read for this index.
+    pub fn take(&mut self, index: &Index) -> Option<ForeseenContent> {
+        let at = self.0.iter().position(|content| content.index == Some(index.definition.id))?;
+        Some(self.0.swap_remove(at))
+    }
+}
+
+impl ForeseenContent {
+    fn of(index: &Index) -> ForeseenContent {
+        ForeseenContent { index: Some(index.definition.id), ..ForeseenContent::default() }
+    }
+
+    pub fn is_accepted(&self) -> Option<bool> {
+        self.is_accepted
+    }
+
+    pub fn take_about(&mut self) -> Option<About> {
+        self.about.take()
+    }
+
+    pub fn take_content(&mut self, field: usize) -> Option<Result<FieldContent, SearchError>> {
+        let at = self.contents.iter().position(|(of, _)| *of == field)?;
+        Some(self.contents.swap_remove(at).1)
+    }
+
+    /// The vectors in a field, in order; `None` if they were not read.
+    pub fn vectors(&self, field: usize) -> Option<&[Box<[u8]>]> {
+        self.vectors.iter().find(|(of, _)| *of == field).map(|(_, vectors)| &vectors[..])
+    }
+
+    /// Keeps what was posted, if something was read before.
+    pub fn keep_used(&mut self, used: Vec<FieldContent>) {
+        if !self.is_nothing() {
+            self.used = used;
+        }
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        self.index.is_none()
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let content = |(_, content): &(usize, Result<FieldContent, SearchError>)| {
+            content.as_ref().map_or(0, FieldContent::heap_bytes)
+        };
+        let vectors =
+            |(_, vectors): &(usize, Vec<Box<[u8]>>)| vectors.iter().map(|vector| vector.len()).sum::<usize>();
+        self.contents.iter().map(content).sum::<usize>() + self.vectors.iter().map(vectors).sum::<usize>()
+    }
+}
+
+impl Index {
+    /// The fields to which a hash gets large values.
+    fn large_fields(&self, pairs: List<'_>) -> Option<ReadScope> {
+        let is_large = |identifier: &[u8]| {
+            let value = pairs.pairs().filter(|(name, _)| *name == identifier).last();
+            value.is_some_and(|(_, value)| value.len() >= VALUE_BYTES_MIN)
+        };
+        let fields = self.definition.fields.iter().enumerate();
+        let large = fields
+            .filter(|(_, field)| !matches!(field.kind, FieldKind::Vector(_)) && is_large(&field.identifier));
+        let large: FieldNumbers = large.map(|(number, _)| number).collect();
+        (!large.is_empty()).then_some(ReadScope::Fields(large))
+    }
+
+    /// The fields of an object of this many bytes that an effect can have changed.
+    fn fields_of_object(
+        &self,
+        (database, key): (u32, &[u8]),
+        keyspace: &Keyspace,
+        effect: &Effect<'_>,
+        bytes: usize,
+    ) -> Option<ReadScope> {
+        let document = self.document(keyspace, database, key);
+        let scope = self.concerned(effect, None, document.as_ref());
+        let scope = match scope {
+            ReadScope::Fields(fields) if fields.is_empty() => return None,
+            ReadScope::Fields(_) if self.known(key).is_none() => ReadScope::Whole,
+            scope => scope,
+        };
+        let fields = match &scope {
+            ReadScope::Whole => self.definition.fields.len(),
+            ReadScope::Fields(fields) => fields.len(),
+        };
+        (bytes.saturating_mul(fields) >= WALKED_BYTES_MIN).then_some(scope)
+    }
+
+    fn foresee(&self, key: &[u8], document: &impl DocumentValues, scope: ReadScope) -> ForeseenContent {
+        let mut foreseen = ForeseenContent::of(self);
+        let fields = match scope {
+            ReadScope::Whole => {
+                let is_accepted = accepts(&self.definition, key, document);
+                foreseen.is_accepted = Some(is_accepted);
+                if !is_accepted {
+                    return foreseen;
+                }
+                foreseen.about = Some(reading::about(&self.definition, document));
+                (0..self.definition.fields.len()).collect()
+            }
+            ReadScope::Fields(fields) => fields,
+        };
+        for field in fields {
+            let content = reading::read_field(&self.definition, field, document);
+            let is_readable = content.is_ok();
+            foreseen.contents.push((field, content.map_err(|unreadable| unreadable.cause)));
+            if !is_readable {
+                break;
+            }
+            if self.vectors[field].is_some() {
+                let mut vectors = Vec::new();
+                self.each_vector(document, field, |vector| vectors.push(vector.into()));
+                foreseen.vectors.push((field, vectors));
+            }
+        }
+        foreseen
+    }
+}
+
+impl FieldContent {
+    fn heap_bytes(&self) -> usize {
+        match self {
+            FieldContent::Numbers(numbers) => numbers.capacity() * size_of::<f64>(),
+            FieldContent::Tag(tag) => tag.capacity(),
+            FieldContent::Terms(terms) => {
+                terms.iter().map(|term| mem::size_of_val(term) + term.capacity()).sum()
+            }
+            FieldContent::Text(text) => text.heap_bytes(),
+            FieldContent::Geometry(shape) => shape.heap_bytes(),
+            _ => 0,
+        }
+    }
+}
