@@ -56,8 +56,10 @@
 //!
 //! # Life of a mutation
 //!
-//! `module` observes it. `index` brings `documents` up to date at once, places vectors in the memory of the
-//! index and adds them to the tail of `vectors`, from which `vectors::workers` take them.
+//! `module` observes it. A large document was read before, without the lock (`index::foreseen`); of others
+//! the fields are read that the change concerns (`index::scope`). `index` brings `documents` up to date at
+//! once (`documents::amend` posts what has changed), places vectors in the memory of the index and adds them
+//! to the tail of `vectors`, from which `vectors::workers` take them.
 
 #![forbid(unsafe_code)]
 

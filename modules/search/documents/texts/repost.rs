@@ -2,7 +2,7 @@
 
 use super::super::amend::{Measuring, common};
 use super::super::text_content::TextContent;
-use super::{DocumentLength, TextPostings, derived_terms, is_sound, is_stem};
+use super::{DocumentLength, TextPostings, derived_terms, is_stem};
 use crate::documents::TEXT_END;
 use crate::schema::language::Language;
 use engramdb_engine::hashing::HashMap;
