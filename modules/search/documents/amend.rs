@@ -3,11 +3,11 @@
 //! A field's values are lists: of numbers, or of terms. What two lists have in common at their ends is left
 //! alone, so that a change of one value among many costs a comparison of the lists and one value's postings.
 
+use super::columns::FieldColumn;
 use super::ids::Counted;
 use super::postings::{NumberPostings, TermPostings};
 use super::rows::RowLists;
 use super::texts::TermTally;
-use super::columns::FieldColumn;
 use super::{Documents, FieldContent, Postings};
 use engramdb_engine::hashing::HashSet;
 use std::slice;
@@ -89,7 +89,7 @@ impl Documents {
                     self.value_bytes += column.set(id, number);
                 }
                 _ => {
-                    let terms: Vec<&[u8]> = content.terms().iter().map(Vec::as_slice).collect();
+                    let terms: Vec<&[u8]> = content.tags().iter().map(Vec::as_slice).collect();
                     let numbers = postings.replace(id, &column.get(id), &terms);
                     self.value_bytes -= column.clear(id);
                     match content {
@@ -108,12 +108,7 @@ impl Documents {
         }
     }
 
-    fn amend_text(
-        &mut self,
-        (id, field): (u32, usize),
-        content: &FieldContent,
-        measuring: &mut Measuring,
-    ) {
+    fn amend_text(&mut self, (id, field): (u32, usize), content: &FieldContent, measuring: &mut Measuring) {
         let language = self.about(id).language;
         let FieldColumn::Texts(column) = &mut self.columns[field] else { unreachable!("a TEXT field") };
         let before = column.take(id);
@@ -163,7 +158,7 @@ impl FieldContent {
     }
 
     /// Tags, in the document's order.
-    fn terms(&self) -> &[Vec<u8>] {
+    fn tags(&self) -> &[Vec<u8>] {
         match self {
             FieldContent::Terms(terms) => terms,
             _ => &[],

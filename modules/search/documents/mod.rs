@@ -68,6 +68,8 @@ pub struct Documents {
     has_texts: bool,
     /// Bytes of the contents of lists, and of payloads.
     value_bytes: usize,
+    /// The version at which the last fields were added: older documents are not known in these.
+    fields_since: u64,
     /// See `take_freed`.
     freed: Vec<(usize, u32)>,
 }

@@ -56,9 +56,7 @@ impl Index {
         let filter = options.filter.as_ref();
         let named = [&options.language_field, &options.score_field, &options.payload_field];
         let is_other = named.into_iter().any(|path| !path.is_empty() && has_changed(path))
-            || filter.is_some_and(|filter| {
-                filter.identifiers(&self.definition).flatten().any(&has_changed)
-            });
+            || filter.is_some_and(|filter| filter.identifiers(&self.definition).flatten().any(&has_changed));
         if is_other {
             return ReadScope::Whole;
         }

@@ -467,7 +467,11 @@ mod tests {
                 0 => FieldContent::Missing,
                 _ => {
                     let words = 0..random(7);
-                    FieldContent::Terms(words.map(|_| Some(random(5)).filter(|&n| n < 4).map(word)).collect())
+                    {
+                        let words: Vec<Option<Vec<u8>>> =
+                            words.map(|_| Some(random(5)).filter(|&n| n < 4).map(word)).collect();
+                        FieldContent::Text(words.iter().map(|word| word.as_deref()).collect())
+                    }
                 }
             };
             let fields = vec![text(), FieldContent::Number(1.0), text(), text()];
