@@ -14,6 +14,7 @@ mod looks;
 mod management;
 mod moments;
 mod options;
+mod pipelines;
 mod plans;
 mod records;
 mod saved;
