@@ -235,6 +235,17 @@ impl Node {
         }
     }
 
+    /// The units of work of comparing a document's shapes with those of the tree, at most.
+    pub fn shape_work(&self) -> usize {
+        match self {
+            Node::Geometry(query) => query.shape.work_max(),
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().map(Node::shape_work).sum(),
+            Node::Not(node) | Node::Optional(node) => node.shape_work(),
+            Node::With(with) => with.node.shape_work(),
+            _ => 0,
+        }
+    }
+
     pub fn has_range(&self) -> bool {
         let mut found = false;
         self.ranges(&mut |_| found = true);

@@ -15,7 +15,9 @@ use roaring::RoaringBitmap;
 /// The most documents that a last look reads because they have changed or expired.
 pub const CHANGED_FEW: u64 = 256;
 /// Documents that are read under one lock.
-const LOOKED_AT: usize = 64;
+const LOOKED_AT: u64 = 64;
+/// Units of work of comparing shapes under one lock: some milliseconds.
+const SHAPE_WORK: usize = 1 << 14;
 /// The most places of the engine's expiry index that a step of a walk visits, and the most documents that it
 /// adds to those to be read.
 const VISITED: usize = 128;
@@ -54,6 +56,14 @@ pub enum LastChanges {
 }
 
 impl Plan {
+    /// `CHANGED_FEW`, or fewer where a look at one document can take long.
+    fn changed_few(&self) -> u64 {
+        match self.query.filter.shape_work() {
+            0 => CHANGED_FEW,
+            work => (SHAPE_WORK / work).clamp(1, CHANGED_FEW as usize) as u64,
+        }
+    }
+
     /// The changes since this version, for the last look. Fails if they are too many to be read there.
     /// `minds_time` includes documents of which something has expired.
     pub fn last_changes(
@@ -65,7 +75,7 @@ impl Plan {
     ) -> Result<LastChanges, Lack> {
         let lacking = |lack| if self.was_late { Ok(LastChanges::TooLate) } else { Err(lack) };
         let changes = documents.version() - version;
-        let most = if self.accepts_changes { u64::MAX } else { CHANGED_FEW };
+        let most = if self.accepts_changes { u64::MAX } else { self.changed_few() };
         let Some(left) = most.checked_sub(changes) else { return lacking(Lack::Changes) };
         let mut ids = RoaringBitmap::new();
         let mut asks = false;
@@ -85,11 +95,11 @@ impl Plan {
 
     /// Reads changed documents in slices, until few are left or their number no longer halves.
     pub fn catch_up(&self, looks: &dyn Looks, expired: &mut ExpiredDocuments, found: &mut dyn Follows) {
-        let mut most = u64::MAX;
+        let (mut most, few) = (u64::MAX, self.changed_few());
         loop {
             self.gather(looks, expired);
             let left = self.index.documents.read().version() - found.version() + expired.waiting();
-            if left <= CHANGED_FEW || left > most || self.is_late() {
+            if left <= few || left > most || self.is_late() {
                 return;
             }
             most = left / 2;
@@ -153,12 +163,12 @@ impl Plan {
         found: &mut dyn Follows,
         ids: &RoaringBitmap,
     ) -> bool {
-        let mut left = ids.iter();
+        let (mut left, at_once) = (ids.iter(), self.changed_few().min(LOOKED_AT) as usize);
         while left.len() > 0 {
             if self.is_late() {
                 return false;
             }
-            let some: RoaringBitmap = left.by_ref().take(LOOKED_AT).collect();
+            let some: RoaringBitmap = left.by_ref().take(at_once).collect();
             if expired.has_walk() {
                 looks.look(&mut |view| {
                     let documents = &*self.index.documents.read();
@@ -183,7 +193,8 @@ impl Plan {
         keys: &[Vec<u8>],
         looked_at: &mut RoaringBitmap,
     ) -> bool {
-        for some in keys.chunks(LOOKED_AT) {
+        let at_once = self.changed_few().min(LOOKED_AT) as usize;
+        for some in keys.chunks(at_once) {
             if self.is_late() {
                 return false;
             }

@@ -171,6 +171,11 @@ impl Geometry {
         1 + self.points().count() * other.points().count() / PAIRS_PER_WORK
     }
 
+    /// The same of one with any shape.
+    pub fn work_max(&self) -> usize {
+        1 + self.points().count() * POINTS_MAX / PAIRS_PER_WORK
+    }
+
     pub fn heap_bytes(&self) -> usize {
         size_of::<Geometry>() + self.points().count() * size_of::<Point>()
     }

@@ -189,6 +189,44 @@ fn documents_that_change_while_they_are_put_in_order_are_read_again_before_the_l
 }
 
 /// A document is changed in what the index knows, in what it does not know, removed, or added.
+/// A polygon around a point, with so many corners.
+fn polygon(x: f64, y: f64, corners: usize) -> String {
+    let corner = |number: usize| {
+        let angle = std::f64::consts::TAU * (number % corners) as f64 / corners as f64;
+        format!("{} {}", x + 5.0 * angle.cos(), y + 5.0 * angle.sin())
+    };
+    let corners: Vec<String> = (0..=corners).map(corner).collect();
+    format!("POLYGON(({}))", corners.join(", "))
+}
+
+#[test]
+fn few_shapes_are_compared_in_a_look_where_one_takes_long() {
+    let server = Server::new();
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA s GEOSHAPE FLAT"), "OK");
+    let put = |number: usize, x: f64| {
+        server.hset(&format!("d:{number}"), &[("s", polygon(x, 0.0, 8).as_bytes())]);
+    };
+    (0..100).for_each(|number| put(number, if number < 50 { 1.0 } else { 90.0 }));
+    for (corners, most) in [(1000, 2), (8, 100)] {
+        let is_first = Cell::new(true);
+        let change = || {
+            if is_first.take() {
+                (0..30).for_each(|number| put(number, 90.0));
+                (50..55).for_each(|number| put(number, 1.0));
+            }
+        };
+        let shape = polygon(0.0, 0.0, corners);
+        let words = ["FT.SEARCH", "idx", "@s:[INTERSECTS $p]", "PARAMS", "2", "p", &shape, "DIALECT", "2"];
+        let words: Vec<&[u8]> =
+            words.iter().chain(&["LIMIT", "0", "0"]).map(|word| word.as_bytes()).collect();
+        let (reply, _) = server.run_between_looks(&words, &change);
+        assert_eq!(reply, "[25]");
+        assert!(server.touched_in_one_hold() <= most, "{corners}: {}", server.touched_in_one_hold());
+        (0..30).for_each(|number| put(number, 1.0));
+        (50..55).for_each(|number| put(number, 90.0));
+    }
+}
+
 fn change(server: &Server, random: u64, vectors_stay: bool) {
     let key = (random >> 8) as usize % (DOCUMENTS * 11 / 10);
     let name = format!("d:{key}");
