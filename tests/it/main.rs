@@ -7,6 +7,7 @@ mod commands;
 mod following;
 mod fuzz;
 mod json;
+mod json_model;
 mod objects;
 mod program;
 mod properties;
