@@ -175,45 +175,20 @@ fn merge(target: &mut Value, patch: &Value) {
 /// A command's words behind the path, and what it does to a value at the path.
 type Change = (Vec<String>, Box<dyn Fn(&mut Value)>);
 
+fn of_array(change: impl Fn(&mut Vec<Value>) + 'static) -> Box<dyn Fn(&mut Value)> {
+    Box::new(move |value| {
+        if let Value::Array(items) = value {
+            change(items);
+        }
+    })
+}
+
 fn some_change(rng: &mut StdRng) -> (&'static str, Change) {
-    let (one, two) = (some_value(rng, 2), some_value(rng, 2));
-    let texts = [one.to_string(), two.to_string()];
-    let of_array = |change: Box<dyn Fn(&mut Vec<Value>)>| -> Box<dyn Fn(&mut Value)> {
-        Box::new(move |value| {
-            if let Value::Array(items) = value {
-                change(items);
-            }
-        })
-    };
+    let one = some_value(rng, 2);
+    let text = one.to_string();
     match rng.random_range(0..10) {
-        0 => ("MERGE", ([texts[0].clone()].into(), Box::new(move |value| merge(value, &one)))),
-        1 => {
-            let values = [one, two];
-            ("ARRAPPEND", (texts.into(), of_array(Box::new(move |items| items.extend(values.clone())))))
-        }
-        2 => {
-            let words = ["0".to_owned(), texts[0].clone()].into();
-            ("ARRINSERT", (words, of_array(Box::new(move |items| items.insert(0, one.clone())))))
-        }
-        3 => {
-            let index = rng.random_range(-3..3_i64);
-            let pop = move |items: &mut Vec<Value>| {
-                let length = items.len() as i64;
-                let place = if index < 0 { (index + length).max(0) } else { index.min(length - 1) };
-                if length > 0 {
-                    items.remove(place as usize);
-                }
-            };
-            ("ARRPOP", ([index.to_string()].into(), of_array(Box::new(pop))))
-        }
-        4 => {
-            let (start, stop) = (rng.random_range(0..3), rng.random_range(0..4));
-            let trim = move |items: &mut Vec<Value>| {
-                let end = (stop + 1).min(items.len());
-                *items = items.get(start..end).unwrap_or_default().to_vec();
-            };
-            ("ARRTRIM", ([start.to_string(), stop.to_string()].into(), of_array(Box::new(trim))))
-        }
+        0..4 => change_of_arrays(rng),
+        4 => ("MERGE", ([text].into(), Box::new(move |value| merge(value, &one)))),
         5 => {
             let add = rng.random_range(-2..3_i64);
             let change = move |value: &mut Value| match value.as_i64() {
@@ -248,8 +223,40 @@ fn some_change(rng: &mut StdRng) -> (&'static str, Change) {
             };
             ("CLEAR", (Vec::new(), Box::new(change)))
         }
+        _ => ("SET", ([text, "XX".to_owned()].into(), Box::new(move |value| *value = one.clone()))),
+    }
+}
+
+fn change_of_arrays(rng: &mut StdRng) -> (&'static str, Change) {
+    let (one, two) = (some_value(rng, 2), some_value(rng, 2));
+    let texts = [one.to_string(), two.to_string()];
+    match rng.random_range(0..4) {
+        0 => {
+            let values = [one, two];
+            ("ARRAPPEND", (texts.into(), of_array(move |items| items.extend(values.clone()))))
+        }
+        1 => {
+            let words = ["0".to_owned(), texts[0].clone()].into();
+            ("ARRINSERT", (words, of_array(move |items| items.insert(0, one.clone()))))
+        }
+        2 => {
+            let index = rng.random_range(-3..3_i64);
+            let pop = move |items: &mut Vec<Value>| {
+                let length = items.len() as i64;
+                let place = if index < 0 { (index + length).max(0) } else { index.min(length - 1) };
+                if length > 0 {
+                    items.remove(place as usize);
+                }
+            };
+            ("ARRPOP", ([index.to_string()].into(), of_array(pop)))
+        }
         _ => {
-            ("SET", ([texts[0].clone(), "XX".to_owned()].into(), Box::new(move |value| *value = one.clone())))
+            let (start, stop) = (rng.random_range(0..3), rng.random_range(0..4));
+            let trim = move |items: &mut Vec<Value>| {
+                let end = (stop + 1).min(items.len());
+                *items = items.get(start..end).unwrap_or_default().to_vec();
+            };
+            ("ARRTRIM", ([start.to_string(), stop.to_string()].into(), of_array(trim)))
         }
     }
 }
@@ -301,7 +308,8 @@ fn change(
         [command.as_str(), "d", &path].into_iter().chain(words.iter().map(String::as_str)).collect();
     let reply = instance.run(&words).reply;
     // MERGE at several places, and of what is not there, is not asked here.
-    if !reply.is_error() && !(name == "MERGE" && places.is_empty()) {
+    let is_asked = name != "MERGE" || !places.is_empty();
+    if is_asked && !reply.is_error() {
         places.iter().for_each(|place| change(at(document, place)));
         *counts.entry(name).or_default() += places.len();
     } else if name == "MERGE" {

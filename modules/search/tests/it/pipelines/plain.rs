@@ -77,6 +77,9 @@ impl Plain {
     }
 }
 
+/// The result of a group's rows.
+type Reduce = Box<dyn Fn(&[PlainRow]) -> Plain>;
+
 /// A pipeline that grows step by step: its words, and the rows after them.
 pub struct Pipeline {
     pub words: Vec<String>,
@@ -130,8 +133,8 @@ impl Pipeline {
         }
     }
 
-    /// Adds steps: some that look at single rows, at most one that puts rows in order or cuts them, and perhaps
-    /// a GROUPBY.
+    /// Adds steps: some that look at single rows, at most one that puts rows in order or cuts them, and
+    /// perhaps a GROUPBY.
     pub fn grow(&mut self, random: &mut Random) {
         for _ in 0..1 + random.below(3) {
             let arranged = random.below(6);
@@ -312,39 +315,38 @@ impl Pipeline {
         let of = random.of(&self.properties).0.clone();
         let by = self.numeric(random);
         let name = self.new_name("r");
-        let (words, kind, reducer): (Vec<String>, Kind, Box<dyn Fn(&[PlainRow]) -> Plain>) =
-            match random.below(10) {
-                8 | 9 if by.is_some() => {
-                    let by = by.expect("looked at above");
-                    let descending = random.below(2) == 1;
-                    let mut words: Vec<String> =
-                        ["FIRST_VALUE", if descending { "4" } else { "3" }].map(str::to_owned).into();
-                    words.extend([format!("@{of}"), "BY".to_owned(), format!("@{by}")]);
-                    words.extend(Some("DESC".to_owned()).filter(|_| descending));
-                    let value = of.clone();
-                    let reducer = move |rows: &[PlainRow]| first_by(rows, &of, &by, descending);
-                    let is_list =
-                        self.properties.iter().any(|(name, kind)| *name == value && *kind == Kind::List);
-                    (words, if is_list { Kind::List } else { Kind::Any }, Box::new(reducer))
-                }
-                number => {
-                    let (reducer, argument, kind): (&str, &str, Kind) = [
-                        ("COUNT", "", Kind::Number),
-                        ("SUM", "", Kind::Number),
-                        ("AVG", "", Kind::Number),
-                        ("MIN", "", Kind::Number),
-                        ("MAX", "", Kind::Number),
-                        ("COUNT_DISTINCT", "", Kind::Number),
-                        ("QUANTILE", "0.5", Kind::Number),
-                        ("TOLIST", "", Kind::List),
-                    ][number % 8];
-                    let count = if reducer == "COUNT" { 0 } else { 1 + usize::from(!argument.is_empty()) };
-                    let mut words = vec![reducer.to_owned(), count.to_string()];
-                    words.extend([format!("@{of}"), argument.to_owned()].into_iter().take(count));
-                    let reduce = move |rows: &[PlainRow]| reduced(reducer, rows, &of);
-                    (words, kind, Box::new(reduce))
-                }
-            };
+        let (words, kind, reducer): (Vec<String>, Kind, Reduce) = match random.below(10) {
+            8 | 9 if by.is_some() => {
+                let by = by.expect("looked at above");
+                let descending = random.below(2) == 1;
+                let mut words: Vec<String> =
+                    ["FIRST_VALUE", if descending { "4" } else { "3" }].map(str::to_owned).into();
+                words.extend([format!("@{of}"), "BY".to_owned(), format!("@{by}")]);
+                words.extend(Some("DESC".to_owned()).filter(|_| descending));
+                let value = of.clone();
+                let reducer = move |rows: &[PlainRow]| first_by(rows, &of, &by, descending);
+                let is_list =
+                    self.properties.iter().any(|(name, kind)| *name == value && *kind == Kind::List);
+                (words, if is_list { Kind::List } else { Kind::Any }, Box::new(reducer))
+            }
+            number => {
+                let (reducer, argument, kind): (&str, &str, Kind) = [
+                    ("COUNT", "", Kind::Number),
+                    ("SUM", "", Kind::Number),
+                    ("AVG", "", Kind::Number),
+                    ("MIN", "", Kind::Number),
+                    ("MAX", "", Kind::Number),
+                    ("COUNT_DISTINCT", "", Kind::Number),
+                    ("QUANTILE", "0.5", Kind::Number),
+                    ("TOLIST", "", Kind::List),
+                ][number % 8];
+                let count = if reducer == "COUNT" { 0 } else { 1 + usize::from(!argument.is_empty()) };
+                let mut words = vec![reducer.to_owned(), count.to_string()];
+                words.extend([format!("@{of}"), argument.to_owned()].into_iter().take(count));
+                let reduce = move |rows: &[PlainRow]| reduced(reducer, rows, &of);
+                (words, kind, Box::new(reduce))
+            }
+        };
         self.add(&["REDUCE"]);
         self.words.extend(words);
         self.add(&["AS", &name]);
@@ -352,7 +354,8 @@ impl Pipeline {
     }
 }
 
-/// The values of these properties, one of each list, in all combinations. Those of the first list change first.
+/// The values of these properties, one of each list, in all combinations. Those of the first list change
+/// first.
 fn combinations(row: &PlainRow, by: &[String]) -> Vec<Vec<Plain>> {
     let mut all = vec![Vec::new()];
     for name in by {
