@@ -26,7 +26,8 @@
 //! | `recovery/` | saved graphs, and how an index comes back at a start | `recovery::finish` |
 //! | `spell/` | FT.SPELLCHECK | `spell::check` |
 //! | `suggest/` | FT.SUG*: completions, a data type of the keyspace | `suggest/trie.rs` |
-//! | `settings.rs` | the module's parameters, for FT.CONFIG and CONFIG | `Settings` |
+//! | `settings/` | the module's parameters, for FT.CONFIG and CONFIG | `Settings` |
+//! | `debug/` | FT.DEBUG | `ACTIONS` |
 //! | `edits.rs` | the edit distance of words | `Edits` |
 //! | `error.rs` | every error text, in both styles | `Kind` |
 //!

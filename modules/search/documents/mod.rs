@@ -17,6 +17,7 @@ pub mod filtering;
 pub mod geo;
 pub mod ids;
 pub mod numbered;
+pub mod pieces;
 pub mod postings;
 pub mod reading;
 pub mod rows;
@@ -207,6 +208,7 @@ impl Postings {
     fn of(field: &FieldDefinition) -> Postings {
         match field.kind {
             FieldKind::Text { .. } => Postings::Text,
+            FieldKind::Tag { suffix_trie: true, .. } => Postings::Terms(TermPostings::with_pieces()),
             FieldKind::Tag { .. } => Postings::Terms(TermPostings::default()),
             FieldKind::Numeric | FieldKind::Geo => Postings::Numbers(NumberPostings::default()),
             FieldKind::GeoShape(_) => Postings::Shapes(ShapePostings::default()),

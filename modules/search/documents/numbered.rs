@@ -4,7 +4,9 @@
 //! document that is indexed is looked up.
 
 use super::blocks::Blocks;
+use super::pieces::{PatternPieces, PieceIndex};
 use engramdb_engine::table::{Table, hash_bytes};
+use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub struct NumberedTerms<P> {
     renumbered: u64,
     /// Bytes of the terms' texts and postings.
     bytes: usize,
+    /// What terms contain, if patterns are to be found by it.
+    pieces: Option<Box<PieceIndex>>,
 }
 
 #[derive(Default)]
@@ -42,6 +46,11 @@ struct Entry<P> {
 /// header of its text.
 const TERM_BYTES: usize = 56;
 
+/// Terms that contain the pieces of a pattern are looked at one by one, if they are at most this part of all,
+/// or few: a walk over all of them reads memory in order.
+const CONTAINING_SHARE: usize = 8;
+const CONTAINING_FEW: usize = 256;
+
 impl<P: Posting> Entry<P> {
     fn bytes(&self) -> usize {
         self.term.len() + self.posting.heap_bytes()
@@ -49,6 +58,22 @@ impl<P: Posting> Entry<P> {
 }
 
 impl<P: Posting> NumberedTerms<P> {
+    /// No terms yet; those for which `is_left_out` is false will be found by what they contain too.
+    pub fn with_pieces(is_left_out: fn(&[u8]) -> bool) -> NumberedTerms<P> {
+        NumberedTerms { pieces: Some(Box::new(PieceIndex::new(is_left_out))), ..NumberedTerms::default() }
+    }
+
+    /// The numbers of terms that may contain these pieces; `None` if that is not known, or if they are more
+    /// than a small part of all.
+    pub fn with_all(&self, pieces: &PatternPieces<'_>) -> Option<RoaringBitmap> {
+        self.pieces.as_ref()?.numbers(pieces, (self.len() / CONTAINING_SHARE).max(CONTAINING_FEW) as u64)
+    }
+
+    /// The term of a number, if it has one.
+    pub fn term_of(&self, number: u32) -> Option<&Arc<[u8]>> {
+        self.entries.get(number).filter(|entry| !entry.posting.is_empty()).map(|entry| &entry.term)
+    }
+
     /// The number of a term, which gets one if it has none. The caller posts a document under it.
     pub fn number_for(&mut self, term: &[u8]) -> u32 {
         let hash = hash_bytes(term);
@@ -68,6 +93,9 @@ impl<P: Posting> NumberedTerms<P> {
                 (self.entries.len() - 1) as u32
             }
         };
+        if let Some(pieces) = &mut self.pieces {
+            pieces.add(&term, number);
+        }
         self.numbers.insert(term, number);
         self.hashed.insert_new(hash, number);
         number
@@ -88,6 +116,9 @@ impl<P: Posting> NumberedTerms<P> {
         let entry = &mut self.entries[number];
         if entry.posting.is_empty() {
             self.bytes -= entry.bytes();
+            if let Some(pieces) = &mut self.pieces {
+                pieces.remove(&entry.term, number);
+            }
             self.numbers.remove(&entry.term);
             self.hashed.remove_where(hash_bytes(&entry.term), |&other| other == number);
             *entry = Entry::default();
@@ -153,6 +184,7 @@ impl<P: Posting> NumberedTerms<P> {
             + self.entries.heap_bytes()
             + self.vacant.heap_bytes()
             + self.numbers.len() * TERM_BYTES
+            + self.pieces.as_ref().map_or(0, |pieces| pieces.heap_bytes())
     }
 
     /// Bytes of the terms' texts and postings, as they were counted and as they are.
@@ -172,6 +204,7 @@ impl<P> Default for NumberedTerms<P> {
             entries: Blocks::default(),
             vacant: Blocks::default(),
             bytes: 0,
+            pieces: None,
         }
     }
 }

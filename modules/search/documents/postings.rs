@@ -5,6 +5,7 @@
 
 use super::ids::Counted;
 use super::numbered::{NumberedTerms, Posting};
+use super::pieces::PatternPieces;
 use roaring::RoaringBitmap;
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -38,6 +39,21 @@ const DOCUMENTS_PER_WORK: usize = 4096;
 const NUMBERS_PER_WORK: usize = 4;
 
 impl TermPostings {
+    /// Those of a field WITHSUFFIXTRIE.
+    pub fn with_pieces() -> TermPostings {
+        TermPostings(NumberedTerms::with_pieces(|_| false))
+    }
+
+    /// See `NumberedTerms::with_all`.
+    pub fn with_all(&self, pieces: &PatternPieces<'_>) -> Option<RoaringBitmap> {
+        self.0.with_all(pieces)
+    }
+
+    /// The term of a number, if it has one.
+    pub fn term_of(&self, number: u32) -> Option<&Arc<[u8]>> {
+        self.0.term_of(number)
+    }
+
     /// Adds the document to the term; returns the term's number.
     pub fn insert(&mut self, term: &[u8], document: u32) -> u32 {
         let number = self.0.number_for(term);

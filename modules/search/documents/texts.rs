@@ -17,6 +17,7 @@ use super::TEXT_END;
 use super::blocks::Blocks;
 use super::ids::Counted;
 use super::numbered::{NumberedTerms, Posting};
+use super::pieces::PatternPieces;
 use super::postings::TermWalk;
 use super::text_content::TextContent;
 use crate::schema::language::Language;
@@ -408,14 +409,32 @@ impl TextField {
 
 impl TextPostings {
     pub fn new(definition: &Definition) -> TextPostings {
+        // One structure serves all fields. A field that FT.ALTER adds does not make one, because that would
+        // read all terms at once: until a start, its patterns are found by a walk.
+        let has_pieces = definition
+            .fields
+            .iter()
+            .any(|field| matches!(field.kind, FieldKind::Text { suffix_trie: true, .. }));
+        let terms =
+            if has_pieces { NumberedTerms::with_pieces(is_derived) } else { NumberedTerms::default() };
         TextPostings {
-            terms: NumberedTerms::default(),
+            terms,
             fields: definition.fields.iter().map(TextField::of).collect(),
             counts: !definition.options.no_frequencies,
             lengths: Blocks::default(),
             length_sum: 0,
             records: 0,
         }
+    }
+
+    /// See `NumberedTerms::with_all`.
+    pub fn with_all(&self, pieces: &PatternPieces<'_>) -> Option<RoaringBitmap> {
+        self.terms.with_all(pieces)
+    }
+
+    /// The term of a number, if it has one.
+    pub fn term_of(&self, number: u32) -> Option<&Arc<[u8]>> {
+        self.terms.term_of(number)
     }
 
     pub fn add_field(&mut self, definition: &FieldDefinition) {

@@ -138,9 +138,9 @@ impl<'a> Addition<'a> {
             } else if words.take("REPLACE") {
                 addition.replaces = true;
             } else if words.take("PARTIAL") {
-                (addition.replaces, addition.is_partial) = (true, true);
+                addition.is_partial = true;
             } else if words.take("NOCREATE") {
-                (addition.replaces, addition.must_exist) = (true, true);
+                addition.must_exist = true;
             } else if words.take("LANGUAGE") {
                 let language = crate::words::value(&mut words, "LANGUAGE")?;
                 if NamedLanguage::of(&language.to_ascii_lowercase()) == NamedLanguage::Unknown {

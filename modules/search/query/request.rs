@@ -15,7 +15,7 @@ use engramdb_engine::keyspace::Several;
 use engramdb_engine::types::parse_double;
 use std::time::Duration;
 
-/// The largest number in LIMIT that is read; what is allowed, settings say.
+/// The largest number in LIMIT; a larger one is read as the next. What is allowed, settings say.
 const LIMIT_MAX: usize = 1 << 31;
 /// The most rows whose scores are explained: they are explained under the keyspace's lock.
 const EXPLAINED_MAX: usize = 1_000;
@@ -102,8 +102,8 @@ impl QueryOptions {
     /// Refuses a page that has more rows than FT.SEARCH may return, or begins behind so many.
     pub fn check_limits(&self, most: usize) -> Result<(), SearchError> {
         for (name, number) in [("LIMIT", self.limit), ("OFFSET", self.offset)] {
-            if self.names_limit && number > most {
-                return Err(Kind::LimitOver.with([name.into(), most.to_string().into()]));
+            if self.names_limit && number > most.min(LIMIT_MAX) {
+                return Err(Kind::LimitOver.with([name.into(), most.min(LIMIT_MAX).to_string().into()]));
             }
         }
         Ok(())
@@ -348,10 +348,6 @@ fn limit(words: &mut OptionWords<'_>) -> Result<(usize, usize), SearchError> {
     let (Some(offset), Some(limit)) = (whole_number(two[0]), whole_number(two[1])) else {
         return Err(Kind::BadLimit.error());
     };
-    for (name, number) in [("LIMIT", limit), ("OFFSET", offset)] {
-        if number > LIMIT_MAX {
-            return Err(Kind::LimitOver.with([name.into(), LIMIT_MAX.to_string().into()]));
-        }
-    }
-    Ok((offset, limit))
+    let bounded = |number: usize| number.min(LIMIT_MAX + 1);
+    Ok((bounded(offset), bounded(limit)))
 }

@@ -326,9 +326,12 @@ fn vector(words: &mut OptionWords<'_>, block_bytes_max: u64) -> Parsed<VectorOpt
     let options =
         attributes_of(algorithm, attributes, count).map_err(|problem| problem.into_error(algorithm))?;
     let names = |name: &[u8]| attributes.chunks(2).any(|pair| pair[0].eq_ignore_ascii_case(name));
+    let has_blocks = names(b"BLOCK_SIZE");
+    // As in RediSearch, the first vectors are a block of them, if nothing else is said.
+    let initial = if names(b"INITIAL_CAP") { options.initial_capacity } else { options.block_size };
     let declared = [
-        ("initial capacity", names(b"INITIAL_CAP"), options.initial_capacity),
-        ("block size", names(b"BLOCK_SIZE"), options.block_size),
+        ("initial capacity", has_blocks || names(b"INITIAL_CAP"), initial),
+        ("block size", has_blocks, options.block_size),
     ];
     let most = block_bytes_max / options.element_bytes_estimated();
     match declared.into_iter().find(|&(_, is_given, vectors)| is_given && vectors > most) {

@@ -8,6 +8,7 @@ use super::fuzzy::Fuzzy;
 use super::proximity::Proximity;
 use crate::documents::geo::GeoWalk;
 use crate::documents::ids;
+use crate::documents::pieces::PatternPieces;
 use crate::documents::postings::{NumberWalk, TermWalk, is_between};
 use crate::documents::shapes::ShapePostings;
 use crate::documents::texts::TermPlace;
@@ -339,6 +340,63 @@ impl<'e> Evaluation<'e> {
         self.worked(HOLD_WORK - left)
     }
 
+    /// The terms that match a pattern, in order, if they are found by what they contain. `field` is that of
+    /// tags, `None` for the words of texts.
+    pub fn containing(
+        &self,
+        field: Option<usize>,
+        pattern: &Pattern,
+    ) -> Result<Option<Vec<Arc<[u8]>>>, Late> {
+        let pieces = match pattern {
+            Pattern::Suffix(piece) => PatternPieces::suffix(piece),
+            Pattern::Infix(piece) => PatternPieces::infix(piece),
+            Pattern::Wildcard(wildcard) => PatternPieces::wildcard(wildcard),
+            Pattern::Exact(_) | Pattern::Prefix(_) | Pattern::Fuzzy(..) => return Ok(None),
+        };
+        let with_all = |documents: &Documents| match field {
+            Some(field) => documents.terms(field)?.with_all(&pieces),
+            None => documents.texts().with_all(&pieces),
+        };
+        let Some(numbers) = with_all(&self.documents.read()) else { return Ok(None) };
+        let (mut numbers, mut found) = (numbers.into_iter(), Vec::new());
+        self.in_steps(|documents, work| {
+            for number in numbers.by_ref() {
+                let term = match field {
+                    Some(field) => documents.terms(field).and_then(|terms| terms.term_of(number)),
+                    None => documents.texts().term_of(number),
+                };
+                // Another term may have the number by now.
+                found.extend(term.filter(|term| pattern.matches(term)).cloned());
+                *work = work.saturating_sub(1 + pattern.weight());
+                if *work == 0 {
+                    return false;
+                }
+            }
+            true
+        })?;
+        found.sort_unstable();
+        Ok(Some(found))
+    }
+
+    /// The documents with one of these terms. `merge` adds those of a term, and returns how many it added.
+    fn with_any(
+        &self,
+        terms: Vec<Arc<[u8]>>,
+        merge: impl Fn(&Documents, &[u8], &mut RoaringBitmap) -> usize,
+    ) -> Result<RoaringBitmap, Late> {
+        let (mut terms, mut found) = (terms.into_iter().take(self.expansions_max), RoaringBitmap::new());
+        self.in_steps(|documents, work| {
+            for term in terms.by_ref() {
+                *work = work.saturating_sub(1 + merge(documents, &term, &mut found) / MERGED_PER_WORK);
+                if *work == 0 {
+                    return false;
+                }
+            }
+            true
+        })?;
+        Ok(found)
+    }
+
     fn with_pattern(&self, field: usize, pattern: &Pattern) -> Result<RoaringBitmap, Late> {
         let prefix: &[u8] = match pattern {
             Pattern::Exact(term) => {
@@ -349,6 +407,13 @@ impl<'e> Evaluation<'e> {
             Pattern::Prefix(prefix) => prefix,
             _ => b"",
         };
+        if let Some(terms) = self.containing(Some(field), pattern)? {
+            return self.with_any(terms, |documents, term, found| {
+                let Some(set) = documents.terms(field).and_then(|terms| terms.get(term)) else { return 0 };
+                *found |= set;
+                set.len() as usize
+            });
+        }
         let (mut walk, found) = (TermWalk::default(), Cell::new(0));
         self.in_steps(|documents, work| {
             let matches = |term: &[u8]| pattern.matches(term) && self.expands(&found);
@@ -367,6 +432,17 @@ impl<'e> Evaluation<'e> {
             TextMatch::Term(Pattern::Fuzzy(word, most)) => return self.with_fuzzy(fields, word, *most),
             TextMatch::Term(pattern) => pattern,
         };
+        if let Some(terms) = self.containing(None, pattern)? {
+            return self.with_any(terms, |documents, term, found| {
+                let places = documents.texts().get(term).map(|posting| posting.places()).unwrap_or_default();
+                let mut merged = 0;
+                for place in places.iter().filter(|place| place.is_in(fields)) {
+                    *found |= place.documents();
+                    merged += place.documents().len() as usize;
+                }
+                merged
+            });
+        }
         let prefix: &[u8] = if let Pattern::Prefix(prefix) = pattern { prefix } else { b"" };
         let (mut walk, found) = (TermWalk::default(), Cell::new(0));
         self.in_steps(|documents, work| {

@@ -313,7 +313,8 @@ impl Plan {
         loaded: &Loaded,
         answer: &Answer<'_>,
     ) -> Result<Written, SearchError> {
-        if answer.warnings.timed_out && self.fails_on_timeout {
+        // With this setting, an answer after the time limit is an error, even if it is whole.
+        if self.fails_on_timeout && (answer.warnings.timed_out || self.is_late()) {
             return Err(Kind::Timeout.error());
         }
         let page = answer.rows.as_slice();

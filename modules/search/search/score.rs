@@ -597,6 +597,21 @@ fn expanded(
             });
             is_end || found.len() >= EXPANDED_MAX
         })?;
+    } else if let Some(terms) = evaluation.containing(None, pattern)? {
+        let mut terms = terms.into_iter();
+        evaluation.in_steps(|documents, work| {
+            for term in terms.by_ref() {
+                let posting = documents.texts().get(&term);
+                if posting.is_some_and(|posting| posting.places().iter().any(|place| place.is_in(fields))) {
+                    found.push(term.to_vec());
+                }
+                *work -= 1;
+                if *work == 0 || found.len() >= EXPANDED_MAX {
+                    return found.len() >= EXPANDED_MAX;
+                }
+            }
+            true
+        })?;
     } else {
         let prefix: &[u8] = if let Pattern::Prefix(prefix) = pattern { prefix } else { b"" };
         let mut after = None;

@@ -172,7 +172,7 @@ fn settings_are_known_to_config_too() {
             "CONFIG GET search-timeout search-error-style",
             r#"["search-timeout", "100", "search-error-style", "codes"]"#,
         ),
-        ("FT.CONFIG GET TIMEOUT", r#"[["TIMEOUT", "100"]]"#),
+        ("FT.CONFIG GET TIMEOUT", r#"[[+"TIMEOUT", "100"]]"#),
         ("FT.SEARCH none *", "-\"SEARCH_INDEX_NOT_FOUND Index not found: none\""),
         (
             "CONFIG SET search-error-style plain search-timeout x",
@@ -184,8 +184,14 @@ fn settings_are_known_to_config_too() {
             "-\"ERR CONFIG SET failed (possibly related to argument \\'search-timeout\\') - duplicate parameter\"",
         ),
         (
-            "CONFIG SET search-min-prefix 2",
-            "-\"ERR CONFIG SET failed (possibly related to argument \\'search-min-prefix\\') - MINPREFIX is always 1 in this server\"",
+            "CONFIG SET search-min-prefix 0",
+            "-\"ERR CONFIG SET failed (possibly related to argument \\'search-min-prefix\\') - Value is outside acceptable bounds\"",
+        ),
+        ("CONFIG GET search-union-iterator-heap", r#"["search-union-iterator-heap", "20"]"#),
+        ("CONFIG SET search-union-iterator-heap 20", "+\"OK\""),
+        (
+            "CONFIG SET search-union-iterator-heap 2",
+            "-\"ERR CONFIG SET failed (possibly related to argument \\'search-union-iterator-heap\\') - it does not apply to this server\"",
         ),
         ("CONFIG SET search-timeout", "-\"ERR wrong number of arguments for \\'config|set\\' command\""),
         ("CONFIG GET search-timeout", r#"["search-timeout", "100"]"#),

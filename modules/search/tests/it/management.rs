@@ -124,7 +124,8 @@ fn vectors_may_not_be_declared_to_take_more_than_a_tenth_of_the_memory() {
     server.engine.tell_memory(10_000_000);
     for (words, error) in [
         ("FLAT 8 INITIAL_CAP 12501", "initial capacity 12501 exceeded server limit (12500 "),
-        ("FLAT 8 BLOCK_SIZE 12501", "block size 12501 exceeded server limit (12500 "),
+        ("FLAT 8 BLOCK_SIZE 12501", "initial capacity 12501 exceeded server limit (12500 "),
+        ("FLAT 10 INITIAL_CAP 1 BLOCK_SIZE 12501", "block size 12501 exceeded server limit (12500 "),
         ("HNSW 8 INITIAL_CAP 3534", "initial capacity 3534 exceeded server limit (3533 "),
         ("HNSW 10 INITIAL_CAP 9999 M 32", "initial capacity 9999 exceeded server limit (2433 "),
     ] {
@@ -261,4 +262,67 @@ fn an_index_tells_its_records_its_dialects_and_its_cursors() {
     assert!(info().contains(r#""num_records", 3"#), "{}", info());
     server.line("DEL d:2");
     assert!(info().contains(r#""num_records", 0"#), "{}", info());
+}
+
+#[test]
+fn patterns_find_the_same_with_and_without_a_structure_for_what_terms_contain() {
+    let server = Server::new();
+    server.line("FT.CREATE plain SCHEMA t TEXT g TAG CASESENSITIVE u TEXT");
+    server.line("FT.CREATE fast SCHEMA t TEXT WITHSUFFIXTRIE g TAG CASESENSITIVE WITHSUFFIXTRIE u TEXT");
+    // Words of few letters, so that many contain the same; each key is written again and some are deleted.
+    let mut state = 7u64;
+    let mut next = |most: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % most
+    };
+    let mut word = |letters: &[u8]| -> String {
+        (0..1 + next(8)).map(|_| char::from(letters[next(letters.len() as u64) as usize])).collect()
+    };
+    for number in 0..3_000 {
+        let key = format!("d:{}", number % 1_500);
+        let (text, tag) = (word(b"abcde"), word(b"abAB"));
+        server.hset(&key, &[("t", text.as_bytes()), ("g", tag.as_bytes()), ("u", b"other")]);
+        if number % 7 == 0 {
+            server.line(&format!("DEL {key}"));
+        }
+    }
+    for number in 0..200 {
+        let part = word(b"abcdeAB");
+        let (end, start) = (word(b"ab"), word(b"abc"));
+        for query in [
+            format!("*{part}*"),
+            format!("*{part}"),
+            format!("@t:(*{part}*)"),
+            format!("w'{start}*{end}'"),
+            format!("w'*{start}?{end}*'"),
+            format!("@g:{{*{part}*}}"),
+            format!("@g:{{*{part}}}"),
+            format!("@g:{{w'{start}*{end}'}}"),
+        ] {
+            let found = |index: &str| {
+                let words: [&[u8]; 8] = [
+                    b"FT.SEARCH",
+                    index.as_bytes(),
+                    query.as_bytes(),
+                    b"NOCONTENT",
+                    b"WITHSCORES",
+                    b"LIMIT",
+                    b"0",
+                    b"2000",
+                ];
+                server.run(&words)
+            };
+            let (plain, fast) = (found("plain"), found("fast"));
+            let count = |reply: &str| reply.split(',').next().map(str::to_owned);
+            assert_eq!(count(&plain), count(&fast), "{query}");
+            if number % 10 == 0 && query.starts_with('@') {
+                assert_eq!(plain, fast, "{query}");
+            }
+        }
+    }
+    assert_eq!(server.line("FT.CONFIG SET MAXEXPANSIONS 1"), "OK");
+    for query in ["@g:{*ab*}", "@g:{*aB}"] {
+        let found = |index: &str| server.line(&format!("FT.SEARCH {index} {query} NOCONTENT LIMIT 0 2000"));
+        assert_eq!(found("plain"), found("fast"), "{query}: the same first term");
+    }
 }
