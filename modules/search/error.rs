@@ -110,6 +110,8 @@ kinds! {
     NoSuchProperty: "No such property `{}`", "SEARCH_PROP_NOT_FOUND No such property `{}`";
     NotInSchema: "Property `{}` is not in schema", "SEARCH_QUERY_BAD Property `{}` is not in schema";
     NotPhonetic: "field does not support phonetics", "SEARCH_INVAL field does not support phonetics";
+    NoOffsets: "Cannot use highlight/summarize because NOOFSETS was specified at index level",
+        "SEARCH_VALUE_BAD Cannot use highlight/summarize because NOOFSETS was specified at index level";
     ExplainNeedsScores: "EXPLAINSCORE must be accompanied with WITHSCORES",
         "SEARCH_PARSE_ARGS EXPLAINSCORE must be accompanied with WITHSCORES";
     BadTanhFactor: "BM25STD_TANH_FACTOR must be between 1 and 10000 inclusive",

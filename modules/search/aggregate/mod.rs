@@ -45,6 +45,7 @@ use cursor::CursorPlace;
 use engramdb_engine::command::{Args, CommandError, Job, Looks, Reply, Rest, Stage, WaitingJob};
 use engramdb_engine::env::Env;
 use engramdb_engine::store::view::View;
+use hybrid::{FusedList, HybridProfile};
 use pipeline::{EndRows, Flow, RowPipeline};
 use reply::AggregateAnswer;
 use request::AggregateRequest;
@@ -75,6 +76,7 @@ pub struct Aggregation {
     warnings: Warnings,
     /// The plan of a search that was profiled.
     profiled: Option<Box<Settled>>,
+    hybrid_profile: Option<Box<HybridProfile>>,
     shape: Shape,
     /// The bytes of the request, which its steps keep.
     request_bytes: usize,
@@ -114,8 +116,11 @@ pub fn aggregate(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Resu
     styled(view, begin())
 }
 
-/// FT.PROFILE of an aggregation or a search.
+/// FT.PROFILE of an aggregation, a hybrid search or a search.
 pub fn profile_any(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
+    if args.is(2, "HYBRID") {
+        return hybrid::profile(view, args, reply);
+    }
     if !args.is(2, "AGGREGATE") {
         return crate::search::profile(view, args, reply);
     }
@@ -182,7 +187,7 @@ impl Aggregation {
         Ok(Aggregation::with_source(source, pipeline, reader, cursor))
     }
 
-    /// An aggregation of a search that has not begun.
+    /// An aggregation of a search that has not begun, or whose documents are not read yet.
     fn with_source(
         source: Source,
         pipeline: RowPipeline,
@@ -192,7 +197,8 @@ impl Aggregation {
         let plan = match &source {
             Source::Search(plan, _) => &**plan,
             Source::Fused(fused) => fused.plan(),
-            Source::Documents(_) | Source::Rows(_) | Source::Nothing => unreachable!("it has not begun"),
+            Source::Documents(settled) => &settled.plan,
+            Source::Rows(_) | Source::Nothing => unreachable!("it has documents"),
         };
         Aggregation {
             index: plan.index.clone(),
@@ -206,6 +212,7 @@ impl Aggregation {
             fails_on_timeout: plan.fails_on_timeout,
             warnings: Warnings { timed_out: false, incomplete: plan.is_incomplete },
             profiled: None,
+            hybrid_profile: None,
             shape: Shape::Aggregate,
             request_bytes: 0,
             source,
@@ -248,9 +255,15 @@ impl Aggregation {
                 Source::Nothing => break,
                 Source::Search(plan, waits) => self.settle(looks, *plan, waits)?,
                 Source::Fused(fused) => {
-                    let (settled, of_searches) = fused.run(looks).ok_or(Kind::Backfilling.error())?;
+                    let list = fused.run(looks).ok_or(Kind::Backfilling.error())?;
+                    let FusedList { settled, late: of_searches, vector } = list;
                     if let Shape::Hybrid { found, late, .. } = &mut self.shape {
                         (*found, *late) = (settled.left(), of_searches);
+                    }
+                    if vector.profile.is_some() {
+                        let found = settled.left();
+                        self.hybrid_profile =
+                            Some(Box::new(HybridProfile { vector, late: of_searches, found }));
                     }
                     self.begin_documents(settled)?;
                 }
@@ -388,11 +401,15 @@ impl Aggregation {
             })));
         }
         let profiled = self.profiled.take();
+        let of_hybrid = self.hybrid_profile.take();
         let labels = std::mem::take(&mut self.pipeline.labels);
         Ok(Rest::Write(Box::new(move |reply| {
-            shaped(is_flat, reply, |reply| match &profiled {
-                None => answer.write(reply),
-                Some(settled) => write_profiled(settled, &labels, &answer, reply),
+            shaped(is_flat, reply, |reply| match (&profiled, &of_hybrid) {
+                (Some(settled), Some(of_hybrid)) => {
+                    hybrid::write_profiled(&settled.plan, of_hybrid, &labels, &answer, reply);
+                }
+                (Some(settled), None) => write_profiled(settled, &labels, &answer, reply),
+                (None, _) => answer.write(reply),
             });
         })))
     }

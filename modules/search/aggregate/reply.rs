@@ -30,6 +30,9 @@ pub struct AggregateAnswer {
     pub late: [bool; 2],
 }
 
+/// The name of the cell that explains a row's fused score. Requests cannot name it.
+pub const EXPLANATION: &[u8] = b"\0explanation";
+
 impl AggregateAnswer {
     pub fn write(&self, reply: &mut dyn Reply) {
         if self.cursor.is_some() {
@@ -83,6 +86,23 @@ impl AggregateAnswer {
     /// The reply of FT.HYBRID: a map in RESP3, the same as a list in RESP2.
     fn write_hybrid(&self, reply: &mut dyn Reply, time: Duration) {
         reply.map(4);
+        self.write_hybrid_pairs(reply, time);
+    }
+
+    /// The reply of FT.PROFILE HYBRID without the profile, which follows; in RESP2 it has no name.
+    pub fn write_before_profile(&self, reply: &mut dyn Reply) {
+        if reply.is_resp3() {
+            reply.map(5);
+        } else {
+            reply.array(9);
+        }
+        self.write_hybrid_pairs(reply, self.seconds.unwrap_or_default());
+        if reply.is_resp3() {
+            reply.bulk(b"Profile");
+        }
+    }
+
+    fn write_hybrid_pairs(&self, reply: &mut dyn Reply, time: Duration) {
         reply.bulk(b"total_results");
         reply.integer(self.total as i64);
         reply.bulk(b"results");
@@ -113,8 +133,13 @@ impl AggregateAnswer {
         let whole = || row.whole.iter().filter(|(name, _)| !is_cell(name));
         reply.map(cells().count() + whole().count());
         for (name, value) in cells() {
-            reply.bulk(name);
-            self.write_value(reply, value);
+            match (&name[..], value) {
+                (EXPLANATION, ExprValue::List(pair)) => write_explanation(reply, pair),
+                _ => {
+                    reply.bulk(name);
+                    self.write_value(reply, value);
+                }
+            }
         }
         for (name, value) in whole() {
             reply.bulk(name);
@@ -141,4 +166,21 @@ impl AggregateAnswer {
             },
         }
     }
+}
+
+/// A pair of a row: its score with what explains it.
+fn write_explanation(reply: &mut dyn Reply, pair: &[ExprValue<'static>]) {
+    fn write(reply: &mut dyn Reply, value: &ExprValue<'_>) {
+        match value {
+            ExprValue::Number(number) => reply.double(*number),
+            ExprValue::List(parts) => {
+                reply.array(parts.len());
+                parts.iter().for_each(|part| write(reply, part));
+            }
+            value => reply.simple(&String::from_utf8_lossy(&value.to_text())),
+        }
+    }
+    reply.bulk(b"score");
+    reply.array(pair.len());
+    pair.iter().for_each(|part| write(reply, part));
 }

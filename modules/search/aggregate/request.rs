@@ -23,6 +23,8 @@ pub struct AggregateRequest<'a> {
     pub adds_scores: bool,
     /// The rows need no order.
     pub no_sort: bool,
+    /// EXPLAINSCORE of FT.HYBRID.
+    pub explains: bool,
     pub cursor: Option<CursorOptions>,
 }
 
@@ -95,11 +97,11 @@ pub fn parse<'a>(args: Args<'a>) -> Result<AggregateRequest<'a>, SearchError> {
 }
 
 /// Reads the options and steps from this word on. `refuse` has the errors of words that are none there;
-/// NOSORT is an option if `takes_no_sort` is true.
+/// NOSORT and EXPLAINSCORE are options if `is_hybrid` is true.
 pub fn parse_from<'a>(
     args: Args<'a>,
     from: usize,
-    takes_no_sort: bool,
+    is_hybrid: bool,
     refuse: &dyn Fn(&[u8]) -> Option<SearchError>,
 ) -> Result<AggregateRequest<'a>, SearchError> {
     let mut request = AggregateRequest::default();
@@ -109,8 +111,12 @@ pub fn parse_from<'a>(
         if let Some(error) = refuse(word) {
             return Err(error);
         }
-        if takes_no_sort && words.take("NOSORT") {
+        if is_hybrid && words.take("NOSORT") {
             request.no_sort = true;
+            continue;
+        }
+        if is_hybrid && words.take("EXPLAINSCORE") {
+            request.explains = true;
             continue;
         }
         let known = step(&mut words, &mut request)?

@@ -17,6 +17,8 @@ pub enum ColumnSource {
     FusedScore,
     TextScore,
     VectorScore,
+    /// Of FT.HYBRID: how the fused score comes about.
+    Explanation,
     /// The distance of this name.
     Distance(Arc<[u8]>),
     Field {

@@ -11,6 +11,7 @@ use crate::documents::Documents;
 use crate::documents::columns::KnownCell;
 use crate::documents::text::lower;
 use crate::expr::{ExprValue, SeveralValues, parse_number};
+use crate::search::Explained;
 use crate::search::plan::Plan;
 use crate::search::reply::is_of_index;
 use crate::search::settled::{CurrentDocument, CurrentDocuments, Settled, SettledDocument};
@@ -68,6 +69,8 @@ enum Read {
     Tag(u32),
     /// The first value, and the text of the list of all.
     List(Box<Read>, Range<usize>),
+    /// A value that was made for the row.
+    Made(ExprValue<'static>),
 }
 
 impl RowReader {
@@ -169,6 +172,15 @@ impl RowReader {
                 ColumnSource::FusedScore | ColumnSource::TextScore | ColumnSource::VectorScore => {
                     fused_score(&column.source, found).map_or(Read::Absent, Read::Number)
                 }
+                ColumnSource::Explanation => {
+                    let fused = found.fused.as_ref();
+                    let explained = fused.and_then(|fused| Some((fused.score, fused.explanation.as_ref()?)));
+                    explained.map_or(Read::Absent, |(score, explained)| {
+                        Read::Made(ExprValue::List(
+                            [ExprValue::Number(score), explained_value(explained)].into(),
+                        ))
+                    })
+                }
                 ColumnSource::Key => batch.text(found.key),
                 ColumnSource::Distance(name) => {
                     let nearest = plan.query.knn.as_ref().filter(|knn| knn.alias == *name);
@@ -266,6 +278,16 @@ impl RowReader {
             typed.or_else(|| Some(batch.shown(&object.shown(path, Several::First)?))).unwrap_or(Read::Null)
         })
     }
+}
+
+/// An explanation as a value: the text, or a list of the text and the list of the parts.
+fn explained_value(explained: &Explained) -> ExprValue<'static> {
+    let text = ExprValue::Text(Cow::Owned(explained.text().as_bytes().to_vec()));
+    if explained.parts().is_empty() {
+        return text;
+    }
+    let parts = ExprValue::List(explained.parts().iter().map(explained_value).collect());
+    ExprValue::List([text, parts].into())
 }
 
 /// A score of FT.HYBRID; `None` if the document was not found in this way.
@@ -377,6 +399,7 @@ impl RowBatch {
             Read::Number(number) => ExprValue::Number(*number),
             Read::Text(range) => ExprValue::Text(Cow::Borrowed(&self.bytes[range.clone()])),
             Read::Tag(_) => unreachable!("the caller knows the column of a tag"),
+            Read::Made(value) => value.clone(),
             Read::List(first, text) => ExprValue::Several(Arc::new(SeveralValues {
                 seen: self.cell(first).unwrap_or_default().into_owned(),
                 shown: ExprValue::Text(Cow::Owned(self.bytes[text.clone()].to_vec())),

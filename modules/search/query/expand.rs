@@ -1,9 +1,9 @@
 //! Expands the words of a query to what else a document may have instead.
 //!
 //! A word is expanded to its synonyms, to what sounds alike (PHONETIC), to what has the same stem, and to its
-//! stem as a word, as in RediSearch. Exact phrases, negated and optional parts are not expanded. RediSearch's
-//! options about the nearness of all words of a request (SLOP, INORDER) become attributes of the
-//! intersections here.
+//! stem as a word, as in RediSearch; EXPANDER names one of these. Exact phrases, negated and optional parts
+//! are not expanded. RediSearch's options about the nearness of all words of a request (SLOP, INORDER) become
+//! attributes of the intersections here.
 
 use super::attributes::{Attributed, QueryAttributes};
 use super::open::Slot;
@@ -17,22 +17,60 @@ use crate::schema::synonyms::SharedSynonyms;
 use crate::schema::{Definition, FieldKind};
 use std::sync::Arc;
 
+/// What words are expanded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expander {
+    synonyms: bool,
+    sounds: Sounds,
+    stems: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sounds {
+    None,
+    /// Those of PHONETIC fields.
+    OfFields,
+    /// Of any field; only those of PHONETIC fields have documents.
+    All,
+}
+
 /// How the words of a request are expanded.
 #[derive(Clone, Debug, Default)]
 pub struct Expansion {
     pub language: Language,
-    /// VERBATIM: no word is expanded.
-    pub is_verbatim: bool,
+    pub expander: Expander,
     /// SLOP, for intersections that do not say it themselves.
     pub slop: Option<i32>,
     /// INORDER
     pub in_order: bool,
 }
 
+impl Default for Expander {
+    fn default() -> Expander {
+        Expander { synonyms: true, sounds: Sounds::OfFields, stems: true }
+    }
+}
+
+impl Expander {
+    /// VERBATIM, and any name that RediSearch does not know: words are not expanded.
+    pub const NONE: Expander = Expander { synonyms: false, sounds: Sounds::None, stems: false };
+
+    /// The expander of this name, which is case-sensitive.
+    pub fn named(name: &[u8]) -> Expander {
+        match name {
+            b"DEFAULT" => Expander::default(),
+            b"SYNONYM" => Expander { synonyms: true, ..Expander::NONE },
+            b"PHONETIC" => Expander { sounds: Sounds::All, ..Expander::NONE },
+            b"SBSTEM" => Expander { stems: true, ..Expander::NONE },
+            _ => Expander::NONE,
+        }
+    }
+}
+
 impl Expansion {
     /// Fails if synonyms would make the tree too large.
     pub fn check(&self, definition: &Definition, node: &Node) -> Result<(), SearchError> {
-        if self.is_verbatim || definition.synonyms.is_empty() {
+        if !self.expander.synonyms || definition.synonyms.is_empty() {
             return Ok(());
         }
         let mut left = SIZE_MAX;
@@ -112,19 +150,25 @@ impl Expansion {
         word: &[u8],
         hears: bool,
     ) -> Vec<Node> {
-        if self.is_verbatim || word.is_empty() {
+        if self.expander == Expander::NONE || word.is_empty() {
             return Vec::new();
         }
         let node = |fields: &Arc<[usize]>, term: Vec<u8>| Node::Text {
             fields: fields.clone(),
             text: TextMatch::Expanded(term),
         };
-        let mut nodes: Vec<Node> =
-            definition.synonyms.of(word).into_iter().map(|term| node(fields, term)).collect();
-        if hears && has_sounds(definition, fields) {
+        let synonyms = if self.expander.synonyms { definition.synonyms.of(word) } else { Vec::new() };
+        let mut nodes: Vec<Node> = synonyms.into_iter().map(|term| node(fields, term)).collect();
+        let sounds = match self.expander.sounds {
+            Sounds::None => false,
+            Sounds::OfFields => has_sounds(definition, fields),
+            Sounds::All => true,
+        };
+        if hears && sounds {
             nodes.extend(sound(word).map(|sound| node(fields, sound_term(&sound))));
         }
-        let Some(stem) = self.language.stem(word) else { return nodes };
+        let stem = self.expander.stems.then(|| self.language.stem(word)).flatten();
+        let Some(stem) = stem else { return nodes };
         let Some(fields) = stemmed(definition, fields) else { return nodes };
         nodes.push(node(&fields, stem_term(&stem)));
         if stem != word {

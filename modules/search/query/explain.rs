@@ -8,6 +8,7 @@ use crate::number::format_number;
 use crate::query::{Attributed, Knn, Node, Pattern, Query, TextMatch, VectorRange};
 use crate::schema::{Definition, FieldDefinition, FieldKind};
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// The tree, line by line. `words` are the request's words, which contain the names of the parameters.
 pub fn explain(definition: &Definition, query: &Query, words: &[&[u8]]) -> String {
@@ -80,10 +81,12 @@ impl Tree<'_> {
                 Some(field) => self.tags(field, nodes, depth),
                 None => {
                     if let [word, Node::Text { text: TextMatch::Expanded(_), .. }, ..] = &nodes[..]
-                        && let Node::Text { fields, .. } = word.bare()
+                        && let Node::Text { fields, text } = word.bare()
                     {
                         let prefix = self.names(fields);
                         self.text.push_str(&prefix);
+                        let shown = self.with_groups(fields, text, nodes);
+                        return self.group("UNION {", &shown, depth);
                     }
                     self.group("UNION {", nodes, depth);
                 }
@@ -116,6 +119,23 @@ impl Tree<'_> {
             Node::Range(range) => self.range(range),
             Node::Open(_) => unreachable!("a query has values for its parameters"),
         }
+    }
+
+    /// The terms that a word was expanded to, with the names of its groups of synonyms instead of their
+    /// terms.
+    fn with_groups(&self, fields: &Arc<[usize]>, word: &TextMatch, nodes: &[Node]) -> Vec<Node> {
+        let TextMatch::Term(Pattern::Exact(word)) = word else { return nodes.to_vec() };
+        let node = |term: Vec<u8>| Node::Text { fields: fields.clone(), text: TextMatch::Expanded(term) };
+        let synonyms = self.definition.synonyms.of(word);
+        let are_next = nodes[1..].iter().zip(&synonyms).filter(|(own, term)| **own == node(term.to_vec()));
+        let count = synonyms.len();
+        if count == 0 || are_next.count() < count {
+            return nodes.to_vec();
+        }
+        let groups = self.definition.synonyms.groups_of(word).into_iter();
+        let groups = groups.map(|group| node([&b"~"[..], &group].concat()));
+        let (first, rest) = (nodes[..1].iter().cloned(), nodes[1 + count..].iter().cloned());
+        first.chain(groups).chain(rest).collect()
     }
 
     fn group<N: std::borrow::Borrow<Node>>(&mut self, head: &str, nodes: &[N], depth: usize) {
@@ -174,6 +194,9 @@ impl Tree<'_> {
         let is_text = |field: &&FieldDefinition| matches!(field.kind, FieldKind::Text { .. });
         if fields.len() == self.definition.fields.iter().filter(is_text).count() {
             return String::new();
+        }
+        if fields.is_empty() {
+            return "@NULL:".to_owned();
         }
         let names: Vec<String> = fields.iter().map(|&field| self.name(field)).collect();
         format!("@{}:", names.join("|"))

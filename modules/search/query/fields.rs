@@ -27,7 +27,7 @@ impl<'a> Parser<'a> {
         self.named(name)
     }
 
-    fn named(&self, name: Token<'_>) -> Parsed<NamedField> {
+    pub fn named(&self, name: Token<'_>) -> Parsed<NamedField> {
         let plain = values::unescape(name.text);
         let field = self.definition.field(&plain);
         let field = field.ok_or_else(|| error::at(Wrong::UnknownField, name.at, &plain))?;
@@ -98,7 +98,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn tags(&mut self, name: Token<'a>) -> Parsed<Node> {
+    pub fn tags(&mut self, name: Token<'a>) -> Parsed<Node> {
         let place = self.named(name)?;
         let case_sensitive = matches!(self.kind(place), FieldKind::Tag { case_sensitive: true, .. });
         self.advance();
@@ -138,7 +138,7 @@ impl<'a> Parser<'a> {
         Ok(Node::Tag { field, pattern })
     }
 
-    fn range(&mut self, name: Token<'a>) -> Parsed<Node> {
+    pub fn range(&mut self, name: Token<'a>) -> Parsed<Node> {
         let place = self.named(name)?;
         self.advance();
         if self.token.kind == TokenKind::Word {
@@ -198,7 +198,7 @@ impl<'a> Parser<'a> {
         let token = self.token;
         let value = match token.kind {
             TokenKind::Number => Slot::Given(values::number(token.text).ok_or_else(|| self.syntax())?),
-            TokenKind::Parameter => Slot::Word(self.parameters.get(token.text)?),
+            TokenKind::Parameter => Slot::Word(self.parameter(token.text)?),
             _ => return Err(self.syntax()),
         };
         self.advance();

@@ -1,6 +1,6 @@
 //! The query language: parses text into a tree that is checked against the schema, and fills in parameters.
 //!
-//! The grammar is RediSearch's at DIALECT 2, for all dialects:
+//! The grammar is RediSearch's at DIALECT 2, for all dialects but the first (first_dialect.rs):
 //!
 //! ```text
 //! query  := "" | star | or | ( star | operand ) "=>" "[" knn "]" [ "=>" "{" attributes "}" ]
@@ -25,6 +25,7 @@ pub mod excerpts;
 pub mod expand;
 pub mod explain;
 mod fields;
+mod first_dialect;
 mod lexer;
 mod open;
 mod parser;
@@ -37,7 +38,7 @@ mod vectors;
 pub use attributes::{Attributed, QueryAttributes};
 pub use defaults::QueryDefaults;
 pub use open::{OpenLeaf, Template};
-pub use parser::{Parameters, WordScope, fuzz_query, parse};
+pub use parser::{Parameters, Postfix, WordScope, fuzz_query, parse};
 
 use crate::documents::geo::GeoCircle;
 use crate::documents::postings::Limit;

@@ -159,15 +159,26 @@ impl Template {
         Ok(())
     }
 
-    /// Adds conditions, all of which a document must meet.
+    /// Adds conditions, all of which a document must meet. As in RediSearch, they are further parts of an
+    /// intersection.
     pub fn narrow(&mut self, conditions: Vec<Node>) {
+        if conditions.is_empty() {
+            return;
+        }
         let filter = Arc::unwrap_or_clone(std::mem::replace(&mut self.filter, Arc::new(Node::All)));
-        let mut nodes: Vec<Node> = Some(filter).filter(|filter| *filter != Node::All).into_iter().collect();
-        nodes.extend(conditions);
-        self.filter = Arc::new(match nodes.len() {
-            0 => Node::All,
-            1 => nodes.remove(0),
-            _ => Node::And(nodes),
+        let joined = |first: Vec<Node>| [first, conditions].concat();
+        self.filter = Arc::new(match filter {
+            Node::And(nodes) => Node::And(joined(nodes)),
+            Node::With(with) if matches!(with.node, Node::And(_)) => {
+                let Attributed { node, attributes } = *with;
+                let Node::And(nodes) = node else { unreachable!("it was looked at") };
+                Node::With(Box::new(Attributed { node: Node::And(joined(nodes)), attributes }))
+            }
+            filter => {
+                let mut nodes =
+                    joined(Some(filter).filter(|filter| *filter != Node::All).into_iter().collect());
+                if nodes.len() == 1 { nodes.remove(0) } else { Node::And(nodes) }
+            }
         });
     }
 

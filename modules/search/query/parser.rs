@@ -50,6 +50,8 @@ pub struct WordScope<'a> {
     pub in_fields: Option<&'a [Vec<u8>]>,
     /// Searches for stop words too (NOSTOPWORDS), although no document is indexed by them.
     pub keeps_stop_words: bool,
+    /// The query is of dialect 1, otherwise of dialect 2 and later.
+    pub is_first_dialect: bool,
 }
 
 /// Parses a query on an index. `Template::bind` fills in the values of its parameters.
@@ -70,6 +72,7 @@ pub fn parse(
         parameters,
         in_fields: in_fields.as_ref(),
         keeps_stop_words: scope.keeps_stop_words,
+        is_first_dialect: scope.is_first_dialect,
         depth: 0,
         size: 0,
         fields: Arc::default(),
@@ -82,6 +85,10 @@ pub fn parse(
         all_text.filter(|(_, field)| matches!(field.kind, FieldKind::Text { .. }) && !field.no_index);
     parser.all_fields = all_text.map(|(field, _)| field).collect();
     parser.fields = parser.wanted(parser.all_fields.clone().iter().copied());
+    if parser.is_first_dialect {
+        let filter = parser.first_dialect()?;
+        return Ok(Template::new(filter, None, parser.weights));
+    }
     let filter = parser.filter()?;
     let knn =
         if parser.token.kind == TokenKind::Arrow { Some(parser.knn(filter == Node::All)?) } else { None };
@@ -100,6 +107,7 @@ pub struct Parser<'a> {
     /// By name; `None` for all.
     in_fields: Option<&'a HashSet<&'a [u8]>>,
     keeps_stop_words: bool,
+    is_first_dialect: bool,
     depth: usize,
     /// The size of all nodes so far.
     size: usize,
@@ -130,7 +138,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The token after the next one.
-    fn ahead(&self) -> Token<'a> {
+    pub fn ahead(&self) -> Token<'a> {
         let mut lexer = self.lexer;
         lexer.next()
     }
@@ -156,11 +164,19 @@ impl<'a> Parser<'a> {
     pub fn value(&mut self) -> Parsed<Raw<'a>> {
         let raw = match self.token.kind {
             TokenKind::Word | TokenKind::Number | TokenKind::Quoted => Raw::Text(self.token.text),
-            TokenKind::Parameter => Raw::Word(self.parameters.get(self.token.text)?),
+            TokenKind::Parameter => Raw::Word(self.parameter(self.token.text)?),
             _ => return Err(self.syntax()),
         };
         self.advance();
         Ok(raw)
+    }
+
+    /// The number of the request's word that is the value of a parameter, which the next token names.
+    pub fn parameter(&self, name: &[u8]) -> Parsed<usize> {
+        if self.is_first_dialect {
+            return Err(error::at(Wrong::Syntax, self.token.at, name));
+        }
+        self.parameters.get(name)
     }
 
     // The tree.
@@ -218,6 +234,12 @@ impl<'a> Parser<'a> {
         let mut nodes: Vec<Node> = first.into_iter().collect();
         while self.begins_operand() {
             let next = self.within(1, |parser| parser.unary(Postfix::Attributes))?;
+            if let [Node::And(parts)] = &mut nodes[..]
+                && next.is_some()
+            {
+                // As in RediSearch, a first part that is an intersection goes on.
+                nodes = std::mem::take(parts);
+            }
             nodes.extend(next);
         }
         Ok(if nodes.len() > 1 { Some(Node::And(nodes)) } else { nodes.pop() })
@@ -286,7 +308,7 @@ impl<'a> Parser<'a> {
         Ok(node)
     }
 
-    fn leaf(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
+    pub fn leaf(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
         match self.token.kind {
             TokenKind::Field if !self.are_fields_named => self.field_leaf(postfix),
             TokenKind::Word if !self.are_fields_named && self.token.is_keyword("ismissing") => {
@@ -338,7 +360,7 @@ impl<'a> Parser<'a> {
             _ => return Err(self.syntax()),
         };
         let name = if token.kind == TokenKind::Wildcard && is_named { &token.text[1..] } else { token.text };
-        let raw = if is_named { Raw::Word(self.parameters.get(name)?) } else { Raw::Text(token.text) };
+        let raw = if is_named { Raw::Word(self.parameter(name)?) } else { Raw::Text(token.text) };
         self.advance();
         Ok((affix, raw))
     }
@@ -359,7 +381,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn word(&mut self) -> Parsed<Option<Node>> {
+    pub fn word(&mut self) -> Parsed<Option<Node>> {
         let term = text::lower(&values::unescape(self.advance().text));
         if !self.keeps_stop_words && self.stop_words().contains(&term) {
             return Ok(None);
@@ -414,7 +436,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Those of the fields that INFIELDS allows.
-    fn wanted(&self, fields: impl Iterator<Item = usize>) -> Arc<[usize]> {
+    pub fn wanted(&self, fields: impl Iterator<Item = usize>) -> Arc<[usize]> {
         let name = |field: usize| self.definition.fields[field].name.as_slice();
         if self.definition.options.no_fields && self.in_fields.is_none() {
             return self.all_fields.clone();
@@ -424,7 +446,7 @@ impl<'a> Parser<'a> {
 }
 
 /// A node with several parts, whose words are all looked for in these fields.
-fn of_fields(node: Node, fields: Arc<[usize]>) -> Node {
+pub fn of_fields(node: Node, fields: Arc<[usize]>) -> Node {
     let mut attributes = match &node {
         Node::And(_) | Node::Or(_) | Node::Not(_) | Node::Optional(_) => QueryAttributes::default(),
         Node::With(with) if !matches!(with.node, Node::Text { .. }) => with.attributes.clone(),
@@ -454,7 +476,10 @@ pub fn fuzz_query(bytes: &[u8]) {
     for name in [0, 2] {
         parameters.add(words[name], name + 1).expect("different names");
     }
-    if let Ok(template) = parse(&definition, bytes, &parameters, WordScope::default()) {
-        _ = template.bind(&definition, &words);
+    for is_first_dialect in [false, true] {
+        let scope = WordScope { is_first_dialect, ..WordScope::default() };
+        if let Ok(template) = parse(&definition, bytes, &parameters, scope) {
+            _ = template.bind(&definition, &words);
+        }
     }
 }

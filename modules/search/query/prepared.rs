@@ -8,7 +8,7 @@
 //! entries that were not used since. So texts that do not recur cannot evict texts that do. Searches share
 //! one lock, which is held for a look-up.
 
-use super::expand::Expansion;
+use super::expand::{Expander, Expansion};
 use super::request::{self, QueryOptions};
 use crate::documents::postings::Limit;
 use crate::error::{self, Kind, SearchError};
@@ -62,8 +62,15 @@ impl PreparedSearch {
         if !request.names_scorer {
             request.scorer = defaults.scorer;
         }
-        let scope =
-            WordScope { in_fields: request.in_fields.as_deref(), keeps_stop_words: request.keeps_stop_words };
+        let is_bare = definition.options.no_offsets || definition.options.no_highlight;
+        if is_bare && !request.excerpts.are_none() {
+            return Err(Kind::NoOffsets.error());
+        }
+        let scope = WordScope {
+            in_fields: request.in_fields.as_deref(),
+            keeps_stop_words: request.keeps_stop_words,
+            is_first_dialect: request.dialect() == 1,
+        };
         let mut template = query::parse(definition, args[QUERY_AT], &parameters, scope)?;
         add_filters(definition, &request, &mut template)?;
         if request.explains && request.limit.saturating_mul(template.filter.size()) > EXPLAINED_MAX {
@@ -72,7 +79,7 @@ impl PreparedSearch {
         let of_index = Language::named(&definition.options.language).unwrap_or_default();
         let expansion = Expansion {
             language: request.language.unwrap_or(of_index),
-            is_verbatim: request.is_verbatim,
+            expander: if request.is_verbatim { Expander::NONE } else { request.expander },
             slop: request.slop.filter(|slop| *slop >= 0),
             in_order: request.in_order,
         };

@@ -6,6 +6,7 @@ use crate::documents::geo::{GeoCircle, GeoUnit, Position};
 use crate::error::{self, Kind, SearchError};
 use crate::query::Parameters;
 use crate::query::excerpts::ExcerptOptions;
+use crate::query::expand::Expander;
 use crate::query::scorer::{Scorer, TANH_FACTOR};
 use crate::schema::language::{Language, NamedLanguage};
 use crate::words::{counted, list, value, whole_number};
@@ -46,8 +47,9 @@ pub struct QueryOptions {
     pub geo_filters: Vec<(Vec<u8>, GeoCircle)>,
     /// Stop words are searched for like other words.
     pub keeps_stop_words: bool,
-    /// Words of the query are not expanded.
+    /// VERBATIM: words of the query are not expanded.
     pub is_verbatim: bool,
+    pub expander: Expander,
     /// The language of the query's words; `None` for that of the index.
     pub language: Option<Language>,
     /// How many other words may be between the words of an intersection; negative for any number.
@@ -174,9 +176,7 @@ fn of_words(words: &mut OptionWords<'_>, request: &mut QueryOptions) -> Result<b
         return Ok(true);
     }
     if words.take("EXPANDER") {
-        // Another name is that of no expander, as in RediSearch.
-        let name = value(words, "EXPANDER")?;
-        request.is_verbatim |= ![&b"DEFAULT"[..], b"SBSTEM"].contains(&name);
+        request.expander = Expander::named(value(words, "EXPANDER")?);
     } else if words.take("LANGUAGE") {
         request.language = Some(match NamedLanguage::of(value(words, "LANGUAGE")?) {
             NamedLanguage::Known(language) => language,

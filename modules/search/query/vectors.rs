@@ -30,7 +30,7 @@ impl<'a> Parser<'a> {
         if self.token.kind != TokenKind::Parameter {
             return Err(self.syntax());
         }
-        let word = self.parameters.get(self.token.text)?;
+        let word = self.parameter(self.token.text)?;
         self.advance();
         Ok(word)
     }

@@ -59,6 +59,11 @@ impl SharedSynonyms {
         others.into_iter().cloned().collect()
     }
 
+    /// The names of the groups that a term is in, sorted.
+    pub fn groups_of(&self, term: &[u8]) -> Vec<Vec<u8>> {
+        self.0.read().terms.get(term).into_iter().flatten().cloned().collect()
+    }
+
     /// At least as many as `of` returns.
     pub fn count_max(&self, term: &[u8]) -> usize {
         let synonyms = self.0.read();

@@ -14,8 +14,20 @@ pub struct Explained {
 }
 
 impl Explained {
-    fn leaf(text: String) -> Explained {
+    pub fn leaf(text: String) -> Explained {
         Explained { text, parts: Vec::new() }
+    }
+
+    pub fn of(text: String, parts: Vec<Explained>) -> Explained {
+        Explained { text, parts }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub fn parts(&self) -> &[Explained] {
+        &self.parts
     }
 
     pub fn write(&self, reply: &mut dyn Reply) {
@@ -65,7 +77,7 @@ pub fn explain(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32
             }
         }
         Scorer::Bm25 => {
-            let slop = tree.divisor(documents, ranges, id, (tree.proximity(documents).as_mut(), &mut 0));
+            let slop = slop(tree, documents, ranges, id);
             over(format!("Final BM25 : words BM25 {raw:.2} * document score {about:.2} / slop {slop}"), inner)
         }
         Scorer::TfIdf | Scorer::TfIdfDocNorm => {
@@ -77,8 +89,7 @@ pub fn explain(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32
                 }
                 0 => Explained::leaf("Document length is 0".to_owned()),
                 _ => {
-                    let slop =
-                        tree.divisor(documents, ranges, id, (tree.proximity(documents).as_mut(), &mut 0));
+                    let slop = slop(tree, documents, ranges, id);
                     let text = format!(
                         "Final TFIDF : words TFIDF {raw:.2} * document score {about:.2} / norm {norm} / slop {slop}"
                     );
@@ -88,6 +99,11 @@ pub fn explain(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32
         }
         _ => inner,
     }
+}
+
+/// By how much the score is divided because words are far from each other.
+fn slop(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32) -> u32 {
+    tree.distance(documents).map_or(1, |mut distance| distance.divisor(documents, ranges, id, &mut 0))
 }
 
 fn of_hamming(tree: &ScoreTree, documents: &Documents, id: u32) -> Explained {
@@ -120,7 +136,7 @@ impl Work<'_> {
                 let found = terms.iter().find_map(|term| self.term(term))?;
                 self.group(*weight, vec![found], false)
             }
-            ScoreNode::And { weight, parts, check } => {
+            ScoreNode::And { weight, parts, check, .. } => {
                 let found: Option<Vec<_>> = parts.iter().map(|part| self.node(part)).collect();
                 if !check.as_ref().is_none_or(is_met) {
                     return None;

@@ -89,7 +89,7 @@ pub fn fuzz_search(bytes: &[u8]) {
             assert_eq!(found.contains(id), means(&documents, &ranges, &query.filter, id), "document {id}");
         }
     }
-    let Ok(tree) = ScoreTree::find(&evaluation, &query.filter, &prepared.request) else {
+    let Ok(tree) = ScoreTree::find(&evaluation, &query.filter, &prepared.request, true) else {
         unreachable!("nothing is late")
     };
     let ids: Vec<u32> = found.iter().collect();

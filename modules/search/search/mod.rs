@@ -25,6 +25,7 @@
 //! know. The keyspace is therefore read for a row only if something in the database is due to expire, or if
 //! the reply shows parts of the document: each read costs several cache misses.
 
+mod distance;
 mod edited;
 mod excerpt;
 mod expand;
@@ -38,6 +39,7 @@ mod highlight;
 mod lacking;
 mod matches;
 mod measure;
+mod near_scores;
 mod nearest;
 mod page;
 pub mod plan;
@@ -55,6 +57,7 @@ pub mod shape;
 
 pub use self::expand::{write_number, write_values};
 use self::expired::ExpiredDocuments;
+pub use self::explained::Explained;
 use self::filter::Late;
 pub use self::fuzzing::fuzz_search;
 use self::lacking::is_lacking;
@@ -242,6 +245,7 @@ pub fn prepare(
         accepts_changes: false,
         was_late: false,
         reads_all: false,
+        in_hybrid: false,
         highlighter: None,
     };
     plan.highlight();

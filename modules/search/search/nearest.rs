@@ -20,6 +20,7 @@ use super::expired::{self, DocumentReader, ExpiredDocuments};
 use super::filter::Late;
 use super::follow::{Follows, LastChanges};
 use super::matches::{Lack, Matches};
+use super::near_scores::NearScores;
 use super::plan::{Plan, Row};
 use super::ranking::Ranking;
 use super::reply;
@@ -51,7 +52,7 @@ pub struct Nearest {
     /// The distance up to which all matching documents are candidates; `None` if all are, at any distance.
     horizon: Option<f64>,
     /// The time limit passed: other documents may be nearer.
-    timed_out: bool,
+    pub timed_out: bool,
     pub cost: Cost,
     /// The documents that match the filter and INKEYS, if the query has either.
     pub matches: Option<Matches>,
@@ -65,6 +66,8 @@ pub struct Nearest {
     again: RoaringBitmap,
     /// The order of the candidates, if they are many.
     pub ranking: Option<Box<Ranking>>,
+    /// The candidates' scores, if rows show them.
+    pub scores: Option<NearScores>,
 }
 
 /// Candidates that are updated to changed documents.
@@ -121,6 +124,7 @@ impl Plan {
             unindexed: BTreeMap::new(),
             again: RoaringBitmap::new(),
             ranking: None,
+            scores: None,
         };
         let spare = if knn.k > ROWS_FEW { knn.k / SPARE_SHARE } else { 0 };
         self.ask(knn, &mut nearest, knn.k.saturating_add(spare), self.auditor.as_ref());
@@ -174,6 +178,7 @@ impl Plan {
             let mode = SearchMode::of(nearest.matches.is_some(), &rows.cost);
             self.vectors_of(knn).last_mode.note(mode);
         }
+        self.score_nearest(nearest);
     }
 
     pub fn vectors_of(&self, knn: &Knn) -> &VectorField {
@@ -299,6 +304,7 @@ impl Plan {
                 &RoaringBitmap::new()
             }
         };
+        nearest.scores.iter_mut().for_each(|scores| scores.forget(changed));
         let is_all = nearest.horizon.is_none() || knn.k == 0 || *late;
         let rows = if nearest.ranking.is_some() {
             self.ranked_rows((view, documents), nearest, &*expired, changed, found, is_all)
@@ -310,10 +316,12 @@ impl Plan {
             let asks = may_have_expired && !minds_time;
             self.few_rows((view, documents), nearest, &*expired, asks, is_all)
         };
-        let Some((total, mut rows)) = rows else {
+        let Some((total, rows)) = rows else {
             nearest.again |= changed;
             return Err(Lack::Rows);
         };
+        let scored = rows.into_iter().map(|row| self.with_near_score(documents, nearest, row));
+        let mut rows: Vec<Row<'r>> = scored.collect();
         if let LastChanges::TooLate = changes {
             let shown = rows.len();
             expired::leave_out_changed(view, documents, nearest.version, &mut rows);
@@ -414,6 +422,7 @@ impl Nearest {
     /// Removes the changed documents from the candidates, and adds those in `found`.
     fn replace(&mut self, changed: &RoaringBitmap, found: Vec<Neighbor>) {
         self.neighbors.retain(|neighbor| !changed.contains(neighbor.id));
+        self.scores.iter_mut().for_each(|scores| scores.forget(changed));
         if !found.is_empty() {
             self.neighbors.extend(found);
             self.neighbors.sort_unstable();

@@ -52,6 +52,8 @@ pub struct Plan {
     pub was_late: bool,
     /// The documents are the input of an aggregation: all are read, in no order but that of a KNN.
     pub reads_all: bool,
+    /// It is one of the two searches of an FT.HYBRID, for whose scores tags do not count.
+    pub in_hybrid: bool,
     /// What marks words in texts of the reply, if the request asks for it.
     pub highlighter: Option<Highlighter>,
 }

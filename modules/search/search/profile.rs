@@ -31,9 +31,6 @@ use std::time::Duration;
 /// The words of the FT.SEARCH that an FT.PROFILE command runs.
 pub fn search_words<'a>(args: Args<'a>) -> Result<Vec<&'a [u8]>, SearchError> {
     if !args.is(2, "SEARCH") {
-        if args.is(2, "HYBRID") {
-            return Err(crate::error::unsupported("Profiles of HYBRID are"));
-        }
         return Err(Kind::NoProfiledCommand.error());
     }
     words(args, b"FT.SEARCH")
@@ -98,45 +95,81 @@ pub fn write(plan: &Plan, profile: &Profile, warnings: Warnings, reply: &mut dyn
     reply.map(2);
     reply.bulk(b"Shards");
     reply.array(1);
-    reply.map(7);
-    for (name, time) in [
-        ("Total profile time", now - profile.began),
-        ("Parsing time", profile.parsed - profile.began),
-        ("Workers queue time", profile.started - profile.parsed),
-        ("Pipeline creation time", Duration::ZERO),
-    ] {
-        pair(reply, name, |reply| milliseconds(reply, time));
-    }
-    reply.bulk(b"Warning");
-    warnings.write(reply, Some("None"));
-    reply.bulk(b"Iterators profile");
-    iterators(plan, profile, reply);
-    reply.bulk(b"Result processors profile");
-    processors(plan, profile, now, reply);
+    of_search(plan, profile, warnings, &processors(plan, profile, now), reply);
     reply.bulk(b"Coordinator");
     reply.map(0);
 }
 
-fn processors(plan: &Plan, profile: &Profile, now: Duration, reply: &mut dyn Reply) {
+/// A step of a search or an aggregation: its name, its time, and the rows that it gave.
+pub type ProfiledStep<'s> = (&'s str, Duration, usize);
+
+/// The profile of one search.
+pub fn of_search(
+    plan: &Plan,
+    profile: &Profile,
+    warnings: Warnings,
+    steps: &[ProfiledStep<'_>],
+    reply: &mut dyn Reply,
+) {
+    reply.map(7);
+    times(profile, plan.now(), reply);
+    reply.bulk(b"Warning");
+    warnings.write(reply, Some("None"));
+    reply.bulk(b"Iterators profile");
+    iterators(plan, profile, reply);
+    write_steps(steps, reply);
+}
+
+/// The profile of the steps that follow on both searches of an FT.HYBRID.
+pub fn of_fusion(
+    profile: &Profile,
+    now: Duration,
+    warnings: Warnings,
+    steps: &[ProfiledStep<'_>],
+    reply: &mut dyn Reply,
+) {
+    reply.map(6);
+    times(profile, now, reply);
+    reply.bulk(b"Warning");
+    warnings.write(reply, Some("None"));
+    write_steps(steps, reply);
+}
+
+fn times(profile: &Profile, now: Duration, reply: &mut dyn Reply) {
+    for (name, time) in [
+        ("Total profile time", now.saturating_sub(profile.began)),
+        ("Parsing time", profile.parsed.saturating_sub(profile.began)),
+        ("Workers queue time", profile.started.saturating_sub(profile.parsed)),
+        ("Pipeline creation time", Duration::ZERO),
+    ] {
+        pair(reply, name, |reply| milliseconds(reply, time));
+    }
+}
+
+fn write_steps(steps: &[ProfiledStep<'_>], reply: &mut dyn Reply) {
+    reply.bulk(b"Result processors profile");
+    reply.array(steps.len());
+    for (name, time, rows) in steps {
+        reply.map(3);
+        pair(reply, "Type", |reply| reply.bulk(name.as_bytes()));
+        pair(reply, "Time", |reply| milliseconds(reply, *time));
+        pair(reply, "Results processed", |reply| reply.integer(*rows as i64));
+    }
+}
+
+fn processors<'s>(plan: &Plan, profile: &'s Profile, now: Duration) -> Vec<ProfiledStep<'s>> {
     let request = plan.request();
     let of_aggregation = profile.steps.as_deref();
     let is_search = of_aggregation.is_none();
     let steps = [
-        (true, "Index", profile.found - profile.started),
+        (true, "Index", profile.found.saturating_sub(profile.started)),
         (plan.has_vectors(), "Metrics Applier", Duration::ZERO),
         (is_search && request.sort_by.is_some(), "Sorter", Duration::ZERO),
-        (is_search && !request.no_content, "Loader", now - profile.loading),
+        (is_search && !request.no_content, "Loader", now.saturating_sub(profile.loading)),
     ];
     let steps = steps.into_iter().filter(|(is_there, ..)| *is_there).map(|(_, name, time)| (name, time));
     let added = of_aggregation.unwrap_or_default().iter().map(|name| (name.as_str(), Duration::ZERO));
-    let steps = steps.chain(added);
-    reply.array(steps.clone().count());
-    steps.for_each(|(name, time)| {
-        reply.map(3);
-        pair(reply, "Type", |reply| reply.bulk(name.as_bytes()));
-        pair(reply, "Time", |reply| milliseconds(reply, time));
-        pair(reply, "Results processed", |reply| reply.integer(profile.rows as i64));
-    });
+    steps.chain(added).map(|(name, time)| (name, time, profile.rows)).collect()
 }
 
 fn iterators(plan: &Plan, profile: &Profile, reply: &mut dyn Reply) {

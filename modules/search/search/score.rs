@@ -16,16 +16,14 @@
 //! The statistics (how many documents there are and have a term, and their average length) are those of the
 //! moment at which the search began, for all documents of its answer.
 
+use super::distance::{WordDistance, parts_in_order};
 use super::filter::{Evaluation, Late, Ranges, means};
 use super::fuzzy::Fuzzy;
-use super::plan::most_of;
-use super::proximity::{Places, Proximity, divisor};
 use crate::documents::Documents;
 use crate::documents::texts::{TextPosting, each_common, is_stem, shown_term};
-use crate::query::attributes::Nearness;
 use crate::query::request::QueryOptions;
 use crate::query::scorer::Scorer;
-use crate::query::{Node, Pattern, TextMatch};
+use crate::query::{Attributed, Node, Pattern, TextMatch};
 use std::sync::Arc;
 
 /// Documents that are scored together.
@@ -67,6 +65,8 @@ pub enum ScoreNode {
     And {
         weight: f64,
         parts: Vec<ScoreNode>,
+        /// The places that the parts have in the query.
+        order: Vec<usize>,
         check: Option<Node>,
     },
     Or {
@@ -90,6 +90,8 @@ pub struct TermScore {
     pub term: Vec<u8>,
     pub source: TermSource,
     pub weight: f64,
+    /// How many documents have the term in any field.
+    documents: u64,
     /// The weight of the term by its rarity, of TFIDF and BM25, and of BM25STD.
     pub idf: f64,
     pub idf_std: f64,
@@ -117,9 +119,9 @@ impl TextStatistics {
         TextStatistics { documents: count, average_length }
     }
 
-    /// A logarithm without its fraction, as RediSearch computes it.
+    /// A logarithm without its fraction, as RediSearch computes it, which counts one document more.
     pub fn idf(self, with_term: u64) -> f64 {
-        (1.0 + self.documents as f64 / with_term.max(1) as f64).log2().floor()
+        (1.0 + (self.documents + 1) as f64 / with_term.max(1) as f64).log2().floor()
     }
 
     fn idf_std(self, with_term: u64) -> f64 {
@@ -165,7 +167,7 @@ impl TermScore {
             Some(None) => evaluation.with_term(term, None)?.len(),
         };
         let (idf, idf_std) = (statistics.idf(with_term), statistics.idf_std(with_term));
-        Ok(Some(TermScore { term: term.to_vec(), source, weight, idf, idf_std }))
+        Ok(Some(TermScore { term: term.to_vec(), source, weight, documents: with_term, idf, idf_std }))
     }
 
     /// The name that RediSearch shows.
@@ -227,19 +229,49 @@ impl<'b> ScoredBlock<'b> {
 }
 
 impl ScoreTree {
-    /// The tree of a query, with the statistics of this moment.
-    pub fn find(evaluation: &Evaluation<'_>, node: &Node, request: &QueryOptions) -> Result<ScoreTree, Late> {
+    /// The tree of a query, with the statistics of this moment. Without `scores_tags`, tags add nothing.
+    pub fn find(
+        evaluation: &Evaluation<'_>,
+        node: &Node,
+        request: &QueryOptions,
+        scores_tags: bool,
+    ) -> Result<ScoreTree, Late> {
         let statistics = TextStatistics::of(&evaluation.documents().read());
         let root = ScoreNode::of(evaluation, node, 1.0)?;
-        let nearness = if request.scorer.minds_nearness() { near_parts(evaluation, node) } else { None };
+        let mut root = root.unwrap_or(ScoreNode::Or { weight: 1.0, parts: Vec::new() });
+        if !scores_tags {
+            root.ignore_tags();
+        }
+        let minds_nearness = request.scorer.minds_nearness();
+        let nearness = if minds_nearness { parts_in_order(node, &root) } else { None };
         Ok(ScoreTree {
-            root: root.unwrap_or(ScoreNode::Or { weight: 1.0, parts: Vec::new() }),
+            root,
             scorer: request.scorer,
             tanh_factor: request.tanh_factor,
             payload: request.payload.clone(),
             statistics,
             nearness,
         })
+    }
+
+    /// The tree of a KNN's filter. The vector is a part that adds nothing, and there is no distance to words.
+    pub fn of_nearest(
+        evaluation: &Evaluation<'_>,
+        filter: &Node,
+        request: &QueryOptions,
+        scores_tags: bool,
+    ) -> Result<ScoreTree, Late> {
+        let mut tree = ScoreTree::find(evaluation, filter, request, scores_tags)?;
+        tree.nearness = None;
+        let vector = ScoreNode::Other { weight: 1.0, frequency: 0, node: Node::All };
+        if *filter == Node::All {
+            tree.root = vector;
+        } else if tree.scorer != Scorer::DisMax {
+            let words = std::mem::replace(&mut tree.root, ScoreNode::All { weight: 1.0 });
+            tree.root =
+                ScoreNode::And { weight: 1.0, parts: vec![vector, words], order: vec![0, 1], check: None };
+        }
+        Ok(tree)
     }
 
     /// The scores of documents that match, whose ids ascend. At most `BLOCK` are meant to be scored at once.
@@ -262,19 +294,21 @@ impl ScoreTree {
         }
         let block = ScoredBlock::new(documents, ranges, ids, self.statistics);
         let mut scores = self.root.scores(self, &block, true);
-        let mut proximity = self.proximity(documents);
+        let mut distance = self.distance(documents);
         for (score, &id) in scores.iter_mut().zip(ids) {
             let raw = if score.is_nan() { 0.0 } else { *score };
-            let divisor = self.divisor(documents, ranges, id, (proximity.as_mut(), &mut *walked));
+            let mut divisor =
+                |distance: &mut WordDistance<'_>| distance.divisor(documents, ranges, id, walked);
+            let divisor = distance.as_mut().map_or(1, &mut divisor);
             *score = self.whole(documents, id, raw, divisor);
         }
         scores
     }
 
-    /// What finds the places of the parts that should be near to each other.
-    pub fn proximity(&self, documents: &Documents) -> Option<Proximity<'_>> {
-        let parts = self.nearness.as_ref().filter(|_| !documents.has_no_offsets())?;
-        Proximity::of_nodes(documents.texts(), parts, Nearness::ADJACENT)
+    /// What measures by how much scores are divided because words are far from each other, if the scorer
+    /// minds it.
+    pub fn distance(&self, documents: &Documents) -> Option<WordDistance<'_>> {
+        self.nearness.as_ref().map(|parts| WordDistance::new(documents, parts))
     }
 
     /// The score of a document by the sum of its parts. BM25STD.NORM is normalised where the answer is known.
@@ -299,27 +333,6 @@ impl ScoreTree {
     pub fn length(&self, documents: &Documents, id: u32) -> u32 {
         let length = documents.texts().length(id);
         if self.scorer == Scorer::TfIdf { length.most } else { length.words }
-    }
-
-    /// By how much a document's score is divided because its words are far from each other.
-    pub fn divisor(
-        &self,
-        documents: &Documents,
-        ranges: &Ranges,
-        id: u32,
-        (proximity, walked): (Option<&mut Proximity<'_>>, &mut usize),
-    ) -> u32 {
-        let Some(parts) = &self.nearness else { return 1 };
-        let places = match proximity {
-            Some(proximity) => proximity.places(documents, ranges, id, walked),
-            None => vec![Places::default(); parts.len()],
-        };
-        // A part without words in the document may match for another reason.
-        let there = places
-            .into_iter()
-            .zip(parts)
-            .filter(|(places, part)| !places.is_empty() || means(documents, ranges, part, id));
-        divisor(&there.map(|(places, _)| places).collect::<Vec<_>>())
     }
 
     /// How many bits of the payloads differ, `None` if they cannot be compared; and the score.
@@ -371,48 +384,6 @@ impl ScoreTree {
     }
 }
 
-/// The parts of a query that should be near to each other in a document: those of its outermost intersection
-/// or union, rare ones first.
-fn near_parts(evaluation: &Evaluation<'_>, node: &Node) -> Option<Vec<Node>> {
-    let documents = evaluation.documents();
-    match node.bare() {
-        Node::And(nodes) => {
-            let mut nodes = nodes.clone();
-            nodes.sort_by_cached_key(|node| most_of(&documents.read(), node));
-            Some(nodes)
-        }
-        Node::Or(nodes) => {
-            let mut there = nodes.iter().filter(|node| !is_unknown(&documents.read(), node));
-            match (there.next(), there.next()) {
-                (Some(node), None) => near_parts(evaluation, node),
-                _ => Some(nodes.clone()),
-            }
-        }
-        Node::Text { fields, text: TextMatch::Phrase(terms) } => {
-            let term = |term: &Vec<u8>| Node::Text {
-                fields: fields.clone(),
-                text: TextMatch::Term(Pattern::Exact(term.clone())),
-            };
-            Some(terms.iter().map(term).collect())
-        }
-        _ => None,
-    }
-}
-
-/// Whether a node is a term that no document has.
-fn is_unknown(documents: &Documents, node: &Node) -> bool {
-    match node.bare() {
-        Node::Text { text: TextMatch::Term(Pattern::Exact(term)) | TextMatch::Expanded(term), .. } => {
-            documents.texts().get(term).is_none()
-        }
-        Node::Tag { field, pattern: Pattern::Exact(term) } => {
-            documents.terms(*field).is_none_or(|terms| terms.get(term).is_none())
-        }
-        Node::Nothing => true,
-        _ => false,
-    }
-}
-
 impl ScoreNode {
     /// The scores of a node; `None` if it is a term that no document has.
     fn of(evaluation: &Evaluation<'_>, node: &Node, weight: f64) -> Result<Option<ScoreNode>, Late> {
@@ -421,21 +392,19 @@ impl ScoreNode {
         };
         Ok(Some(match node {
             Node::With(with) => {
-                let mut made = ScoreNode::of(evaluation, &with.node, with.attributes.weight())?;
-                if let (Some(ScoreNode::And { check, .. }), Some(_)) = (&mut made, with.attributes.nearness())
-                {
-                    *check = Some(node.clone());
-                }
-                return Ok(made);
+                let Attributed { node: inner, attributes } = &**with;
+                let weight = attributes.weight();
+                return Ok(match (inner, attributes.nearness()) {
+                    (Node::And(nodes), Some(nearness)) => {
+                        let check = Some(node.clone());
+                        Some(intersection(evaluation, nodes, (weight, nearness.in_order), check)?)
+                    }
+                    _ => ScoreNode::of(evaluation, inner, weight)?,
+                });
             }
             Node::All => ScoreNode::All { weight },
             Node::Nothing => return Ok(None),
-            Node::And(nodes) => {
-                let mut nodes: Vec<&Node> = nodes.iter().collect();
-                let documents = evaluation.documents();
-                nodes.sort_by_cached_key(|node| most_of(&documents.read(), node));
-                ScoreNode::And { weight, parts: parts(evaluation, nodes.into_iter())?, check: None }
-            }
+            Node::And(nodes) => intersection(evaluation, nodes, (weight, false), None)?,
             Node::Or(nodes) => {
                 let mut parts = parts(evaluation, nodes.iter())?;
                 match parts.len() {
@@ -465,7 +434,8 @@ impl ScoreNode {
                         let found = TermScore::find(evaluation, word, source, 1.0)?;
                         parts.extend(found.map(ScoreNode::Term));
                     }
-                    ScoreNode::And { weight, parts, check: Some(node.clone()) }
+                    let order = (0..parts.len()).collect();
+                    ScoreNode::And { weight, parts, order, check: Some(node.clone()) }
                 }
             },
             Node::Tag { field, pattern: Pattern::Exact(tag) } => {
@@ -476,6 +446,38 @@ impl ScoreNode {
             }
             _ => ScoreNode::Other { weight, frequency: 0, node: node.clone() },
         }))
+    }
+
+    /// Gives all tags the weight 0.
+    fn ignore_tags(&mut self) {
+        match self {
+            ScoreNode::Term(TermScore { source: TermSource::Tag(_), weight, .. })
+            | ScoreNode::Other { node: Node::Tag { .. }, weight, .. } => *weight = 0.0,
+            ScoreNode::And { parts, .. } | ScoreNode::Or { parts, .. } => {
+                parts.iter_mut().for_each(ScoreNode::ignore_tags);
+            }
+            ScoreNode::Optional(part) => part.ignore_tags(),
+            ScoreNode::Term(_)
+            | ScoreNode::First { .. }
+            | ScoreNode::All { .. }
+            | ScoreNode::Other { .. } => {}
+        }
+    }
+
+    /// How many documents RediSearch expects to have the part, which decides about the order of reading.
+    fn expected(&self, all: u64) -> u64 {
+        let sum =
+            |parts: &[ScoreNode]| parts.iter().fold(0u64, |sum, part| sum.saturating_add(part.expected(all)));
+        match self {
+            ScoreNode::Term(term) => term.documents,
+            ScoreNode::First { terms, .. } => terms.iter().map(|term| term.documents).sum(),
+            // It divides the number of the rarest part by that of the parts, without a fraction.
+            ScoreNode::And { parts, .. } if parts.len() == 1 => parts[0].expected(all),
+            ScoreNode::And { .. } => 0,
+            ScoreNode::Or { parts, .. } => sum(parts),
+            ScoreNode::Optional(_) | ScoreNode::Other { .. } => all,
+            ScoreNode::All { .. } => all + 1,
+        }
     }
 
     /// The scores of a block's documents; NaN for one that does not match. `is_sure` if all of them do.
@@ -504,7 +506,7 @@ impl ScoreNode {
                 }
                 scores
             }
-            ScoreNode::And { weight, parts, check } => {
+            ScoreNode::And { weight, parts, check, .. } => {
                 let mut sums = vec![0.0; count];
                 for part in parts {
                     let own = part.scores(tree, block, is_sure);
@@ -563,6 +565,25 @@ impl ScoreTree {
     ) -> ScoredBlock<'b> {
         ScoredBlock::new(documents, ranges, ids, self.statistics)
     }
+}
+
+/// The scores of an intersection. If its words may be in any order, RediSearch reads rare parts first.
+fn intersection(
+    evaluation: &Evaluation<'_>,
+    nodes: &[Node],
+    (weight, in_order): (f64, bool),
+    check: Option<Node>,
+) -> Result<ScoreNode, Late> {
+    let mut found = Vec::with_capacity(nodes.len());
+    for (place, node) in nodes.iter().enumerate() {
+        found.extend(ScoreNode::of(evaluation, node, 1.0)?.map(|part| (place, part)));
+    }
+    if !in_order {
+        let all = evaluation.documents().read().len() as u64;
+        found.sort_by_cached_key(|(_, part)| part.expected(all));
+    }
+    let (order, parts) = found.into_iter().unzip();
+    Ok(ScoreNode::And { weight, parts, order, check })
 }
 
 fn parts<'n>(

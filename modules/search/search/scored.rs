@@ -5,7 +5,7 @@
 
 use super::edited::{Edited, EditedElement};
 use super::expired::ExpiredDocuments;
-use super::filter::{Evaluation, Late};
+use super::filter::{Evaluation, Late, Ranges};
 use super::matches::{Lack, Matches};
 use super::plan::{Plan, Row};
 use super::score::{BLOCK, ScoreNode, ScoreTree};
@@ -149,7 +149,8 @@ impl Plan {
         let is_late = || self.is_late();
         let evaluation = Evaluation::new(&self.index.documents, &matches.ranges, &is_late);
         if matches.tree.is_none() {
-            matches.tree = Some(ScoreTree::find(&evaluation, &self.query.filter, request)?);
+            let scores_tags = !self.in_hybrid;
+            matches.tree = Some(ScoreTree::find(&evaluation, &self.query.filter, request, scores_tags)?);
         }
         let ranks = self.ranks_by_score();
         let needs_highest = request.scorer == Scorer::Bm25StdNorm;
@@ -196,20 +197,8 @@ impl Plan {
         let (Some(tree), Some(order)) = (&matches.tree, &matches.order) else { return (known, Ok(())) };
         let mut ids: Vec<u32> = order.ids().skip(request.offset).take(request.limit).collect();
         ids.sort_unstable();
-        let (size, cost) = tree.block_size();
-        let mut left = ids.chunks(size);
-        let ended = evaluation.in_steps(|documents, work| {
-            for some in left.by_ref() {
-                let mut walked = 0;
-                let scores = tree.scores_counted(documents, &matches.ranges, some, &mut walked);
-                known.extend(some.iter().copied().zip(scores));
-                let own = 1 + some.len() * cost / TERMS_PER_WORK + walked / WALKED_PER_WORK;
-                *work = work.saturating_sub(own);
-                if *work == 0 {
-                    return false;
-                }
-            }
-            true
+        let ended = tree.score_in_steps(evaluation, &matches.ranges, &ids, &mut |id, score| {
+            known.insert(id, score);
         });
         (known, ended)
     }
@@ -297,6 +286,31 @@ impl Plan {
 }
 
 impl ScoreTree {
+    /// Calls `each` with documents, whose ids ascend, and their scores. No lock is held for long.
+    pub fn score_in_steps(
+        &self,
+        evaluation: &Evaluation<'_>,
+        ranges: &Ranges,
+        ids: &[u32],
+        each: &mut dyn FnMut(u32, f64),
+    ) -> Result<(), Late> {
+        let (size, cost) = self.block_size();
+        let mut left = ids.chunks(size);
+        evaluation.in_steps(|documents, work| {
+            for some in left.by_ref() {
+                let mut walked = 0;
+                let scores = self.scores_counted(documents, ranges, some, &mut walked);
+                some.iter().zip(scores).for_each(|(&id, score)| each(id, score));
+                let own = 1 + some.len() * cost / TERMS_PER_WORK + walked / WALKED_PER_WORK;
+                *work = work.saturating_sub(own);
+                if *work == 0 {
+                    return false;
+                }
+            }
+            true
+        })
+    }
+
     /// How many documents are scored at once, and the cost of one in terms.
     fn block_size(&self) -> (usize, usize) {
         let cost = self.root.cost();

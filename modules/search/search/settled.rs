@@ -7,6 +7,7 @@
 //! the command, and no write that was acknowledged before the command is missing.
 
 use super::expired::{DocumentReader, ExpiredDocuments};
+use super::explained::Explained;
 use super::follow::LastChanges;
 use super::matches::{Lack, Matches};
 use super::nearest::Nearest;
@@ -41,6 +42,8 @@ pub struct FusedScores {
     pub score: f64,
     pub text: Option<f64>,
     pub vector: Option<f64>,
+    /// How the score comes about, if the request asks for it.
+    pub explanation: Option<Explained>,
 }
 
 /// A row of the first page of a search.
@@ -50,6 +53,8 @@ pub struct PageRow {
     pub key: Arc<[u8]>,
     pub score: f64,
     pub distance: f64,
+    /// How the score comes about, if the request asks for it.
+    pub explanation: Option<Box<Explained>>,
 }
 
 /// The documents of a search, in the order in which they are read.
@@ -180,8 +185,13 @@ impl Plan {
         if !self.is_searched(waits) {
             return None;
         }
+        self.note(|profile, now| profile.started = now);
         let mut expired = ExpiredDocuments::default();
         let mut found = self.find(looks, &mut expired).unwrap_or(Found::Late);
+        self.note(|profile, now| profile.found = now);
+        if self.profile.is_some() {
+            self.measure(&found);
+        }
         let mut rounds = 0;
         loop {
             if let Found::Nearest(nearest) = &mut found {
@@ -205,6 +215,7 @@ impl Plan {
                     key: row.key.into(),
                     score: row.score,
                     distance: row.distances().next().map_or(0.0, |(_, distance)| distance),
+                    explanation: row.explanation.clone(),
                 };
                 result = rows.map(|(_, rows)| rows.iter().map(row).collect());
             });
@@ -213,6 +224,11 @@ impl Plan {
                     if let Found::Nearest(_) = found {
                         rows.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.id.cmp(&b.id)));
                     }
+                    let cost = match &found {
+                        Found::Nearest(nearest) => Some(nearest.cost),
+                        _ => None,
+                    };
+                    self.note(|profile, _| (profile.rows, profile.cost) = (rows.len(), cost));
                     return Some((self, rows, late));
                 }
                 Err(lack) => {
@@ -452,8 +468,9 @@ impl<'a, 'v> CurrentDocuments<'a, 'v> {
                 }
             }
         }
+        let found = &**found;
         let matches = match found {
-            Found::Matches(matches) => Some(&*matches),
+            Found::Matches(matches) => Some(matches),
             Found::Nearest(nearest) => nearest.matches.as_ref(),
             Found::Late | Found::Incomplete => None,
         };
@@ -465,12 +482,13 @@ impl<'a, 'v> CurrentDocuments<'a, 'v> {
             None => Vec::new(),
         };
         let Some(key) = expired.key(self.documents, id) else { return };
-        let score = match matches.filter(|_| plan.request().with_scores) {
-            Some(matches) => {
-                let row = Row::new(key, id, None);
-                plan.scored_row(self.documents, matches, row, &mut self.walked).score
+        let walked = &mut self.walked;
+        let score = match (found, matches.filter(|_| plan.request().with_scores)) {
+            (Found::Nearest(nearest), _) => plan.near_score(self.documents, nearest, id, has_changed, walked),
+            (_, Some(matches)) => {
+                plan.scored_row(self.documents, matches, Row::new(key, id, None), walked).score
             }
-            None => SCORE,
+            _ => SCORE,
         };
         let fused = settled.fused.clone();
         if fused.as_ref().is_some_and(|fused| *fused.key != *key) {

@@ -83,7 +83,7 @@ fn begin(view: &View<'_>, args: Args<'_>) -> Result<Stage, SearchError> {
         waits,
     };
     check.read_options(view, args)?;
-    let scope = WordScope { in_fields: None, keeps_stop_words: true };
+    let scope = WordScope { keeps_stop_words: true, ..WordScope::default() };
     let template = query::parse(&index.definition, args[2], &Parameters::default(), scope)?;
     let query = template.bind(&index.definition, &args)?;
     words_of(&query.filter, &mut check.words);

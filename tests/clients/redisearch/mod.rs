@@ -9,6 +9,8 @@
 mod compare;
 mod random;
 mod random_json;
+mod random_pipelines;
+mod random_scores;
 mod script;
 mod speed;
 
@@ -181,6 +183,8 @@ fn random_queries_beside_redisearch() {
     let all = [
         ("hashes", random::SEEDS, random::commands as fn(u64) -> Vec<Vec<Vec<u8>>>),
         ("JSON", random_json::SEEDS, random_json::commands),
+        ("scores", random_scores::SEEDS, random_scores::commands),
+        ("pipelines", random_pipelines::SEEDS, random_pipelines::commands),
     ];
     for (kind, seed, commands) in
         all.iter().flat_map(|&(kind, seeds, of)| (0..seeds).map(move |s| (kind, s, of)))

@@ -4,27 +4,36 @@
 //! Each of the two is an FT.SEARCH whose first rows (the window) are ranked: by score, and by distance. The
 //! fused list is in the order of the fused scores, and of ids where these are equal. See decision 0046.
 
+mod cursors;
+mod explain;
+mod profile;
 mod words;
 
 pub use words::fuzz_hybrid;
 
 use super::cursor::CursorPlace;
 use super::pipeline::{FirstColumns, RowPipeline};
+use super::reply::EXPLANATION;
 use super::request::{Arrangement, SORTED_DEFAULT, StepWords};
 use super::scope::ColumnSource;
 use super::source::RowReader;
 use super::{Aggregation, Shape, Source};
-use crate::error::SearchError;
+use crate::error::{self, SearchError};
 use crate::module::SearchModule;
 use crate::schema::metric_name;
-use crate::search::plan::Plan;
+use crate::search::plan::{Plan, Profile};
 use crate::search::settled::{FusedScores, PageRow, Settled, SettledDocument};
 use crate::search::{PreparedPlan, prepare, searched, styled};
 use engramdb_engine::command::{Args, CommandError, Looks, Reply, Stage, WaitingJob};
 use engramdb_engine::hashing::HashMap;
 use engramdb_engine::store::view::View;
+use explain::{FusionTexts, RankedPart};
+pub use profile::{HybridProfile, profile, write_profiled};
 use std::sync::Arc;
-use words::{DISTANCE, Fusion, HybridRequest, VectorMethod};
+use words::{DISTANCE, Fusion, HybridRequest, VectorMethod, is_load};
+
+/// The dialect of both searches is that of the settings, and at least this.
+const DIALECT_MIN: u32 = 2;
 
 /// Two searches whose rows are fused.
 pub struct Fused {
@@ -33,6 +42,8 @@ pub struct Fused {
     /// The rows of the vector search that are fused.
     vector_rows: usize,
     fusion: Fusion,
+    /// Set if rows explain their scores.
+    texts: Option<FusionTexts>,
     normalise: fn(f64) -> f64,
     /// The searches have waited for a backfill.
     waits: bool,
@@ -40,19 +51,36 @@ pub struct Fused {
 
 /// FT.HYBRID.
 pub fn hybrid(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
-    styled(view, begin(view, args, reply.is_resp3()))
+    styled(view, begin(view, args, reply.is_resp3(), None))
 }
 
-fn begin(view: &View<'_>, args: Args<'_>, is_resp3: bool) -> Result<Stage, SearchError> {
+fn begin(
+    view: &View<'_>,
+    args: Args<'_>,
+    is_resp3: bool,
+    profile: Option<Profile>,
+) -> Result<Stage, SearchError> {
     let module = view.module::<SearchModule>();
     let index = searched(view, args)?;
     let mut request = words::parse(args)?;
+    if request.rest.cursor.is_some() {
+        if profile.is_some() {
+            return Err(error::unsupported("Profiles of WITHCURSOR are"));
+        }
+        module.cursors.check_room(index)?;
+    }
     let (window, asked) = (request.window.to_string(), request.asked_rows().to_string());
     // PARAMS, TIMEOUT and FORMAT are those of both searches.
-    let shared = request.rest.search.split_off(3);
+    let mut shared = request.rest.search.split_off(3);
+    if module.settings.query_defaults().dialect < DIALECT_MIN {
+        shared.extend([&b"DIALECT"[..], b"2"]);
+    }
     let mut text = vec![&b"FT.SEARCH"[..], args.word(1), request.query, b"WITHSCORES", b"LIMIT", b"0"];
     text.push(window.as_bytes());
     text.extend(request.scorer.iter().flat_map(|scorer| [&b"SCORER"[..], scorer]));
+    if request.rest.explains {
+        text.push(b"EXPLAINSCORE");
+    }
     text.extend_from_slice(&shared);
     let vector_query = request.vector_query();
     let mut vector = vec![&b"FT.SEARCH"[..], args.word(1), &vector_query, b"LIMIT", b"0", asked.as_bytes()];
@@ -60,13 +88,17 @@ fn begin(view: &View<'_>, args: Args<'_>, is_resp3: bool) -> Result<Stage, Searc
         vector.extend([&b"SORTBY"[..], DISTANCE, b"ASC"]);
     }
     vector.extend_from_slice(&shared);
-    let text = prepare(view, index, Args::new(&text), is_resp3, None)?;
-    let vector = prepare(view, index, Args::new(&vector), is_resp3, None)?;
-    let (PreparedPlan { plan: text, backfill }, PreparedPlan { plan: vector, backfill: other }) =
+    let text = prepare(view, index, Args::new(&text), is_resp3, profile.clone())?;
+    let vector = prepare(view, index, Args::new(&vector), is_resp3, profile)?;
+    let (PreparedPlan { plan: mut text, backfill }, PreparedPlan { plan: vector, backfill: other }) =
         (text, vector);
+    text.in_hybrid = true;
     let backfill = backfill.or(other);
-    let aggregation = aggregation(module, text, vector, &mut request, backfill.is_some())?;
-    let job = aggregation.job();
+    let waits = backfill.is_some();
+    let job = match request.rest.cursor {
+        Some(options) => cursors::job(module, (text, vector), &request, options, waits)?,
+        None => aggregation(module, text, vector, &mut request, waits)?.job(),
+    };
     Ok(match backfill {
         Some((signal, at_most)) => Stage::Wait(WaitingJob { signal, at_most, job }),
         None => Stage::Offload(job),
@@ -81,8 +113,10 @@ fn aggregation(
     waits: bool,
 ) -> Result<Aggregation, SearchError> {
     let steps = &mut request.rest.steps;
-    let is_load = |step: &StepWords<'_>| matches!(step, StepWords::Load(_) | StepWords::LoadAll);
     let mut first: FirstColumns = Vec::new();
+    if request.rest.explains {
+        first.push((EXPLANATION.to_vec(), ColumnSource::Explanation));
+    }
     let fused_name = request.fused_alias.unwrap_or(b"__score");
     if !steps.iter().any(is_load) {
         first.push((b"__key".to_vec(), ColumnSource::Key));
@@ -101,20 +135,30 @@ fn aggregation(
     let columns = std::mem::take(&mut pipeline.columns);
     let several = text.request().several();
     let reader = RowReader::new(&text, columns, pipeline.loads_all, several, pipeline.width());
-    let field = text.index.definition.field(request.vector.field);
-    let options = field.and_then(|field| text.index.vectors[field].as_ref()).map(|field| field.options());
-    let normalise = match options.map(|options| metric_name(options.metric)) {
-        Some("L2") => |distance: f64| 1.0 / (1.0 + distance),
-        Some("IP") => |distance: f64| (1.0 + distance) / 2.0,
-        _ => |distance: f64| (1.0 + (1.0 - distance)) / 2.0,
-    };
+    let normalise = normaliser(&text, request);
     let fusion = request.fusion;
     let cursor: Option<CursorPlace> = None;
-    let fused = Fused { text, vector, vector_rows: request.vector_rows(), fusion, normalise, waits };
+    let texts = request
+        .rest
+        .explains
+        .then(|| FusionTexts::new(fusion, request.window, request.scorer, &request.vector));
+    let vector_rows = request.vector_rows();
+    let fused = Fused { text, vector, vector_rows, fusion, texts, normalise, waits };
     let mut aggregation = Aggregation::of_fused(fused, pipeline, reader, cursor);
     aggregation.shape =
         Shape::Hybrid { began: aggregation.env.clock.monotonic(), found: 0, late: [false; 2] };
     Ok(aggregation)
+}
+
+/// What makes a score of a distance.
+fn normaliser(plan: &Plan, request: &HybridRequest<'_>) -> fn(f64) -> f64 {
+    let field = plan.index.definition.field(request.vector.field);
+    let options = field.and_then(|field| plan.index.vectors[field].as_ref()).map(|field| field.options());
+    match options.map(|options| metric_name(options.metric)) {
+        Some("L2") => |distance: f64| 1.0 / (1.0 + distance),
+        Some("IP") => |distance: f64| (1.0 + distance) / 2.0,
+        _ => |distance: f64| (1.0 + (1.0 - distance)) / 2.0,
+    }
 }
 
 /// Whether LOAD names the fused score.
@@ -128,56 +172,80 @@ impl Fused {
         &self.text
     }
 
-    /// Runs both searches, and says which of them ran out of time. `None` if the index was dropped or is
-    /// incomplete.
-    pub fn run(self, looks: &dyn Looks) -> Option<(Settled, [bool; 2])> {
-        let Fused { text, vector, vector_rows, fusion, normalise, waits } = self;
+    /// Runs both searches. `None` if the index was dropped or is incomplete.
+    pub fn run(self, looks: &dyn Looks) -> Option<FusedList> {
+        let Fused { text, vector, vector_rows, fusion, texts, normalise, waits } = self;
         let (text, by_text, text_late) = text.first_page(looks, waits)?;
-        let (_, mut by_vector, vector_late) = vector.first_page(looks, waits)?;
+        let (vector, mut by_vector, vector_late) = vector.first_page(looks, waits)?;
         by_vector.truncate(vector_rows);
-        let list = fuse(&by_text, &by_vector, fusion, normalise);
+        let list = fuse(by_text, &by_vector, fusion, texts.as_ref(), normalise);
         let late = [text_late, vector_late];
-        Some((Settled::of_fused(text, list, late.contains(&true)), late))
+        let settled = Settled::of_fused(text, list, late.contains(&true));
+        Some(FusedList { settled, late, vector })
+    }
+}
+
+/// What both searches have found.
+pub struct FusedList {
+    pub settled: Settled,
+    /// Whether the text search and the vector search ran out of time.
+    pub late: [bool; 2],
+    /// The vector search.
+    pub vector: Plan,
+}
+
+/// What a document has of each of the searches.
+struct Found {
+    id: u32,
+    key: Arc<[u8]>,
+    text: Option<(RankedPart, Option<Box<crate::search::Explained>>)>,
+    vector: Option<RankedPart>,
+}
+
+impl Found {
+    fn score(&self, fusion: Fusion) -> f64 {
+        let parts = [self.text.as_ref().map(|(part, _)| *part), self.vector];
+        let weighted = |(place, part): (usize, Option<RankedPart>)| match (part, fusion) {
+            (None, _) => 0.0,
+            (Some(part), Fusion::ReciprocalRank { constant }) => 1.0 / (constant + part.rank as f64),
+            (Some(part), Fusion::Linear { alpha, beta }) => [alpha, beta][place] * part.score,
+        };
+        parts.into_iter().enumerate().map(weighted).sum()
     }
 }
 
 /// The documents of both lists, the best first.
 fn fuse(
-    by_text: &[PageRow],
+    by_text: Vec<PageRow>,
     by_vector: &[PageRow],
     fusion: Fusion,
+    texts: Option<&FusionTexts>,
     normalise: fn(f64) -> f64,
 ) -> Vec<SettledDocument> {
-    let mut places: HashMap<&[u8], usize> = HashMap::default();
-    let mut fused: Vec<(u32, FusedScores)> = Vec::new();
-    for (place, row) in by_text.iter().enumerate() {
-        let score = match fusion {
-            Fusion::ReciprocalRank { constant } => 1.0 / (constant + (place + 1) as f64),
-            Fusion::Linear { alpha, .. } => alpha * row.score,
-        };
-        places.insert(&row.key, fused.len());
-        let scores = FusedScores { key: row.key.clone(), score, text: Some(row.score), vector: None };
-        fused.push((row.id, scores));
+    let mut places: HashMap<Arc<[u8]>, usize> = HashMap::default();
+    let mut found: Vec<Found> = Vec::new();
+    for (row, rank) in by_text.into_iter().zip(1..) {
+        let PageRow { id, key, score, explanation, .. } = row;
+        places.insert(key.clone(), found.len());
+        found.push(Found { id, key, text: Some((RankedPart { rank, score }, explanation)), vector: None });
     }
-    for (place, row) in by_vector.iter().enumerate() {
-        let vector = normalise(row.distance);
-        let score = match fusion {
-            Fusion::ReciprocalRank { constant } => 1.0 / (constant + (place + 1) as f64),
-            Fusion::Linear { beta, .. } => beta * vector,
-        };
-        match places.get(&*row.key) {
-            Some(&at) => {
-                fused[at].1.score += score;
-                fused[at].1.vector = Some(vector);
-            }
-            None => {
-                let scores = FusedScores { key: row.key.clone(), score, text: None, vector: Some(vector) };
-                fused.push((row.id, scores));
-            }
+    for (row, rank) in by_vector.iter().zip(1..) {
+        let vector = Some(RankedPart { rank, score: normalise(row.distance) });
+        match places.get(&row.key) {
+            Some(&at) => found[at].vector = vector,
+            None => found.push(Found { id: row.id, key: row.key.clone(), text: None, vector }),
         }
     }
-    fused.sort_by(|(a, left), (b, right)| right.score.total_cmp(&left.score).then(a.cmp(b)));
-    let document = |(id, scores)| SettledDocument { id, nearest: None, fused: Some(Arc::new(scores)) };
+    let mut fused: Vec<(f64, Found)> = found.into_iter().map(|found| (found.score(fusion), found)).collect();
+    fused.sort_by(|(left, a), (right, b)| right.total_cmp(left).then(a.id.cmp(&b.id)));
+    let document = |(score, found): (f64, Found)| {
+        let Found { id, key, text, vector } = found;
+        let (text_score, vector_score) =
+            (text.as_ref().map(|(part, _)| part.score), vector.map(|part| part.score));
+        let explanation = texts.map(|texts| texts.explain(score, text, vector));
+        let scores = FusedScores { key, score, text: text_score, vector: vector_score, explanation };
+        SettledDocument { id, nearest: None, fused: Some(Arc::new(scores)) }
+    };
     fused.into_iter().map(document).collect()
 }
 
@@ -202,6 +270,7 @@ mod tests {
             key: key.as_bytes().into(),
             score: *number,
             distance: *number,
+            explanation: None,
         };
         rows.iter().enumerate().map(row).collect()
     }
@@ -210,7 +279,7 @@ mod tests {
     fn ranks_and_scores_are_summed() {
         let (text, vector) = (rows(&[("a", 3.0), ("b", 2.0)]), rows(&[("b", 0.0), ("c", 1.0)]));
         let shown = |fusion| -> Vec<(String, f64)> {
-            let list = fuse(&text, &vector, fusion, |distance| 1.0 / (1.0 + distance));
+            let list = fuse(text.clone(), &vector, fusion, None, |distance| 1.0 / (1.0 + distance));
             let row = |document: SettledDocument| {
                 let scores = document.fused.expect("fused");
                 (String::from_utf8_lossy(&scores.key).into_owned(), scores.score)

@@ -1,6 +1,6 @@
 //! The words of FT.HYBRID: a search by words, a search by a vector, how both are fused, and steps.
 
-use super::super::request::{self, AggregateRequest};
+use super::super::request::{self, AggregateRequest, StepWords};
 use crate::error::{self, Kind, SearchError};
 use crate::words::whole_number;
 use engramdb_engine::command::{Args, OptionWords};
@@ -97,17 +97,36 @@ pub fn parse<'a>(args: Args<'a>) -> Result<HybridRequest<'a>, SearchError> {
         request::parse_from(args, words.index(), true, &|word| match word.to_ascii_uppercase().as_slice() {
             b"DIALECT" => Some(no_dialect()),
             b"COMBINE" => Some(Kind::HybridArguments.with(["COMBINE must follow VSIM".into()])),
-            b"EXPLAINSCORE" | b"WITHCURSOR" => Some(error::unsupported(&format!(
-                "{} of FT.HYBRID is",
-                error::text(word).to_ascii_uppercase()
-            ))),
             b"ADDSCORES" | b"SCORER" | b"VERBATIM" | b"INORDER" | b"SLOP" | b"INKEYS" | b"INFIELDS"
             | b"LANGUAGE" | b"EXPANDER" | b"PAYLOAD" | b"NOSTOPWORDS" => {
                 Some(Kind::HybridArguments.with([format!("Unknown argument `{}`", error::text(word)).into()]))
             }
             _ => None,
         })?;
+    check_steps(&rest)?;
     Ok(HybridRequest { query, scorer, search_alias, vector, fusion, window, fused_alias, rest })
+}
+
+/// Refuses what cannot be shown: explanations of groups, and steps of the fused list where there are cursors
+/// over both searches instead of it.
+fn check_steps(rest: &AggregateRequest<'_>) -> Result<(), SearchError> {
+    if rest.explains && rest.steps.iter().any(|step| matches!(step, StepWords::Group(_))) {
+        return wrong("EXPLAINSCORE is not supported with GROUPBY");
+    }
+    if rest.cursor.is_none() {
+        return Ok(());
+    }
+    if rest.explains {
+        return Err(error::unsupported("WITHCURSOR with EXPLAINSCORE is"));
+    }
+    if rest.steps.iter().any(|step| !is_load(step)) {
+        return Err(error::unsupported("WITHCURSOR with steps other than LOAD is"));
+    }
+    Ok(())
+}
+
+pub fn is_load(step: &StepWords<'_>) -> bool {
+    matches!(step, StepWords::Load(_) | StepWords::LoadAll)
 }
 
 fn no_dialect() -> SearchError {

@@ -1,0 +1,167 @@
+//! DIALECT 1: the same leaves as in dialect 2, but other reaches of fields' names and signs.
+//!
+//! ```text
+//! query    := "" | "*" | sequence
+//! sequence := union { union }                 an intersection
+//! union    := part { "|" part }
+//! part     := ("-" | "~") sequence            all that follows, up to a closing parenthesis
+//!           | "@" fields ":" union
+//!           | primary { "=>" "{" attributes "}" }
+//! primary  := "(" sequence ")" | word { word } | leaf
+//! ```
+//!
+//! So words next to each other belong together: `@f:one two` looks for both in the field, and `one two|three`
+//! is a union. There are no parameters, no vectors and no comparisons.
+
+use super::fields::NamedField;
+use super::lexer::TokenKind;
+use super::parser::{Parsed, Parser, of_fields};
+use super::{Node, Postfix};
+use crate::error::{self, Kind as Wrong, SearchError};
+use crate::schema::FieldKind;
+use std::sync::Arc;
+
+impl Parser<'_> {
+    /// Reads a whole query of dialect 1.
+    pub fn first_dialect(&mut self) -> Parsed<Node> {
+        if self.token.kind == TokenKind::End {
+            return Ok(Node::Nothing);
+        }
+        let node = if self.take(b'*') { Some(Node::All) } else { self.sequence()? };
+        match self.token.kind {
+            TokenKind::End => Ok(node.unwrap_or(Node::Nothing)),
+            _ => Err(self.syntax()),
+        }
+    }
+
+    fn sequence(&mut self) -> Parsed<Option<Node>> {
+        if !self.begins_part() {
+            return Err(self.unexpected());
+        }
+        let mut nodes = Vec::new();
+        while self.begins_part() {
+            let next = self.within(1, Self::union)?;
+            if let [Node::And(parts)] = &mut nodes[..]
+                && next.is_some()
+            {
+                nodes = std::mem::take(parts);
+            }
+            nodes.extend(next);
+        }
+        Ok(if nodes.len() > 1 { Some(Node::And(nodes)) } else { nodes.pop() })
+    }
+
+    fn begins_part(&self) -> bool {
+        match self.token.kind {
+            TokenKind::Word
+            | TokenKind::Number
+            | TokenKind::Field
+            | TokenKind::Quoted
+            | TokenKind::Wildcard
+            | TokenKind::Affix { .. } => true,
+            TokenKind::Mark(mark) => b"(-~%\"".contains(&mark),
+            TokenKind::Parameter | TokenKind::End | TokenKind::Arrow | TokenKind::Comparison => false,
+        }
+    }
+
+    /// The error at a token that begins no part.
+    fn unexpected(&self) -> SearchError {
+        match self.token.kind {
+            TokenKind::Parameter => error::at(Wrong::Syntax, self.token.at, self.token.text),
+            _ => self.syntax(),
+        }
+    }
+
+    fn union(&mut self) -> Parsed<Option<Node>> {
+        let mut nodes: Vec<Node> = self.signed()?.into_iter().collect();
+        while self.take(b'|') {
+            nodes.extend(self.within(1, Self::signed)?);
+        }
+        Ok(if nodes.len() > 1 { Some(Node::Or(nodes)) } else { nodes.pop() })
+    }
+
+    /// Reads a part with its sign, its fields and its attributes.
+    fn signed(&mut self) -> Parsed<Option<Node>> {
+        self.grow(1)?;
+        for (sign, wrap) in [(b'-', Node::Not as fn(Box<Node>) -> Node), (b'~', Node::Optional)] {
+            if self.take(sign) {
+                let node = self.within(1, Self::sequence)?;
+                return Ok(node.map(|node| wrap(Box::new(node))));
+            }
+        }
+        if self.token.kind == TokenKind::Field {
+            return self.within(1, Self::of_field);
+        }
+        let mut node = match self.token.kind {
+            TokenKind::Mark(b'(') => {
+                self.advance();
+                let node = self.within(1, Self::sequence)?;
+                self.expect(b')')?;
+                node
+            }
+            TokenKind::Word | TokenKind::Number => self.words()?,
+            _ if self.begins_part() => self.leaf(Postfix::Attributes)?,
+            _ => return Err(self.unexpected()),
+        };
+        while self.token.kind == TokenKind::Arrow {
+            if !self.ahead().is(b'{') {
+                return Err(self.syntax());
+            }
+            self.advance();
+            self.expect(b'{')?;
+            self.attributes(&mut node)?;
+        }
+        Ok(node)
+    }
+
+    /// Reads words next to each other, all of which a document must have.
+    fn words(&mut self) -> Parsed<Option<Node>> {
+        let mut nodes = Vec::new();
+        while matches!(self.token.kind, TokenKind::Word | TokenKind::Number) {
+            self.grow(1)?;
+            nodes.extend(self.word()?);
+        }
+        Ok(if nodes.len() > 1 { Some(Node::And(nodes)) } else { nodes.pop() })
+    }
+
+    /// Reads a part that begins with the name of a field, or of several.
+    fn of_field(&mut self) -> Parsed<Option<Node>> {
+        let mut names = vec![self.advance()];
+        while self.take(b'|') {
+            if !matches!(self.token.kind, TokenKind::Word | TokenKind::Number) {
+                return Err(self.syntax());
+            }
+            names.push(self.advance());
+        }
+        self.expect(b':')?;
+        if let [name] = names[..] {
+            match self.token.kind {
+                TokenKind::Mark(b'{') => return self.tags(name).map(Some),
+                TokenKind::Mark(b'[') => return self.range(name).map(Some),
+                _ => {}
+            }
+        }
+        if !self.begins_part() {
+            return Err(self.unexpected());
+        }
+        let places = names.into_iter().map(|name| self.named(name)).collect::<Parsed<Vec<NamedField>>>()?;
+        let is_text = |place: &&NamedField| matches!(self.kind(**place), FieldKind::Text { .. });
+        let mut fields: Vec<usize> = places.iter().filter(is_text).map(|place| place.field).collect();
+        // Other parts may follow in parentheses.
+        if fields.is_empty() && !self.token.is(b'(') {
+            return Err(self.wrong("TEXT", places[0]));
+        }
+        if self.are_fields_named {
+            fields.retain(|field| self.fields.contains(field));
+        }
+        fields.sort_unstable();
+        fields.dedup();
+        let named = self.wanted(fields.into_iter());
+        let outer =
+            (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.are_fields_named, true));
+        let node = self.union();
+        let named: Arc<[usize]> = std::mem::replace(&mut self.fields, outer.0);
+        self.are_fields_named = outer.1;
+        node.map(|node| node.map(|node| of_fields(node, named)))
+    }
+}
