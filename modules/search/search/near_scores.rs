@@ -39,7 +39,7 @@ impl Plan {
         let mut ids: Vec<u32> = nearest.neighbors.iter().map(|neighbor| neighbor.id).collect();
         ids.sort_unstable();
         let (scores, ended) = match self.scores_of_nearest(ranges, nearest.scores.take(), &ids) {
-            Ok((scores, ended)) => (Some(scores), ended),
+            Ok((scores, ended)) => (Some(Box::new(scores)), ended),
             Err(Late) => (None, Err(Late)),
         };
         nearest.scores = scores;
@@ -55,7 +55,7 @@ impl Plan {
     fn scores_of_nearest(
         &self,
         ranges: &Ranges,
-        before: Option<NearScores>,
+        before: Option<Box<NearScores>>,
         ids: &[u32],
     ) -> Result<(NearScores, Result<(), Late>), Late> {
         let is_late = || self.is_late();

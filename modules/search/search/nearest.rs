@@ -67,7 +67,7 @@ pub struct Nearest {
     /// The order of the candidates, if they are many.
     pub ranking: Option<Box<Ranking>>,
     /// The candidates' scores, if rows show them.
-    pub scores: Option<NearScores>,
+    pub scores: Option<Box<NearScores>>,
 }
 
 /// Candidates that are updated to changed documents.

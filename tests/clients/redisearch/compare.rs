@@ -107,17 +107,21 @@ fn rows(options: &Options, reply: Value) -> Value {
     }
 }
 
-/// Rows without SORTBY are in any order, and a cursor is a number of the server's choice.
+/// Rows without SORTBY after the last GROUPBY are in any order, and a cursor is a number of the server's
+/// choice.
 fn aggregated(words: &[Vec<u8>], reply: Value) -> Value {
     let has = |keyword: &[u8]| words.iter().skip(3).any(|word| word.eq_ignore_ascii_case(keyword));
+    let last = |keyword: &[u8]| words.iter().rposition(|word| word.eq_ignore_ascii_case(keyword));
+    let is_ordered =
+        last(b"SORTBY").is_some_and(|sorted| last(b"GROUPBY").is_none_or(|grouped| grouped < sorted));
     match reply {
         Value::Array(elements) if has(b"WITHCURSOR") && elements.len() == 2 => {
             let mut elements = elements.into_iter();
-            let rows = elements.next().map(|rows| aggregated_rows(has(b"SORTBY"), rows));
+            let rows = elements.next().map(|rows| aggregated_rows(is_ordered, rows));
             let cursor = elements.next().map(|cursor| Value::Boolean(cursor != Value::Integer(0)));
             Value::Array(rows.into_iter().chain(cursor).collect())
         }
-        reply => aggregated_rows(has(b"SORTBY"), reply),
+        reply => aggregated_rows(is_ordered, reply),
     }
 }
 

@@ -22,6 +22,9 @@ use engramdb_engine::command::{Job, Looks, Reply, Rest};
 use engramdb_engine::store::view::View;
 use std::sync::Arc;
 
+/// Makes the scores of a row of a search, given what makes a score of a distance.
+type RowScores = fn(&PageRow, fn(f64) -> f64) -> FusedScores;
+
 /// One of the searches, and what its cursor reads.
 struct Branch {
     plan: Plan,
@@ -30,8 +33,7 @@ struct Branch {
     cursor: CursorPlace,
     /// The most rows.
     rows: usize,
-    /// Makes the score of a row.
-    scores: fn(&PageRow, fn(f64) -> f64) -> FusedScores,
+    scores: RowScores,
     normalise: fn(f64) -> f64,
 }
 
@@ -65,8 +67,7 @@ pub fn job(
     let branches = parts.into_iter().zip([text, vector]).zip(rows);
     let branches: Vec<Branch> = branches
         .map(|(((is_text, pipeline, reader, cursor), plan), rows)| {
-            let scores: fn(&PageRow, fn(f64) -> f64) -> FusedScores =
-                if is_text { text_scores } else { vector_scores };
+            let scores: RowScores = if is_text { text_scores } else { vector_scores };
             Branch { plan, pipeline, reader, cursor, rows, scores, normalise }
         })
         .collect();

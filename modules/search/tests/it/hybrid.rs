@@ -1,6 +1,7 @@
 //! FT.HYBRID: fused lists, their explanations, cursors over both searches, profiles, and wrong requests.
 
 use crate::harness::{Server, blob};
+use std::collections::BTreeMap;
 
 fn for_hybrid() -> Server {
     let mut server = Server::new();
@@ -223,4 +224,117 @@ fn a_hybrid_search_is_profiled() {
         profiled("QUERY SEARCH x VSIM @v $q WITHCURSOR"),
         "Profiles of WITHCURSOR are not supported by this server yet"
     );
+}
+
+/// The keys and the numbers of a search's rows, in order.
+fn ranked(server: &Server, words: &[&[u8]], name: &str) -> Vec<(String, f64)> {
+    let reply = server.run(words);
+    let rows = reply.split("{\"id\": \"").skip(1);
+    let row = |row: &str| {
+        let number = between(row, &format!("\"{name}\": "), if name == "score" { "," } else { "}" });
+        (
+            row[..row.find('"').expect("quoted")].to_owned(),
+            number.trim_matches('"').parse().expect("a number"),
+        )
+    };
+    rows.map(row).collect()
+}
+
+/// The sum for each key, by the place of its list, its rank and its score there. The second list has
+/// distances.
+fn fused_plainly(
+    lists: [&[(String, f64)]; 2],
+    score: impl Fn(usize, u64, f64) -> f64,
+) -> BTreeMap<String, f64> {
+    let mut fused = BTreeMap::new();
+    for (place, list) in lists.into_iter().enumerate() {
+        for ((key, number), rank) in list.iter().zip(1..) {
+            let own = if place == 1 { 1.0 / (1.0 + number) } else { *number };
+            *fused.entry(key.clone()).or_default() += score(place, rank, own);
+        }
+    }
+    fused
+}
+
+fn of_random_texts(random: &mut dyn FnMut(u64) -> u64) -> Server {
+    let mut server = Server::new();
+    server.resp3 = true;
+    let create = "FT.CREATE idx PREFIX 1 d: SCHEMA t TEXT NOSTEM v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
+    assert_eq!(server.line(create), "OK");
+    let words = ["red", "green", "blue", "dark", "light"];
+    for number in 0..80 {
+        let text: Vec<&str> = (0..1 + random(6)).map(|_| words[random(5) as usize]).collect();
+        let at = [random(1 << 20) as f32 / 1e5, random(1 << 20) as f32 / 1e5];
+        server.hset(&format!("d:{number}"), &[("t", text.join(" ").as_bytes()), ("v", &blob(&at))]);
+    }
+    server
+}
+
+#[test]
+fn fusions_are_those_of_the_two_searches() {
+    let mut state = 17u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let server = of_random_texts(&mut random);
+    for _ in 0..60 {
+        let query = ["red", "red|blue", "dark ~light", "green -red", "absent"][random(5) as usize];
+        let origin = blob(&[random(1 << 20) as f32 / 1e5, random(1 << 20) as f32 / 1e5]);
+        let (window, k) = (1 + random(30), 1 + random(30));
+        let (is_linear, constant) = (random(2) == 0, 1 + random(60));
+        let (alpha, beta) = (random(8) as f64 / 4.0, random(8) as f64 / 4.0);
+        let [all, k_text] = [window.to_string(), k.to_string()];
+        let search: [&[u8]; 8] = [
+            b"FT.SEARCH",
+            b"idx",
+            query.as_bytes(),
+            b"WITHSCORES",
+            b"NOCONTENT",
+            b"LIMIT",
+            b"0",
+            all.as_bytes(),
+        ];
+        let by_text = ranked(&server, &search, "score");
+        let knn = format!("*=>[KNN {k} @v $q AS d]");
+        let near: [&[u8]; 14] = [
+            b"FT.SEARCH",
+            b"idx",
+            knn.as_bytes(),
+            b"RETURN",
+            b"1",
+            b"d",
+            b"SORTBY",
+            b"d",
+            b"LIMIT",
+            b"0",
+            all.as_bytes(),
+            b"PARAMS",
+            b"2",
+            b"q",
+        ];
+        let by_vector = ranked(&server, &[&near[..], &[&origin]].concat(), "d");
+        let fused = fused_plainly([&by_text, &by_vector], |place, rank, score| match is_linear {
+            true => [alpha, beta][place] * score,
+            false => 1.0 / (constant + rank) as f64,
+        });
+        let combine = match is_linear {
+            true => format!("LINEAR 6 ALPHA {alpha} BETA {beta} WINDOW {window}"),
+            false => format!("RRF 4 CONSTANT {constant} WINDOW {window}"),
+        };
+        let rest =
+            format!("SEARCH '{query}' VSIM @v $q KNN 2 K {k_text} COMBINE {combine} LIMIT 0 100 PARAMS 2 q");
+        let reply = server.line_with(&format!("FT.HYBRID idx {rest}"), &[&origin]);
+        let rows = reply.split("{\"__key\": \"").skip(1).map(|row| {
+            let (key, row) = row.split_once('"').expect("quoted");
+            (key.to_owned(), between(row, "\"__score\": \"", "\"").parse().expect("a number"))
+        });
+        let rows: Vec<(String, f64)> = rows.collect();
+        assert_eq!(rows.len(), fused.len(), "{rest}: {reply}");
+        assert!(rows.is_sorted_by(|a, b| a.1 >= b.1), "{rest}: {reply}");
+        for (key, score) in &rows {
+            let want = fused.get(key).unwrap_or_else(|| panic!("{key} in {rest}"));
+            assert!((score - want).abs() < 1e-9 * want.abs().max(1.0), "{rest} {key}: {score}, not {want}");
+        }
+    }
 }
