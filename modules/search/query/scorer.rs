@@ -55,6 +55,11 @@ impl Scorer {
         found.map(|number| Scorer::ALL[number]).ok_or_else(|| Kind::NoScorer.of(name))
     }
 
+    pub fn name(self) -> &'static str {
+        let number = Scorer::ALL.iter().position(|scorer| *scorer == self);
+        SCORER_NAMES[number.expect("all are listed")]
+    }
+
     /// Whether scores depend on how near to each other the words of the query are in the document.
     pub fn minds_nearness(self) -> bool {
         matches!(self, Scorer::TfIdf | Scorer::TfIdfDocNorm | Scorer::Bm25)

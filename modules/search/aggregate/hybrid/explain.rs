@@ -2,6 +2,7 @@
 
 use super::words::{Fusion, VectorMethod, VectorPart};
 use crate::number::format_exactly;
+use crate::query::scorer::Scorer;
 use crate::search::Explained;
 use engramdb_engine::types::parse_double;
 
@@ -9,7 +10,7 @@ use engramdb_engine::types::parse_double;
 pub struct FusionTexts {
     fusion: Fusion,
     window: usize,
-    scorer: String,
+    scorer: &'static str,
     /// The vector search, as the text names it.
     branch: String,
     is_range: bool,
@@ -23,7 +24,7 @@ pub struct RankedPart {
 }
 
 impl FusionTexts {
-    pub fn new(fusion: Fusion, window: usize, scorer: Option<&[u8]>, vector: &VectorPart<'_>) -> FusionTexts {
+    pub fn new(fusion: Fusion, window: usize, scorer: Scorer, vector: &VectorPart<'_>) -> FusionTexts {
         let (branch, is_range) = match &vector.method {
             VectorMethod::Knn { .. } => ("vector branch (KNN)".to_owned(), false),
             VectorMethod::Range { radius, epsilon } => {
@@ -34,8 +35,7 @@ impl FusionTexts {
                 (format!("vector branch (RANGE: radius={radius:.4}{epsilon})"), true)
             }
         };
-        let scorer = String::from_utf8_lossy(scorer.unwrap_or(b"BM25STD")).into_owned();
-        FusionTexts { fusion, window, scorer, branch, is_range }
+        FusionTexts { fusion, window, scorer: scorer.name(), branch, is_range }
     }
 
     pub fn explain(
@@ -46,8 +46,7 @@ impl FusionTexts {
     ) -> Explained {
         let terms =
             [self.term("text", 0, text.as_ref().map(|(part, _)| *part)), self.term("vector", 1, vector)];
-        let [score] = [format_exactly(score)];
-        let final_line = format!("final score: {} = {}", terms.join(" + "), &*score);
+        let final_line = format!("final score: {} = {}", terms.join(" + "), &*format_exactly(score));
         let envelope = match self.fusion {
             Fusion::ReciprocalRank { constant } => {
                 format!("Hybrid score (RRF: window={}, constant={constant:.2})", self.window)

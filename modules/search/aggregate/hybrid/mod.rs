@@ -141,7 +141,7 @@ fn aggregation(
     let texts = request
         .rest
         .explains
-        .then(|| FusionTexts::new(fusion, request.window, request.scorer, &request.vector));
+        .then(|| FusionTexts::new(fusion, request.window, text.request().scorer, &request.vector));
     let vector_rows = request.vector_rows();
     let fused = Fused { text, vector, vector_rows, fusion, texts, normalise, waits };
     let mut aggregation = Aggregation::of_fused(fused, pipeline, reader, cursor);
