@@ -99,7 +99,8 @@ fn search(random: &mut SmallRng) -> Vec<Vec<u8>> {
         .map(|word| word.as_bytes().to_vec())
         .collect();
     words.push(random.random_range(0.0..60.0f32).to_le_bytes().to_vec());
-    if random.random_bool(0.2) {
+    let has_union = query.contains(['|', '*']);
+    if random.random_bool(0.2) && !has_union {
         words.extend([&b"FILTER"[..], b"n", b"0", b"9"].map(<[u8]>::to_vec));
     }
     words
