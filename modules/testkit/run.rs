@@ -1,6 +1,5 @@
 //! An engine without sockets: opened on a log, and driven by one command at a time.
 
-use engramdb_engine::Engine;
 use engramdb_engine::command::{Args, Command, Reply, Stage};
 use engramdb_engine::env::Env;
 use engramdb_engine::log::ShardLog;
@@ -9,6 +8,7 @@ use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::module::Module;
 use engramdb_engine::recovery::Recovering;
 use engramdb_engine::shard::engine::Ran;
+use engramdb_engine::{Engine, Kept};
 use std::sync::Arc;
 
 /// Replays the whole log and becomes its writer. Returns the engine, and the modules' reports about the
@@ -37,16 +37,17 @@ pub fn begin(
         return engine.reads().expect("it serves").run(database, command, args, reply);
     }
     let words: Vec<&[u8]> = args.iter().copied().collect();
-    let (mut prepared, mut room_bytes) = (None, 0);
+    let mut kept = Kept::default();
     loop {
-        let credit =
-            engine.admit(1, command.batch_bytes_max(&words) + room_bytes).expect("a log in memory has room");
-        let mut run = engine.writes(credit).preparing(prepared.take()).with_room(room_bytes);
+        let bytes = command.batch_bytes_max(&words) + kept.room_bytes;
+        let credit = engine.admit(1, bytes).expect("a log in memory has room");
+        let mut run = engine.writes(credit).keeping(kept);
         let ran = run.run(database, command, args, reply);
+        kept = run.kept();
         drop(run);
         match ran.stage {
-            Stage::Prepare(preparation) => prepared = Some(engine.prepare(database, *preparation)),
-            Stage::NeedsRoom(bytes) => room_bytes = bytes,
+            Stage::Prepare(preparation) => kept.prepared = Some(engine.prepare(database, *preparation)),
+            Stage::NeedsRoom(bytes) => kept.room_bytes = bytes,
             _ => return ran,
         }
     }

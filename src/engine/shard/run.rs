@@ -11,7 +11,7 @@ use crate::shard::engine::{Engine, Ran};
 use crate::shard::parked::{Answer, Ticket, Waiter};
 use crate::shard::role::RoleRefusal;
 use crate::store::Store;
-use crate::store::prepared::{Prepared, Preparing};
+use crate::store::prepared::{Kept, Preparing};
 use crate::store::tx::{Lent, Tx};
 use crate::store::view::View;
 use crate::store::watch::Watch;
@@ -197,6 +197,8 @@ pub struct WriteRun<'e> {
     pub(super) store: Option<RwLockWriteGuard<'e, Store>>,
     pub(super) lent: Lent,
     pub(super) replies: RunReplies,
+    /// The room that the first command had at the beginning.
+    pub(super) kept_room_bytes: usize,
 }
 
 /// The gates of a run's replies, and the room of its batches.
@@ -232,11 +234,20 @@ impl RunReplies {
 }
 
 impl WriteRun<'_> {
-    /// Lets commands return with work to do before they run again. `prepared` is the result of this work for
-    /// the first command. Without this call, each command does all of its work under the lock.
-    pub fn preparing(mut self, prepared: Option<Box<Prepared>>) -> Self {
-        self.lent.preparing = Some(Preparing::of(prepared));
-        self
+    /// Lets commands return with work to do before they run again. `kept` is what the first command kept of
+    /// its earlier runs; the credit covers its room. Without this call, each command does all of its work
+    /// under the lock.
+    pub fn keeping(mut self, kept: Kept) -> Self {
+        self.lent.preparing = Some(Preparing::of(kept.prepared));
+        self.kept_room_bytes = kept.room_bytes;
+        self.with_room(kept.room_bytes)
+    }
+
+    /// What a command that came back with [`Stage::Prepare`] or [`Stage::NeedsRoom`] keeps for its next run,
+    /// but for what it asks for now.
+    pub fn kept(&mut self) -> Kept {
+        let prepared = self.lent.preparing.as_mut().and_then(Preparing::take_prepared);
+        Kept { prepared, room_bytes: self.kept_room_bytes }
     }
 
     /// Sets the words of the commands that have their own allocations, to be referred to instead of copied.
@@ -288,8 +299,11 @@ impl WriteRun<'_> {
             if let Some(wanted) = preparing.wanted.take() {
                 stage = Stage::Prepare(wanted);
             }
-            let outdated = preparing.outdated();
-            self.store.as_mut().expect("held until drop").discard_all(outdated);
+            // A command that needs more room runs again, with what was prepared.
+            if !matches!(stage, Stage::NeedsRoom(_)) {
+                let outdated = preparing.outdated();
+                self.store.as_mut().expect("held until drop").discard_all(outdated);
+            }
         }
         if let Stage::Park(park) = stage {
             let gate = self.submit(gate);

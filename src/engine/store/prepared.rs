@@ -57,6 +57,14 @@ struct Observed {
 /// The result of a command's preparation, for its next run.
 pub struct Prepared(Made);
 
+/// What a command keeps between its runs. It may come back for the one, and then for the other.
+#[derive(Default)]
+pub struct Kept {
+    pub prepared: Option<Box<Prepared>>,
+    /// What it may log beyond the bound from its words, in bytes.
+    pub room_bytes: usize,
+}
+
 enum Made {
     Copy {
         database: u32,
@@ -152,6 +160,11 @@ pub(crate) enum Copy {
 impl Preparing {
     pub(crate) fn of(prepared: Option<Box<Prepared>>) -> Preparing {
         Preparing { prepared, ..Preparing::default() }
+    }
+
+    /// What was prepared and not used yet.
+    pub(crate) fn take_prepared(&mut self) -> Option<Box<Prepared>> {
+        self.prepared.take()
     }
 
     /// True if a command has or requests a copy, which few do.

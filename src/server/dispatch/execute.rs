@@ -12,7 +12,7 @@ use crate::dispatch::wait::Waiting;
 use crate::output::Outbox;
 use crate::session::{Owned, Queued, Session, large_words};
 use crate::stats::WorkerStats;
-use engramdb_engine::Prepared;
+use engramdb_engine::Kept;
 use engramdb_engine::command::{Args, Known, Reply};
 use engramdb_engine::log::pipeline::AdmissionTurn;
 use engramdb_engine::types::Contents;
@@ -41,10 +41,8 @@ pub struct Core {
     pub(super) has_failed: bool,
     /// What the connection takes while it waits for keys; 0 while it does not.
     pub(super) parked_bytes: usize,
-    /// What was made for the request that is next.
-    pub(super) prepared: Option<Box<Prepared>>,
-    /// How much the request that is next may log beyond what its words tell, in bytes: it came back for that.
-    pub(super) room_bytes: usize,
+    /// What the request that is next keeps of its runs: it came back for that.
+    pub(super) kept: Kept,
     /// The place of the request that is next among those that wait for much room in the log.
     pub(super) turn: AdmissionTurn,
     /// The next request, if its words have allocations of their own.
@@ -90,8 +88,7 @@ impl Core {
             closing: false,
             has_failed: false,
             parked_bytes: 0,
-            prepared: None,
-            room_bytes: 0,
+            kept: Kept::default(),
             turn: AdmissionTurn::default(),
             owned: None,
             owning: None,
@@ -115,7 +112,7 @@ impl Core {
     /// What was made for the request that is next, or is kept of a command that waits for keys.
     pub fn made_bytes(&self) -> usize {
         let owned = self.owned.as_ref().map_or(0, |owned| owned.heap_bytes());
-        self.parked_bytes + owned + self.prepared.as_ref().map_or(0, |made| made.heap_bytes())
+        self.parked_bytes + owned + self.kept.prepared.as_ref().map_or(0, |made| made.heap_bytes())
     }
 
     /// Executes requests from `next` on. Returns the first that is not done, and what it waits for if it
@@ -193,7 +190,7 @@ impl Core {
     /// Gives back what was kept for a request that did not use it: none waits.
     fn give_back(&mut self) {
         self.turn.give_up();
-        if let Some(unused) = self.prepared.take() {
+        if let Some(unused) = self.kept.prepared.take() {
             self.shared.copies.run(Box::new(move || drop(unused)));
         }
     }
