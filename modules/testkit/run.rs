@@ -8,7 +8,7 @@ use engramdb_engine::log::replay::Checkpoint;
 use engramdb_engine::module::Module;
 use engramdb_engine::recovery::Recovering;
 use engramdb_engine::shard::engine::Ran;
-use engramdb_engine::{Engine, Kept};
+use engramdb_engine::{Engine, Retained};
 use std::sync::Arc;
 
 /// Replays the whole log and becomes its writer. Returns the engine, and the modules' reports about the
@@ -37,17 +37,17 @@ pub fn begin(
         return engine.reads().expect("it serves").run(database, command, args, reply);
     }
     let words: Vec<&[u8]> = args.iter().copied().collect();
-    let mut kept = Kept::default();
+    let mut retained = Retained::default();
     loop {
-        let bytes = command.batch_bytes_max(&words) + kept.room_bytes;
+        let bytes = command.batch_bytes_max(&words) + retained.room_bytes;
         let credit = engine.admit(1, bytes).expect("a log in memory has room");
-        let mut run = engine.writes(credit).keeping(kept);
+        let mut run = engine.writes(credit).retaining(retained);
         let ran = run.run(database, command, args, reply);
-        kept = run.kept();
+        retained = run.retained();
         drop(run);
         match ran.stage {
-            Stage::Prepare(preparation) => kept.prepared = Some(engine.prepare(database, *preparation)),
-            Stage::NeedsRoom(bytes) => kept.room_bytes = bytes,
+            Stage::Prepare(preparation) => retained.prepared = Some(engine.prepare(database, *preparation)),
+            Stage::NeedsRoom(bytes) => retained.room_bytes = bytes,
             _ => return ran,
         }
     }

@@ -4,6 +4,7 @@
 use engramdb_engine::command::{Args, Stage};
 use engramdb_engine::env::Env;
 use engramdb_engine::module::Module;
+use engramdb_engine::{Prepared, Retained};
 use engramdb_json::JsonModule;
 use engramdb_resp::{Protocol, Value};
 use engramdb_testkit::instance::{Instance, Kept, Parts};
@@ -32,17 +33,17 @@ fn text(reply: &Value) -> &str {
 }
 
 /// Runs a write once. Also returns its stage.
-fn once(
-    instance: &Instance,
-    words: &[&str],
-    prepared: Option<Box<engramdb_engine::Prepared>>,
-) -> (Option<Value>, Stage) {
+fn once(instance: &Instance, words: &[&str], prepared: Option<Box<Prepared>>) -> (Option<Value>, Stage) {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     let args = Args::new(&words);
     let command = instance.table().resolve(args).expect("a command of the instance").command;
     let mut wire = Wire::new(Protocol::Resp3);
     let credit = instance.engine().admit(1, command.batch_bytes_max(&words)).expect("there is room");
-    let ran = instance.engine().writes(credit).preparing(prepared).run(0, command, args, &mut wire);
+    let ran = instance
+        .engine()
+        .writes(credit)
+        .retaining(Retained { prepared, room_bytes: 0 })
+        .run(0, command, args, &mut wire);
     (matches!(ran.stage, Stage::Done).then(|| wire.value()), ran.stage)
 }
 
@@ -129,6 +130,43 @@ fn a_change_logs_what_changed() {
     }
     assert_eq!(text(&instance.run(&["JSON.GET", "d"]).reply), "{\"a\":[],\"b\":{\"new\":1,\"t\":\"xy\"}}");
     instance.check_replay();
+}
+
+/// Room and preparation do not give each other up: each is asked for once.
+#[test]
+fn what_was_prepared_is_retained_while_a_command_asks_for_room() {
+    let mut instance = instance();
+    instance.run(&["JSON.SET", "d", "$", "{\"a\":[{\"b\":1},{\"b\":2}]}"]);
+    let large = numbers(30_000);
+    let words = ["JSON.SET", "d", "$.a[*].b", large.as_str()].map(str::as_bytes);
+    let command = instance.table().resolve(Args::new(&words)).expect("a known command").command;
+    let mut retained = Retained::default();
+    let mut asked = Vec::new();
+    let reply = loop {
+        let bytes = command.batch_bytes_max(&words) + retained.room_bytes;
+        let credit = instance.engine().admit(1, bytes).expect("there is room");
+        let mut run = instance.engine().writes(credit).retaining(retained);
+        let mut wire = Wire::new(Protocol::Resp3);
+        let ran = run.run(0, command, Args::new(&words), &mut wire);
+        retained = run.retained();
+        drop(run);
+        match ran.stage {
+            Stage::Done => break wire.value(),
+            Stage::Prepare(preparation) => {
+                asked.push("preparation");
+                retained.prepared = Some(instance.engine().prepare(0, *preparation));
+            }
+            Stage::NeedsRoom(bytes) => {
+                asked.push("room");
+                retained.room_bytes = bytes;
+            }
+            _ => unreachable!("a write has no job"),
+        }
+        assert!(asked.len() < 9, "it comes back for ever: {asked:?}");
+    };
+    assert_eq!(text(&reply), "OK");
+    asked.sort_unstable();
+    assert_eq!(asked, ["preparation", "room"]);
 }
 
 #[test]

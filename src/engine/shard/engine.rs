@@ -260,8 +260,13 @@ impl Engine {
     pub fn writes(&self, credit: Credit) -> WriteRun<'_> {
         let store = self.store.write();
         let replies = RunReplies::new(self.now_ms(), credit);
-        let mut run =
-            WriteRun { engine: self, store: Some(store), lent: Lent::default(), replies, kept_room_bytes: 0 };
+        let mut run = WriteRun {
+            engine: self,
+            store: Some(store),
+            lent: Lent::default(),
+            replies,
+            retained_room_bytes: 0,
+        };
         if self.parked.is_unserved() {
             run.serve_unserved();
         }

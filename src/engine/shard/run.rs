@@ -11,7 +11,7 @@ use crate::shard::engine::{Engine, Ran};
 use crate::shard::parked::{Answer, Ticket, Waiter};
 use crate::shard::role::RoleRefusal;
 use crate::store::Store;
-use crate::store::prepared::{Kept, Preparing};
+use crate::store::prepared::{Preparing, Retained};
 use crate::store::tx::{Lent, Tx};
 use crate::store::view::View;
 use crate::store::watch::Watch;
@@ -198,7 +198,7 @@ pub struct WriteRun<'e> {
     pub(super) lent: Lent,
     pub(super) replies: RunReplies,
     /// The room that the first command had at the beginning.
-    pub(super) kept_room_bytes: usize,
+    pub(super) retained_room_bytes: usize,
 }
 
 /// The gates of a run's replies, and the room of its batches.
@@ -234,20 +234,20 @@ impl RunReplies {
 }
 
 impl WriteRun<'_> {
-    /// Lets commands return with work to do before they run again. `kept` is what the first command kept of
-    /// its earlier runs; the credit covers its room. Without this call, each command does all of its work
-    /// under the lock.
-    pub fn keeping(mut self, kept: Kept) -> Self {
-        self.lent.preparing = Some(Preparing::of(kept.prepared));
-        self.kept_room_bytes = kept.room_bytes;
-        self.with_room(kept.room_bytes)
+    /// Lets commands return with work to do before they run again. `retained` is what the first command
+    /// retains from its last run; the credit covers its room. Without this call, each command does all of its
+    /// work under the lock.
+    pub fn retaining(mut self, retained: Retained) -> Self {
+        self.lent.preparing = Some(Preparing::of(retained.prepared));
+        self.retained_room_bytes = retained.room_bytes;
+        self.with_room(retained.room_bytes)
     }
 
-    /// What a command that came back with [`Stage::Prepare`] or [`Stage::NeedsRoom`] keeps for its next run,
-    /// but for what it asks for now.
-    pub fn kept(&mut self) -> Kept {
+    /// What a command that came back with [`Stage::Prepare`] or [`Stage::NeedsRoom`] retains for its next run,
+    /// beside what it asks for now.
+    pub fn retained(&mut self) -> Retained {
         let prepared = self.lent.preparing.as_mut().and_then(Preparing::take_prepared);
-        Kept { prepared, room_bytes: self.kept_room_bytes }
+        Retained { prepared, room_bytes: self.retained_room_bytes }
     }
 
     /// Sets the words of the commands that have their own allocations, to be referred to instead of copied.

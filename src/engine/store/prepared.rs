@@ -57,9 +57,9 @@ struct Observed {
 /// The result of a command's preparation, for its next run.
 pub struct Prepared(Made);
 
-/// What a command keeps between its runs. It may come back for the one, and then for the other.
+/// What a command retains from a run to its next one. It may come back for the one, and then for the other.
 #[derive(Default)]
-pub struct Kept {
+pub struct Retained {
     pub prepared: Option<Box<Prepared>>,
     /// What it may log beyond the bound from its words, in bytes.
     pub room_bytes: usize,

@@ -49,7 +49,8 @@ fn run_between(engine: &Engine, line: &str, between: &dyn Fn(usize)) -> (String,
         runs += 1;
         let mut reply = Text::default();
         let credit = engine.admit(1, command.batch_bytes_max(&words)).expect("there is room");
-        let mut writes = engine.writes(credit).keeping(Kept { prepared: prepared.take(), room_bytes: 0 });
+        let mut writes =
+            engine.writes(credit).retaining(Retained { prepared: prepared.take(), room_bytes: 0 });
         let ran = writes.run(0, command, Args::new(&words), &mut reply);
         drop(writes);
         let Stage::Prepare(preparation) = ran.stage else { return (reply.0, looks.count.get(), runs) };

@@ -12,7 +12,7 @@ use crate::dispatch::wait::Waiting;
 use crate::output::Outbox;
 use crate::session::{Owned, Queued, Session, large_words};
 use crate::stats::WorkerStats;
-use engramdb_engine::Kept;
+use engramdb_engine::Retained;
 use engramdb_engine::command::{Args, Known, Reply};
 use engramdb_engine::log::pipeline::AdmissionTurn;
 use engramdb_engine::types::Contents;
@@ -41,8 +41,8 @@ pub struct Core {
     pub(super) has_failed: bool,
     /// What the connection takes while it waits for keys; 0 while it does not.
     pub(super) parked_bytes: usize,
-    /// What the request that is next keeps of its runs: it came back for that.
-    pub(super) kept: Kept,
+    /// What the request that is next retains from its last run: it came back for that.
+    pub(super) retained: Retained,
     /// The place of the request that is next among those that wait for much room in the log.
     pub(super) turn: AdmissionTurn,
     /// The next request, if its words have allocations of their own.
@@ -88,7 +88,7 @@ impl Core {
             closing: false,
             has_failed: false,
             parked_bytes: 0,
-            kept: Kept::default(),
+            retained: Retained::default(),
             turn: AdmissionTurn::default(),
             owned: None,
             owning: None,
@@ -112,7 +112,7 @@ impl Core {
     /// What was made for the request that is next, or is kept of a command that waits for keys.
     pub fn made_bytes(&self) -> usize {
         let owned = self.owned.as_ref().map_or(0, |owned| owned.heap_bytes());
-        self.parked_bytes + owned + self.kept.prepared.as_ref().map_or(0, |made| made.heap_bytes())
+        self.parked_bytes + owned + self.retained.prepared.as_ref().map_or(0, |made| made.heap_bytes())
     }
 
     /// Executes requests from `next` on. Returns the first that is not done, and what it waits for if it
@@ -190,7 +190,7 @@ impl Core {
     /// Gives back what was kept for a request that did not use it: none waits.
     fn give_back(&mut self) {
         self.turn.give_up();
-        if let Some(unused) = self.kept.prepared.take() {
+        if let Some(unused) = self.retained.prepared.take() {
             self.shared.copies.run(Box::new(move || drop(unused)));
         }
     }

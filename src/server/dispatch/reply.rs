@@ -15,7 +15,7 @@ impl Core {
         if let Some(multi) = &mut self.session.multi {
             multi.is_broken = true;
         }
-        self.kept.room_bytes = 0;
+        self.retained.room_bytes = 0;
         self.reply(|replies| replies.error(error));
     }
 

@@ -57,11 +57,11 @@ impl Core {
     ) -> RunPlan<'s> {
         let mut plan = RunPlan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
         plan.add(known, args);
-        plan.batch_bytes += self.kept.room_bytes;
+        plan.batch_bytes += self.retained.room_bytes;
         let handler = known.command.handler;
         if matches!(handler, Handler::Staged(_) | Handler::Blocking(_) | Handler::BlockingRead(_))
             || input.owned.is_some()
-            || self.kept.room_bytes > 0
+            || self.retained.room_bytes > 0
         {
             return plan;
         }
@@ -146,14 +146,14 @@ impl Core {
         credit: Credit,
     ) -> (usize, Option<Waiting>) {
         let database = self.session.database;
-        let kept = std::mem::take(&mut self.kept);
-        let mut run = shared.engine.writes(credit).keeping(kept).referring(input.contents());
+        let retained = std::mem::take(&mut self.retained);
+        let mut run = shared.engine.writes(credit).retaining(retained).referring(input.contents());
         run.prefetch(database, plan.first_keys(input));
         let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
             run.step(database, command, args, replies)
         });
         if matches!(stage, Stage::Prepare(_) | Stage::NeedsRoom(_)) {
-            self.kept = run.kept();
+            self.retained = run.retained();
         }
         let (stage, parked) = self.park_last(input, (plan, done), stage, |command, args, park, waiter| {
             run.park(command, args, park, waiter)
@@ -200,7 +200,7 @@ impl Core {
         }
         let mut alone = RunPlan { commands: SmallVec::new(), writes: 0, batch_bytes: 0 };
         alone.add(known, Args::new(&words));
-        alone.batch_bytes += self.kept.room_bytes;
+        alone.batch_bytes += self.retained.room_bytes;
         match self.admit_for(shared, alone.writes, alone.batch_bytes, purpose) {
             Ok(credit) => self.run_writes(shared, input, &alone, credit),
             Err(Admission::Wait) => (0, Some(retry())),

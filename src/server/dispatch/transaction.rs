@@ -28,7 +28,7 @@ impl Core {
             return (true, None);
         }
         let writes = multi.queue.iter().any(|queued| queued.command.is_write());
-        let bytes = multi.bytes + self.kept.room_bytes;
+        let bytes = multi.bytes + self.retained.room_bytes;
         let mut admitted = self.admit(shared, usize::from(writes), bytes);
         if matches!(admitted, Err(Admission::Full(_))) && frees_memory(shared, &multi) {
             admitted = self.admit_for(shared, 1, bytes, Purpose::Freeing);
@@ -36,7 +36,7 @@ impl Core {
         match admitted {
             Ok(credit) => {
                 if let Err(bytes) = self.run_transaction(shared, &multi, credit) {
-                    self.kept.room_bytes = with_slack(bytes);
+                    self.retained.room_bytes = with_slack(bytes);
                     self.session.multi = Some(multi);
                     return (false, None);
                 }
@@ -73,7 +73,7 @@ impl Core {
         multi: &Multi,
         credit: Credit,
     ) -> Result<(), usize> {
-        let room_bytes = std::mem::take(&mut self.kept.room_bytes);
+        let room_bytes = std::mem::take(&mut self.retained.room_bytes);
         let mut run = shared.engine.writes(credit).with_room(room_bytes);
         let mut transaction = run.transaction();
         let is_dirty = self.session.watch.as_ref().is_some_and(|watch| transaction.is_dirty(watch));

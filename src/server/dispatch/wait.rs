@@ -46,7 +46,7 @@ impl Core {
         self.parked_bytes = 0;
         match resumed {
             Resumed::Retry | Resumed::Buffer(..) => {}
-            Resumed::Prepared(prepared) => self.kept.prepared = Some(prepared),
+            Resumed::Prepared(prepared) => self.retained.prepared = Some(prepared),
             Resumed::Made(made) => {
                 let Made { outbox, gate, errors } = *made;
                 self.reply_gated(|_, replies| (gate, replies.append(outbox, errors)));
@@ -73,7 +73,7 @@ impl Core {
                 again.and_then(|job| self.go_on(Stage::Offload(job)))
             }
             Stage::NeedsRoom(bytes) => {
-                self.kept.room_bytes = with_slack(bytes);
+                self.retained.room_bytes = with_slack(bytes);
                 None
             }
             Stage::Prepare(preparation) => {

@@ -1,10 +1,10 @@
 //! Large documents: what an index reads of them is read before the write, without the lock, and what an
 //! index knows after changes by path is what an index made afresh knows.
 
-use engramdb_engine::Prepared;
 use engramdb_engine::command::{Args, Stage};
 use engramdb_engine::env::Env;
 use engramdb_engine::module::Module;
+use engramdb_engine::{Prepared, Retained};
 use engramdb_json::JsonModule;
 use engramdb_resp::{Protocol, Value};
 use engramdb_search::{SearchModule, SearchOptions};
@@ -47,10 +47,11 @@ fn once(
     // Room for a path that leads to many values.
     let room = 1 << 20;
     let credit = instance.engine().admit(1, command.batch_bytes_max(&words) + room).expect("there is room");
-    let mut writes = instance.engine().writes(credit).with_room(room);
-    if let Some(prepared) = prepared {
-        writes = writes.preparing(prepared);
-    }
+    let mut writes = instance.engine().writes(credit);
+    writes = match prepared {
+        Some(prepared) => writes.retaining(Retained { prepared, room_bytes: room }),
+        None => writes.with_room(room),
+    };
     let ran = writes.run(0, command, args, &mut wire);
     drop(writes);
     match ran.stage {
