@@ -235,16 +235,16 @@ impl RunReplies {
 
 impl WriteRun<'_> {
     /// Lets commands return with work to do before they run again. `retained` is what the first command
-    /// retains from its last run; the credit covers its room. Without this call, each command does all of its
-    /// work under the lock.
+    /// retains from its last run; the credit covers its room. Without this call, each command does all of
+    /// its work under the lock.
     pub fn retaining(mut self, retained: Retained) -> Self {
         self.lent.preparing = Some(Preparing::of(retained.prepared));
         self.retained_room_bytes = retained.room_bytes;
         self.with_room(retained.room_bytes)
     }
 
-    /// What a command that came back with [`Stage::Prepare`] or [`Stage::NeedsRoom`] retains for its next run,
-    /// beside what it asks for now.
+    /// What a command that came back with [`Stage::Prepare`] or [`Stage::NeedsRoom`] retains for its next
+    /// run, beside what it asks for now.
     pub fn retained(&mut self) -> Retained {
         let prepared = self.lent.preparing.as_mut().and_then(Preparing::take_prepared);
         Retained { prepared, room_bytes: self.retained_room_bytes }
