@@ -1,6 +1,6 @@
 //! What settings say about all queries.
 
-use super::scorer::Scorer;
+use super::scorer::{Scorer, TANH_FACTOR};
 use super::{Node, Pattern, TextMatch};
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ pub struct QueryDefaults {
     pub prefix_bytes_min: usize,
     /// Without SCORER.
     pub scorer: Scorer,
+    /// Without BM25STD_TANH_FACTOR.
+    pub tanh_factor: u32,
     /// The most rows without LIMIT.
     pub rows_max: usize,
     /// The most terms of a pattern whose documents match, in the order of their bytes.
@@ -26,6 +28,7 @@ impl Default for QueryDefaults {
             dialect: 2,
             prefix_bytes_min: 1,
             scorer: Scorer::default(),
+            tanh_factor: TANH_FACTOR,
             rows_max: usize::MAX,
             expansions_max: usize::MAX,
         }

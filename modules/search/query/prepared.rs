@@ -59,6 +59,9 @@ impl PreparedSearch {
         if !request.names_limit {
             request.limit = request.limit.min(defaults.rows_max);
         }
+        if request.tanh_factor == 0 {
+            request.tanh_factor = defaults.tanh_factor;
+        }
         if !request.names_scorer {
             request.scorer = defaults.scorer;
         }

@@ -7,7 +7,7 @@ use crate::error::{self, Kind, SearchError};
 use crate::query::Parameters;
 use crate::query::excerpts::ExcerptOptions;
 use crate::query::expand::Expander;
-use crate::query::scorer::{Scorer, TANH_FACTOR};
+use crate::query::scorer::Scorer;
 use crate::schema::language::{Language, NamedLanguage};
 use crate::words::{counted, list, value, whole_number};
 use engramdb_engine::command::{Args, OptionWords};
@@ -60,6 +60,7 @@ pub struct QueryOptions {
     pub names_scorer: bool,
     /// LIMIT was given.
     pub names_limit: bool,
+    /// 0 until it is known, if the request does not say it.
     pub tanh_factor: u32,
     /// What HAMMING compares the documents' payloads with.
     pub payload: Vec<u8>,
@@ -125,7 +126,7 @@ impl QueryOptions {
 
 /// The options of a request, and its parameters.
 pub fn parse<'a>(args: Args<'a>) -> Result<(QueryOptions, Parameters<'a>), SearchError> {
-    let mut request = QueryOptions { limit: 10, tanh_factor: TANH_FACTOR, ..QueryOptions::default() };
+    let mut request = QueryOptions { limit: 10, ..QueryOptions::default() };
     let mut parameters = Parameters::default();
     let mut words = args.options(3);
     while !words.is_done() {

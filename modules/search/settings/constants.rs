@@ -169,6 +169,46 @@ pub const CONSTANTS: &[Constant] = &[
         "The number of high priority tasks to be executed at any given time by the worker thread pool",
     ),
     live(
+        ["ON_OOM", "search-on-oom"],
+        "ignore",
+        "Action to perform when search OOM is exceeded (choose RETURN, FAIL or IGNORE)",
+    ),
+    live(
+        ["INDEXER_YIELD_EVERY_OPS", "search-indexer-yield-every-ops"],
+        "1000",
+        "The number of operations to perform before yielding to Redis during indexing while loading",
+    ),
+    live(
+        ["_BG_INDEX_MEM_PCT_THR", "search-_bg-index-mem-pct-thr"],
+        "100",
+        "Set the threshold for the background indexing to stop.",
+    ),
+    live(
+        ["_BG_INDEX_OOM_PAUSE_TIME", "search-_bg-index-oom-pause-time"],
+        "0",
+        "Set the time (in seconds) to pause the background indexing and retry if OOM is reached.",
+    ),
+    at_start(
+        ["CONN_PER_SHARD", "search-conn-per-shard"],
+        Some("0"),
+        "Number of connections to each shard in the cluster.",
+    ),
+    at_start(
+        ["SEARCH_IO_THREADS", "search-io-threads"],
+        Some("1"),
+        "Number of threads that communicate with the shards of a cluster.",
+    ),
+    live(
+        ["CURSOR_REPLY_THRESHOLD", "search-cursor-reply-threshold"],
+        "1",
+        "Maximum number of replies to accumulate before triggering `_FT.CURSOR READ` on the shards.",
+    ),
+    live(
+        ["TOPOLOGY_VALIDATION_TIMEOUT", "search-topology-validation-timeout"],
+        "30000",
+        "Sets the timeout for topology validation (in milliseconds).",
+    ),
+    live(
         ["ENABLE_UNSTABLE_FEATURES", "search-enable-unstable-features"],
         "false",
         "Enable unstable features.",

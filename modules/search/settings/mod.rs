@@ -7,7 +7,7 @@ mod constants;
 use self::constants::{CONSTANTS, Constant};
 use crate::error::{self, ErrorStyle, Kind as Wrong, SearchError};
 use crate::query::QueryDefaults;
-use crate::query::scorer::{SCORER_NAMES, Scorer};
+use crate::query::scorer::{SCORER_NAMES, Scorer, TANH_FACTOR};
 use crate::vectors::live::{BOUND_DEFAULT, EVERY_DEFAULT};
 use crate::vectors::load::Load;
 use crate::words::whole_number;
@@ -37,6 +37,7 @@ pub struct Settings {
     search_results_max: AtomicU64,
     aggregate_results_max: AtomicU64,
     default_scorer: AtomicU64,
+    tanh_factor: AtomicU64,
     vector_resize_bytes_max: AtomicU64,
     load: Arc<Load>,
     /// Bits of a double.
@@ -64,6 +65,7 @@ impl Default for Settings {
             search_results_max: AtomicU64::new(1_000_000),
             aggregate_results_max: AtomicU64::new(u64::MAX),
             default_scorer: first(),
+            tanh_factor: AtomicU64::new(u64::from(TANH_FACTOR)),
             vector_resize_bytes_max: first(),
             load: Arc::default(),
             live_recall_bound: AtomicU64::new(BOUND_DEFAULT.to_bits()),
@@ -93,6 +95,7 @@ impl Settings {
             dialect: self.default_dialect.load(Ordering::Relaxed) as u32,
             prefix_bytes_min: self.min_prefix.load(Ordering::Relaxed) as usize,
             scorer: Scorer::ALL[self.default_scorer.load(Ordering::Relaxed) as usize],
+            tanh_factor: self.tanh_factor.load(Ordering::Relaxed) as u32,
             rows_max: self.search_results_max(),
             expansions_max: self.expansions_max.load(Ordering::Relaxed) as usize,
         }
@@ -246,6 +249,12 @@ const SETTINGS: &[Setting] = &[
         config_name: "search-default-scorer",
         description: "Default scorer to use when no scorer is specified",
         kind: Kind::Words(SCORER_NAMES, |settings| &settings.default_scorer),
+    },
+    Setting {
+        name: "BM25STD_TANH_FACTOR",
+        config_name: "search-bm25std-tanh-factor",
+        description: "BM25STD.TANH scorer's stretch factor",
+        kind: Kind::Between(1, 10_000, |settings| &settings.tanh_factor),
     },
     Setting {
         name: "VSS_MAX_RESIZE",

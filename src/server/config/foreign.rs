@@ -156,12 +156,13 @@ pub static FOREIGN: &[Foreign] = &[
         "search-workers search-workers-priority-bias-threshold search-min-operation-workers search-gc-scan-size \
          search-fork-gc-clean-threshold search-fork-gc-retry-interval search-fork-gc-run-interval \
          search-fork-gc-sleep-before-exit search-no-gc search-no-mem-pools search-bg-index-sleep-gap \
-         search-max-doctablesize \
-         search-min-phonetic-term-len search-min-stem-len search-multi-text-slop \
-         search-union-iterator-heap search-ext-load \
-         search-friso-ini search-partial-indexed-docs search-raw-docid-encoding search-topology-validation-timeout \
+         search-max-doctablesize search-min-phonetic-term-len search-min-stem-len search-multi-text-slop \
+         search-union-iterator-heap search-ext-load search-friso-ini search-partial-indexed-docs \
+         search-raw-docid-encoding search-topology-validation-timeout \
          search-conn-per-shard search-io-threads search-enable-unstable-features search-cursor-reply-threshold \
-         search-on-oom search-gc-policy search-_fork-gc-clean-numeric-empty-nodes search-_numeric-ranges-parents search-_numeric-compress \
+         search-on-oom search-indexer-yield-every-ops search-_bg-index-mem-pct-thr \
+         search-_bg-index-oom-pause-time search-gc-policy search-_fork-gc-clean-numeric-empty-nodes \
+         search-_numeric-ranges-parents search-_numeric-compress \
          search-_free-resource-on-thread search-_print-profile-clock search-_prioritize-intersect-union-children \
          ts-num-threads ts-compaction-policy ts-encoding ts-retention-policy ts-duplicate-policy \
          ts-chunk-size-bytes ts-ignore-max-time-diff ts-ignore-max-val-diff bf-error-rate bf-initial-size \
@@ -183,6 +184,8 @@ pub static CONSTANTS: &[(&str, &str)] = &[
     ("hash-max-listpack-entries", "512"),
     ("hash-max-listpack-value", "64"),
     // Of the search module of Redis.
+    ("search-_bg-index-mem-pct-thr", "100"),
+    ("search-_bg-index-oom-pause-time", "0"),
     ("search-_fork-gc-clean-numeric-empty-nodes", "yes"),
     ("search-_free-resource-on-thread", "yes"),
     ("search-_numeric-compress", "no"),
@@ -190,6 +193,8 @@ pub static CONSTANTS: &[(&str, &str)] = &[
     ("search-_print-profile-clock", "yes"),
     ("search-_prioritize-intersect-union-children", "no"),
     ("search-bg-index-sleep-gap", "100"),
+    ("search-conn-per-shard", "0"),
+    ("search-cursor-reply-threshold", "1"),
     ("search-enable-unstable-features", "no"),
     ("search-ext-load", ""),
     ("search-fork-gc-clean-threshold", "100"),
@@ -198,14 +203,18 @@ pub static CONSTANTS: &[(&str, &str)] = &[
     ("search-fork-gc-sleep-before-exit", "0"),
     ("search-friso-ini", ""),
     ("search-gc-scan-size", "100"),
+    ("search-indexer-yield-every-ops", "1000"),
+    ("search-io-threads", "1"),
     ("search-max-doctablesize", "4294967295"),
     ("search-min-operation-workers", "0"),
     ("search-min-phonetic-term-len", "3"),
     ("search-min-stem-len", "4"),
     ("search-no-gc", "no"),
     ("search-no-mem-pools", "no"),
+    ("search-on-oom", "ignore"),
     ("search-partial-indexed-docs", "no"),
     ("search-raw-docid-encoding", "no"),
+    ("search-topology-validation-timeout", "30000"),
     ("search-union-iterator-heap", "20"),
     ("search-workers", "0"),
     ("search-workers-priority-bias-threshold", "1"),

@@ -86,6 +86,11 @@ fn a_setting_names_the_scorer_of_searches_that_name_none() {
     assert_eq!(score(""), older);
     assert_eq!(score("SCORER BM25STD"), standard);
     assert_eq!(server.line("FT.CONFIG SET DEFAULT_SCORER bogus"), "Invalid DEFAULT_SCORER value");
+    let (four, nine) = (score("SCORER BM25STD.TANH"), score("SCORER BM25STD.TANH BM25STD_TANH_FACTOR 9"));
+    assert_ne!(four, nine);
+    assert_eq!(server.line("FT.CONFIG SET BM25STD_TANH_FACTOR 9"), "OK");
+    assert_eq!(score("SCORER BM25STD.TANH"), nine);
+    assert_eq!(score("SCORER BM25STD.TANH BM25STD_TANH_FACTOR 4"), four);
 }
 
 #[test]
@@ -106,7 +111,7 @@ fn constants_are_told_and_other_values_refused() {
         ],
     );
     let all = server.line("FT.CONFIG GET *");
-    for name in ["TIMEOUT", "VSS_MAX_RESIZE", "GC_POLICY", "_NUMERIC_RANGES_PARENTS", "WORKERS"] {
+    for name in ["TIMEOUT", "VSS_MAX_RESIZE", "GC_POLICY", "_NUMERIC_RANGES_PARENTS", "WORKERS", "ON_OOM"] {
         assert!(all.contains(&format!("[{name}, ")), "{name}: {all}");
     }
     server.resp3 = true;
