@@ -142,7 +142,7 @@ impl Documents {
 
 fn note_missing(missing: &mut Counted, id: u32, content: &FieldContent) {
     match content {
-        FieldContent::Missing => missing.insert(id),
+        FieldContent::Missing => _ = missing.insert(id),
         _ => _ = missing.remove(id),
     }
 }

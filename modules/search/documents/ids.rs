@@ -18,15 +18,16 @@ pub struct Counted {
 }
 
 impl Counted {
-    pub fn insert(&mut self, id: u32) {
+    /// Adds an id; true if the set did not have it.
+    pub fn insert(&mut self, id: u32) -> bool {
         // Ids mostly come in their order; then none of the others is looked at.
-        if self.ids.try_push(id).is_ok() || self.ids.insert(id) {
-            if self.count == 0 {
-                // The first insert allocates room for four containers, and many sets stay with one id.
-                self.ids = self.ids.clone();
-            }
-            self.count += 1;
+        let is_new = self.ids.try_push(id).is_ok() || self.ids.insert(id);
+        if is_new && self.count == 0 {
+            // The first insert allocates room for four containers, and many sets stay with one id.
+            self.ids = self.ids.clone();
         }
+        self.count += u32::from(is_new);
+        is_new
     }
 
     /// Removes an id; true if the set had it.

@@ -17,6 +17,7 @@ pub mod filtering;
 pub mod geo;
 pub mod ids;
 pub mod numbered;
+pub mod pairs;
 pub mod pieces;
 pub mod postings;
 pub mod reading;

@@ -5,9 +5,9 @@
 
 use super::ids::Counted;
 use super::numbered::{NumberedTerms, Posting};
+use super::pairs::{NumberPair, PairSet};
 use super::pieces::PatternPieces;
 use roaring::RoaringBitmap;
-use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ impl TermPostings {
     /// Adds the document to the term; returns the term's number.
     pub fn insert(&mut self, term: &[u8], document: u32) -> u32 {
         let number = self.0.number_for(term);
-        self.0.post(number, |documents| documents.insert(document));
+        self.0.post(number, |documents| _ = documents.insert(document));
         number
     }
 
@@ -129,13 +129,13 @@ impl TermPostings {
 /// Documents by number.
 #[derive(Default)]
 pub struct NumberPostings {
-    pairs: BTreeSet<(u64, u32)>,
+    pairs: PairSet,
 }
 
 /// A walk over numbers, which may change between two steps. A changed document may occur twice.
 #[derive(Default)]
 pub struct NumberWalk {
-    after: Option<(u64, u32)>,
+    after: Option<NumberPair>,
     /// In the order of their numbers.
     pub documents: Vec<u32>,
 }
@@ -143,7 +143,7 @@ pub struct NumberWalk {
 /// A walk over a range of numbers, with what they are.
 #[derive(Default)]
 pub struct PositionWalk {
-    after: Option<(u64, u32)>,
+    after: Option<NumberPair>,
 }
 
 /// An end of a numeric range.
@@ -159,7 +159,7 @@ impl NumberPostings {
     }
 
     pub fn remove(&mut self, number: f64, document: u32) {
-        self.pairs.remove(&(ordered(number), document));
+        self.pairs.remove((ordered(number), document));
     }
 
     /// Continues a walk over the numbers between the limits, until `work` units are used up. True at the end
@@ -177,11 +177,13 @@ impl NumberPostings {
         let to = if most.exclusive { Bound::Excluded((last, 0)) } else { Bound::Included((last, u32::MAX)) };
         let most = *work * NUMBERS_PER_WORK;
         let mut walked = 0;
-        for &pair in self.pairs.range((from, to)).take(most) {
+        let mut last = walk.after;
+        for pair in self.pairs.range(from, to).take(most) {
             walk.documents.push(pair.1);
-            walk.after = Some(pair);
+            last = Some(pair);
             walked += 1;
         }
+        walk.after = last;
         *work -= walked / NUMBERS_PER_WORK;
         walked < most
     }
@@ -199,7 +201,7 @@ impl NumberPostings {
         let to = Bound::Included((ordered(last), u32::MAX));
         let most = *work * NUMBERS_PER_WORK;
         let mut walked = 0;
-        for &(number, document) in self.pairs.range((from, to)).take(most) {
+        for (number, document) in self.pairs.range(from, to).take(most) {
             each(from_ordered(number), document);
             walk.after = Some((number, document));
             walked += 1;
@@ -215,7 +217,7 @@ impl NumberPostings {
 
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
-        self.pairs.len() * 24
+        self.pairs.heap_bytes()
     }
 }
 

@@ -207,8 +207,9 @@ impl TermPlace {
     }
 
     fn insert(&mut self, document: u32, count: u32) {
-        self.documents.insert(document);
-        if count > 1 || self.counts.is_some() {
+        // A document that is new here has no digits yet.
+        let is_new = self.documents.insert(document);
+        if count > 1 || !is_new && self.counts.is_some() {
             self.counts.get_or_insert_with(Box::default).set(document, count);
         }
     }

@@ -1,0 +1,219 @@
+//! A sorted set of pairs of a number and a document, in leaves of up to 128 pairs.
+//!
+//! Beside a `BTreeSet`, whose nodes have up to 11 pairs of 16 bytes, an insert reads less memory that is not
+//! in the cache, a range is read from memory in its order, and a pair takes 12 bytes and a share of what is
+//! free in its leaf.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// A number, and a document that has it.
+pub type NumberPair = (u64, u32);
+
+/// The most pairs of a leaf.
+const LEAF_MAX: usize = 128;
+/// A leaf with fewer is merged with one of its neighbours, if both together have at most `MERGED_MAX`.
+const LEAF_MIN: usize = 32;
+const MERGED_MAX: usize = 96;
+
+/// A pair without the padding: the halves of the number, the upper one first, and the document.
+type PackedPair = [u32; 3];
+
+fn packed((number, document): NumberPair) -> PackedPair {
+    [(number >> 32) as u32, number as u32, document]
+}
+
+fn unpacked([upper, lower, document]: PackedPair) -> NumberPair {
+    (u64::from(upper) << 32 | u64::from(lower), document)
+}
+
+/// A sorted set of pairs.
+#[derive(Default)]
+pub struct PairSet {
+    /// By a pair that is not after any of the leaf, and after all of the leaves before. The first one has
+    /// `FIRST`. A leaf may be empty if it is the only one, or the first.
+    leaves: BTreeMap<NumberPair, Vec<PackedPair>>,
+    length: usize,
+    /// The pairs for which the leaves have memory.
+    capacity: usize,
+}
+
+const FIRST: NumberPair = (0, 0);
+
+impl PairSet {
+    /// Adds a pair, unless it is there already.
+    pub fn insert(&mut self, pair: NumberPair) {
+        let new = packed(pair);
+        let Some((_, leaf)) = self.leaves.range_mut(..=pair).next_back() else {
+            self.length = 1;
+            self.add_leaf(FIRST, vec![new]);
+            return;
+        };
+        let Err(at) = leaf.binary_search(&new) else { return };
+        self.length += 1;
+        let before = leaf.capacity();
+        if leaf.len() < LEAF_MAX {
+            leaf.insert(at, new);
+            self.capacity = self.capacity + leaf.capacity() - before;
+            return;
+        }
+        // Pairs often come in order: numbers that grow, or documents with the same number. Then the leaf that
+        // they leave behind stays full, and the next ones come at the end of a leaf.
+        let rest = match at {
+            LEAF_MAX => vec![new],
+            LEAF_MIN.. => {
+                let rest = leaf.split_off(at);
+                leaf.push(new);
+                rest
+            }
+            _ => {
+                let rest = leaf.split_off(LEAF_MAX / 2);
+                leaf.insert(at, new);
+                rest
+            }
+        };
+        self.add_leaf(unpacked(rest[0]), rest);
+    }
+
+    fn add_leaf(&mut self, key: NumberPair, leaf: Vec<PackedPair>) {
+        self.capacity += leaf.capacity();
+        self.leaves.insert(key, leaf);
+    }
+
+    /// Removes a pair, if it is there.
+    pub fn remove(&mut self, pair: NumberPair) {
+        let Some((&key, leaf)) = self.leaves.range_mut(..=pair).next_back() else { return };
+        let Ok(at) = leaf.binary_search(&packed(pair)) else { return };
+        leaf.remove(at);
+        self.length -= 1;
+        let (length, leaf_capacity) = (leaf.len(), leaf.capacity());
+        if length >= LEAF_MIN {
+            return;
+        }
+        let after = (Bound::Excluded(key), Bound::Unbounded);
+        let next = self.leaves.range(after).next().map(|(&key, leaf)| (key, leaf.len()));
+        let before = self.leaves.range(..key).next_back().map(|(&key, leaf)| (key, leaf.len()));
+        match (before, next) {
+            (_, Some((next, more))) if length + more <= MERGED_MAX => self.merge(key, next),
+            (Some((before, more)), _) if length + more <= MERGED_MAX => self.merge(before, key),
+            (None, Some(_)) => {}
+            _ if length == 0 => {
+                self.capacity -= leaf_capacity;
+                self.leaves.remove(&key);
+            }
+            _ => {}
+        }
+    }
+
+    /// Moves the pairs of a leaf to the one before.
+    fn merge(&mut self, before: NumberPair, key: NumberPair) {
+        let taken = self.leaves.remove(&key).expect("it is there");
+        let leaf = self.leaves.get_mut(&before).expect("it is there");
+        let capacity = leaf.capacity();
+        leaf.extend_from_slice(&taken);
+        self.capacity = self.capacity + leaf.capacity() - capacity - taken.capacity();
+    }
+
+    /// How many pairs there are.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The pairs between the bounds, in order.
+    pub fn range(&self, from: Bound<NumberPair>, to: Bound<NumberPair>) -> impl Iterator<Item = NumberPair> {
+        let first = match from {
+            Bound::Included(pair) | Bound::Excluded(pair) => pair,
+            Bound::Unbounded => FIRST,
+        };
+        let start = self.leaves.range(..=first).next_back().map_or(FIRST, |(&key, _)| key);
+        let from_here = move |leaf: &'_ Vec<PackedPair>| match from {
+            Bound::Included(pair) => leaf.partition_point(|other| *other < packed(pair)),
+            Bound::Excluded(pair) => leaf.partition_point(|other| *other <= packed(pair)),
+            Bound::Unbounded => 0,
+        };
+        let pairs = self.leaves.range(start..).flat_map(move |(_, leaf)| &leaf[from_here(leaf)..]);
+        pairs.map(|&pair| unpacked(pair)).take_while(move |pair| match to {
+            Bound::Included(last) => *pair <= last,
+            Bound::Excluded(end) => *pair < end,
+            Bound::Unbounded => true,
+        })
+    }
+
+    /// Bytes on the heap, estimated.
+    pub fn heap_bytes(&self) -> usize {
+        // Nodes of the tree are two thirds full.
+        let leaf = (size_of::<NumberPair>() + size_of::<Vec<PackedPair>>()) * 3 / 2;
+        self.capacity * size_of::<PackedPair>() + self.leaves.len() * leaf
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn check(set: &PairSet, model: &BTreeSet<NumberPair>) {
+        assert!(set.range(Bound::Unbounded, Bound::Unbounded).eq(model.iter().copied()));
+        assert_eq!(set.len(), model.len());
+        assert_eq!(set.capacity, set.leaves.values().map(Vec::capacity).sum::<usize>());
+        assert!(set.leaves.first_key_value().is_none_or(|(&key, _)| key == FIRST));
+        assert!(set.leaves.values().skip(1).all(|leaf| !leaf.is_empty() && leaf.len() <= LEAF_MAX));
+    }
+
+    #[test]
+    fn it_has_the_pairs_of_a_plain_set_in_any_order_of_changes() {
+        let mut state = 3u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        for numbers in [3, 50, u64::MAX] {
+            let (mut set, mut model) = (PairSet::default(), BTreeSet::new());
+            for phase in 0..6 {
+                for step in 0..4_000u32 {
+                    let pair = (random(numbers) << random(33), random(3_000) as u32);
+                    let pair = if phase == 1 { (pair.0, 3_000 + step) } else { pair };
+                    if random(8) < [2, 1, 7, 3, 8, 4][phase] {
+                        let near = model.range(pair..).next().copied().unwrap_or(pair);
+                        set.remove(near);
+                        model.remove(&near);
+                    } else {
+                        set.insert(pair);
+                        model.insert(pair);
+                    }
+                }
+                check(&set, &model);
+                for _ in 0..50 {
+                    let [a, b] = [0; 2].map(|_| (random(numbers) << random(33), random(3_000) as u32));
+                    let (a, b) = (a.min(b), a.max(b).max((a.min(b).0, a.min(b).1 + 1)));
+                    let bounds =
+                        [(Bound::Included(a), Bound::Excluded(b)), (Bound::Excluded(a), Bound::Included(b))];
+                    for (from, to) in bounds {
+                        assert!(set.range(from, to).eq(model.range((from, to)).copied()));
+                    }
+                }
+            }
+            model.iter().for_each(|&pair| set.remove(pair));
+            assert_eq!((set.heap_bytes(), set.leaves.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn leaves_are_full_where_pairs_come_in_order_and_merged_where_they_go() {
+        let of = |pairs: &mut dyn Iterator<Item = NumberPair>| {
+            let mut set = PairSet::default();
+            let count = pairs.map(|pair| set.insert(pair)).count();
+            (count, set)
+        };
+        let (count, growing) = of(&mut (0..50_000).map(|at| (u64::from(at), at)));
+        assert!(growing.capacity < count + count / 50, "{} for {count}", growing.capacity);
+        let (count, runs) = of(&mut (0..50_000).map(|at| (u64::from(at % 100), at)));
+        assert!(runs.capacity < count + count / 5, "{} for {count}", runs.capacity);
+        let (count, mut mixed) =
+            of(&mut (0..50_000).map(|at: u32| (u64::from(at.wrapping_mul(0x9e37_79b1)), at)));
+        assert!(mixed.capacity < 2 * count, "{} for {count}", mixed.capacity);
+        let kept: Vec<NumberPair> = mixed.range(Bound::Unbounded, Bound::Unbounded).collect();
+        kept.iter().enumerate().filter(|(at, _)| at % 50 != 0).for_each(|(_, &pair)| mixed.remove(pair));
+        assert!(mixed.leaves.len() < 50, "a thousand pairs are left in {} leaves", mixed.leaves.len());
+    }
+}
