@@ -194,6 +194,48 @@ impl TermScore {
         found
     }
 
+    /// Calls `each` with the places in the block of the documents that match, in any order, and how often
+    /// they have the term. Unlike `frequencies` it takes no time for the others, which are most where a
+    /// pattern has many terms.
+    fn each_frequency(
+        &self,
+        block: &ScoredBlock<'_>,
+        counting: &mut Counting,
+        mut each: impl FnMut(usize, u32),
+    ) {
+        let fields = match &self.source {
+            TermSource::Text(fields) => fields,
+            TermSource::Tag(_) => {
+                let found = self.frequencies(block).into_iter().enumerate();
+                return found.filter(|(_, frequency)| *frequency > 0).for_each(|(at, one)| each(at, one));
+            }
+        };
+        let texts = block.documents.texts();
+        let Some(posting) = texts.get(&self.term) else { return };
+        let is_stem = is_stem(&self.term);
+        let Counting { found, matched, touched } = counting;
+        // The term counts wherever it is, if it is in one of the fields.
+        for place in posting.places() {
+            let (unit, is_in) = (texts.unit(place.field(), is_stem), place.is_in(fields));
+            each_common(place.documents(), block.ids, |at| {
+                if found[at] == 0 {
+                    touched.push(at);
+                }
+                found[at] = found[at].saturating_add(unit);
+                matched[at] |= is_in;
+            });
+            place.each_digit(block.ids, |at, value| {
+                found[at] = found[at].saturating_add(value.saturating_mul(unit));
+            });
+        }
+        for at in touched.drain(..) {
+            let frequency = std::mem::take(&mut found[at]);
+            if std::mem::take(&mut matched[at]) {
+                each(at, frequency);
+            }
+        }
+    }
+
     fn count(&self, block: &ScoredBlock<'_>, posting: &TextPosting, fields: &[usize], found: &mut [u32]) {
         let (texts, is_stem) = (block.documents.texts(), is_stem(&self.term));
         let is_everywhere = posting.places().iter().all(|place| place.is_in(fields));
@@ -212,6 +254,22 @@ impl TermScore {
             }
             found.iter_mut().zip(is_in).for_each(|(found, is_in)| *found *= u32::from(is_in));
         }
+    }
+}
+
+/// Memory to count the occurrences of one term after the other in the documents of a block.
+struct Counting {
+    /// By place in the block; zeros between two terms.
+    found: Vec<u32>,
+    /// Whether the document has the term in one of the fields.
+    matched: Vec<bool>,
+    /// The places that are not zero.
+    touched: Vec<usize>,
+}
+
+impl Counting {
+    fn new(count: usize) -> Counting {
+        Counting { found: vec![0; count], matched: vec![false; count], touched: Vec::new() }
     }
 }
 
@@ -493,14 +551,16 @@ impl ScoreNode {
                 frequencies.iter().zip(&block.norms).map(score).collect()
             }
             ScoreNode::First { weight, terms } => {
-                let mut scores = vec![f64::NAN; count];
+                let (mut scores, mut left) = (vec![f64::NAN; count], count);
+                let mut counting = Counting::new(count);
                 for term in terms {
-                    for (at, frequency) in term.frequencies(block).into_iter().enumerate() {
-                        if frequency > 0 && scores[at].is_nan() {
+                    term.each_frequency(block, &mut counting, |at, frequency| {
+                        if scores[at].is_nan() {
                             scores[at] = weight * tree.of_term(term, frequency, block.norms[at]);
+                            left -= usize::from(!scores[at].is_nan());
                         }
-                    }
-                    if !scores.iter().any(|score| score.is_nan()) {
+                    });
+                    if left == 0 {
                         break;
                     }
                 }

@@ -24,6 +24,8 @@ const NEAR_BLOCK: usize = 8;
 const WALKED_PER_WORK: usize = 16;
 /// Terms of a tree that cost about as much as one unit of work for each document.
 const TERMS_PER_WORK: usize = 4;
+/// The units of work of a term of a pattern for each block: it is looked up, and its documents are found.
+const WORK_PER_TERM: usize = 2;
 
 /// Matches by score, the highest first; of equal ones, by id.
 pub struct Scored {
@@ -178,7 +180,7 @@ impl Plan {
                 let mut walked = 0;
                 let scores = tree.scores_counted(documents, &matches.ranges, some, &mut walked);
                 scores.into_iter().zip(some).for_each(|(score, &id)| best.add((score, id)));
-                let own = 1 + some.len() * cost / TERMS_PER_WORK + walked / WALKED_PER_WORK;
+                let own = 1 + cost.of_block(some.len()) + walked / WALKED_PER_WORK;
                 *work = work.saturating_sub(own);
             }
             false
@@ -285,6 +287,26 @@ impl Plan {
     }
 }
 
+/// What scoring costs.
+#[derive(Clone, Copy)]
+struct ScoreCost {
+    /// Terms that are looked at for a document.
+    each: usize,
+    /// Terms of patterns that are looked up for a block.
+    block: usize,
+}
+
+impl ScoreCost {
+    /// In units of work, for a block of so many documents.
+    fn of_block(self, documents: usize) -> usize {
+        documents * self.each / TERMS_PER_WORK + self.block * WORK_PER_TERM
+    }
+
+    fn and(self, other: ScoreCost) -> ScoreCost {
+        ScoreCost { each: self.each + other.each, block: self.block + other.block }
+    }
+}
+
 impl ScoreTree {
     /// Calls `each` with documents, whose ids ascend, and their scores. No lock is held for long.
     pub fn score_in_steps(
@@ -301,7 +323,7 @@ impl ScoreTree {
                 let mut walked = 0;
                 let scores = self.scores_counted(documents, ranges, some, &mut walked);
                 some.iter().zip(scores).for_each(|(&id, score)| each(id, score));
-                let own = 1 + some.len() * cost / TERMS_PER_WORK + walked / WALKED_PER_WORK;
+                let own = 1 + cost.of_block(some.len()) + walked / WALKED_PER_WORK;
                 *work = work.saturating_sub(own);
                 if *work == 0 {
                     return false;
@@ -311,25 +333,26 @@ impl ScoreTree {
         })
     }
 
-    /// How many documents are scored at once, and the cost of one in terms.
-    fn block_size(&self) -> (usize, usize) {
+    /// How many documents are scored at once, and what it costs.
+    fn block_size(&self) -> (usize, ScoreCost) {
         let cost = self.root.cost();
         let size = if self.scorer.minds_nearness() { NEAR_BLOCK } else { BLOCK };
-        ((size * TERMS_PER_WORK / cost.max(TERMS_PER_WORK)).max(1), cost.max(1))
+        ((size * TERMS_PER_WORK / cost.each.max(TERMS_PER_WORK)).max(1), cost)
     }
 }
 
 impl ScoreNode {
-    /// How many terms are looked at for a document.
-    fn cost(&self) -> usize {
+    fn cost(&self) -> ScoreCost {
+        let each = |each| ScoreCost { each, block: 0 };
         match self {
-            ScoreNode::Term(_) | ScoreNode::All { .. } => 1,
-            ScoreNode::First { terms, .. } => terms.len(),
+            ScoreNode::Term(_) | ScoreNode::All { .. } => each(1),
+            // A document has few of the terms.
+            ScoreNode::First { terms, .. } => ScoreCost { each: 2, block: terms.len() },
             ScoreNode::And { parts, .. } | ScoreNode::Or { parts, .. } => {
-                parts.iter().map(ScoreNode::cost).sum::<usize>() + 1
+                parts.iter().map(ScoreNode::cost).fold(each(1), ScoreCost::and)
             }
             ScoreNode::Optional(part) => part.cost(),
-            ScoreNode::Other { .. } => 4,
+            ScoreNode::Other { .. } => each(4),
         }
     }
 }
