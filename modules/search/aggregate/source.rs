@@ -81,9 +81,10 @@ impl RowReader {
         several: Several,
         width: usize,
     ) -> RowReader {
-        let is_hash = plan.index.definition.documents == DocumentType::Hash;
+        // The list of all values that a path leads to is shown as the document has it.
+        let is_list = plan.index.definition.documents != DocumentType::Hash && several == Several::All;
         let needs = |column: &Column| match &column.source {
-            ColumnSource::Field { indexed, .. } => !is_hash || indexed.is_none(),
+            ColumnSource::Field { indexed, .. } => is_list || indexed.is_none(),
             _ => false,
         };
         let needs_document = loads_all || columns.iter().any(needs);

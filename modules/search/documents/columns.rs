@@ -86,7 +86,7 @@ const LISTED_NUMBERS: u64 = NAN_BITS | 1 << 32;
 pub enum KnownCell {
     Missing,
     Number(f64),
-    /// The number of the only tag, whose text is the value of the hash's field.
+    /// The number of the only tag, whose text is the value in the document.
     Tag(u32),
 }
 
@@ -190,7 +190,7 @@ impl TagColumn {
         put(&mut self.cells, id, cell, &UNKNOWN_TAG);
     }
 
-    /// Sets the number of the only tag, whose text is the value of the hash's field.
+    /// Sets the number of the only tag, whose text is the value in the document.
     pub fn set(&mut self, id: u32, number: u32) -> usize {
         if number >= DIFFERS {
             return self.list(id, &[number]);

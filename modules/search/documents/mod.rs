@@ -237,7 +237,7 @@ pub enum FieldContent {
     Number(f64),
     /// Several, or none.
     Numbers(Vec<f64>),
-    /// The only tag, whose text is the value of the hash's field.
+    /// The only tag, whose text is the value in the document.
     Tag(Vec<u8>),
     /// Tags.
     Terms(Vec<Vec<u8>>),

@@ -121,7 +121,11 @@ fn read_field_with(
             (_, Ok(())) => result = content.add_element(field, stop_words, value),
             _ => {}
         }
-        is_tag = matches!(value, FieldValue::Stored(text) if content.is_tag(field, text));
+        is_tag = match value {
+            FieldValue::Stored(text) => text.with_bytes(|text| content.is_tag(field, text)),
+            FieldValue::Text(text) => content.is_tag(field, text.as_bytes()),
+            _ => false,
+        };
     });
     if is_tag && count == 1 {
         content = content.into_tag();
@@ -387,10 +391,10 @@ impl FieldContent {
     }
 
     /// Whether there is one tag, whose text is this value.
-    fn is_tag(&self, field: &FieldDefinition, value: StringRef<'_>) -> bool {
+    fn is_tag(&self, field: &FieldDefinition, value: &[u8]) -> bool {
         let FieldKind::Tag { .. } = field.kind else { return false };
         matches!(self, FieldContent::Terms(terms)
-            if matches!(&terms[..], [tag] if value.with_bytes(|value| value == tag.as_slice())))
+            if matches!(&terms[..], [tag] if value == tag.as_slice()))
     }
 
     fn into_tag(self) -> FieldContent {
