@@ -388,7 +388,7 @@ impl Aggregation {
         };
         if let Shape::Hybrid { began, found, late } = self.shape {
             answer.late = late;
-            answer.total = self.pipeline.flow.groups().unwrap_or(found);
+            answer.total = self.pipeline.flow.passed(found);
             answer.seconds = Some(self.env.clock.monotonic().saturating_sub(began));
         }
         let is_flat = is_flat(view, reply);

@@ -48,6 +48,10 @@ pub struct RowFlow {
     groups: Option<usize>,
     /// How many documents had been read when the first row of the reply was complete.
     at_first: Option<usize>,
+    /// Rows that did not pass a FILTER since the last GROUPBY.
+    filtered: usize,
+    /// All rows are counted, also those behind a page.
+    pub counts_all: bool,
 }
 
 #[derive(Debug)]
@@ -168,6 +172,7 @@ impl RowPipeline {
                 Step::Filter { expression, places } => {
                     let properties = RowProperties { cells: &row.cells, places };
                     if !expression.evaluate(&properties)?.is_true() {
+                        self.flow.filtered += 1;
                         return Ok(flow);
                     }
                 }
@@ -175,10 +180,11 @@ impl RowPipeline {
                     *skip -= 1;
                     return Ok(flow);
                 }
+                Step::Page { left: 0, .. } if self.flow.counts_all => return Ok(flow),
                 Step::Page { left: 0, .. } => return Ok(Flow::Enough),
                 Step::Page { left, .. } => {
                     *left -= 1;
-                    if *left == 0 {
+                    if *left == 0 && !self.flow.counts_all {
                         flow = Flow::Enough;
                     }
                 }
@@ -202,6 +208,7 @@ impl RowPipeline {
             End::Sort(sorter) => Some(EndRows::Sorted(sorter.finish())),
             End::Group(groups) => {
                 self.flow.groups = Some(groups.len());
+                self.flow.filtered = 0;
                 Some(EndRows::Groups { groups, next: 0 })
             }
         }
@@ -227,8 +234,9 @@ impl RowFlow {
         Ok(())
     }
 
-    pub fn groups(&self) -> Option<usize> {
-        self.groups
+    /// How many rows passed all FILTERs, of so many documents.
+    pub fn passed(&self, documents: usize) -> usize {
+        self.groups.unwrap_or(documents).saturating_sub(self.filtered)
     }
 
     /// The number that the reply tells: of groups, or of documents that were read for the first row.
@@ -358,7 +366,15 @@ impl Building {
             columns: self.columns,
             loads_all: shows_all,
             stretches: self.stretches,
-            flow: RowFlow { budget, out: VecDeque::new(), read: 0, groups: None, at_first: None },
+            flow: RowFlow {
+                budget,
+                out: VecDeque::new(),
+                read: 0,
+                groups: None,
+                at_first: None,
+                filtered: 0,
+                counts_all: false,
+            },
             names: names.into(),
             labels: self.labels,
         }

@@ -93,23 +93,23 @@ impl AggregateRequest<'_> {
 
 /// Reads the words of FT.AGGREGATE from the query on.
 pub fn parse<'a>(args: Args<'a>) -> Result<AggregateRequest<'a>, SearchError> {
-    parse_from(args, 3, false, &|_| None)
+    parse_from(args, 3, false, &mut |_| Ok(false))
 }
 
-/// Reads the options and steps from this word on. `refuse` has the errors of words that are none there;
-/// NOSORT and EXPLAINSCORE are options if `is_hybrid` is true.
+/// Reads the options and steps from this word on. `further` reads an option that only its command has, or
+/// refuses one that the command has not; NOSORT and EXPLAINSCORE are options if `is_hybrid` is true.
 pub fn parse_from<'a>(
     args: Args<'a>,
     from: usize,
     is_hybrid: bool,
-    refuse: &dyn Fn(&[u8]) -> Option<SearchError>,
+    further: &mut dyn FnMut(&mut OptionWords<'a>) -> Result<bool, SearchError>,
 ) -> Result<AggregateRequest<'a>, SearchError> {
     let mut request = AggregateRequest::default();
     request.search.extend([&b"FT.SEARCH"[..], args.word(1), args.word(2)]);
     let mut words = args.options(from);
-    while let Some(word) = words.peek() {
-        if let Some(error) = refuse(word) {
-            return Err(error);
+    while !words.is_done() {
+        if further(&mut words)? {
+            continue;
         }
         if is_hybrid && words.take("NOSORT") {
             request.no_sort = true;

@@ -132,6 +132,7 @@ fn aggregation(
         steps.push(StepWords::Arrange(Arrangement { keys: None, offset: 0, limit: Some(SORTED_DEFAULT) }));
     }
     let mut pipeline = RowPipeline::new(&text, &request.rest, first, module.settings.aggregate_memory())?;
+    pipeline.flow.counts_all = true;
     let columns = std::mem::take(&mut pipeline.columns);
     let several = text.request().several();
     let reader = RowReader::new(&text, columns, pipeline.loads_all, several, pipeline.width());

@@ -90,19 +90,25 @@ pub fn parse<'a>(args: Args<'a>) -> Result<HybridRequest<'a>, SearchError> {
     let vector = vector_part(&mut words)?;
     let (mut fusion, mut window, mut fused_alias) =
         (Fusion::ReciprocalRank { constant: CONSTANT }, WINDOW, None);
-    if words.take("COMBINE") {
-        (fusion, window, fused_alias) = combine(&mut words)?;
-    }
-    let rest =
-        request::parse_from(args, words.index(), true, &|word| match word.to_ascii_uppercase().as_slice() {
-            b"DIALECT" => Some(no_dialect()),
-            b"COMBINE" => Some(Kind::HybridArguments.with(["COMBINE must follow VSIM".into()])),
+    let mut is_combined = false;
+    let rest = request::parse_from(args, words.index(), true, &mut |words| {
+        if words.take("COMBINE") {
+            if std::mem::replace(&mut is_combined, true) {
+                return wrong("Duplicate COMBINE argument");
+            }
+            (fusion, window, fused_alias) = combine(words)?;
+            return Ok(true);
+        }
+        let word = words.peek().unwrap_or_default();
+        match word.to_ascii_uppercase().as_slice() {
+            b"DIALECT" => Err(no_dialect()),
             b"ADDSCORES" | b"SCORER" | b"VERBATIM" | b"INORDER" | b"SLOP" | b"INKEYS" | b"INFIELDS"
             | b"LANGUAGE" | b"EXPANDER" | b"PAYLOAD" | b"NOSTOPWORDS" => {
-                Some(Kind::HybridArguments.with([format!("Unknown argument `{}`", error::text(word)).into()]))
+                wrong(format!("Unknown argument `{}`", error::text(word)))
             }
-            _ => None,
-        })?;
+            _ => Ok(false),
+        }
+    })?;
     check_steps(&rest)?;
     Ok(HybridRequest { query, scorer, search_alias, vector, fusion, window, fused_alias, rest })
 }

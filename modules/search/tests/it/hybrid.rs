@@ -56,6 +56,11 @@ fn words_and_vectors_are_fused() {
         steps,
         r#"{"total_results": 2, "results": [{"c": "shoes", "n": "3", "m": "6"}, {"c": "gear", "n": "1", "m": "2"}], "warnings": []"#
     );
+    // The total is that of the rows that pass a FILTER, also beyond the page.
+    let passed = hybrid(&server, "SEARCH shoes VSIM @v $q LOAD 1 @c FILTER '@c == \"shoes\"' LIMIT 0 1");
+    assert_eq!(passed, r#"{"total_results": 3, "results": [{"c": "shoes"}], "warnings": []"#);
+    let late = hybrid(&server, "SEARCH nothing VSIM @v $q KNN 2 K 1 LIMIT 0 1 COMBINE RRF 2 CONSTANT 1");
+    assert!(late.contains(r#""__score": "0.5""#), "{late}");
     let page = hybrid(&server, "SEARCH shoes VSIM @v $q COMBINE RRF 4 CONSTANT 1 WINDOW 3 LIMIT 1 1");
     assert!(page.contains(r#""results": [{"__key": "d:"#) && page.matches("__key").count() == 1, "{page}");
 }
