@@ -67,25 +67,35 @@ impl JsonDocument {
         JsonDocument { root: Some(root) }
     }
 
+    pub fn root(&self) -> Option<&Root> {
+        self.root.as_ref()
+    }
+
     /// The whole document.
     pub fn value(&self) -> JsonNode<'_> {
         self.root.as_ref().map_or(JsonNode::Packed(&[packed::NULL]), Root::value)
     }
 
+    /// The bytes of the content. They are the same after a restart, where `heap_bytes` is not: whether an
+    /// index or a reply takes a document does not depend on its history.
+    pub fn content_bytes(&self) -> usize {
+        self.root.as_ref().map_or(0, Root::packed_bytes)
+    }
+
     /// What a walk over it may cost.
     pub fn budget(&self) -> WalkBudget {
-        WalkBudget::of_document(self.heap_bytes())
+        WalkBudget::of_document(self.content_bytes())
     }
 
     /// The same under the lock.
     pub fn budget_under_lock(&self) -> WalkBudget {
-        WalkBudget::under_lock(self.heap_bytes())
+        WalkBudget::under_lock(self.content_bytes())
     }
 
     /// The most bytes of values that a reply shows: a path can lead to a value many times.
     pub fn shown_bytes_max(&self) -> usize {
         const ALWAYS: usize = 1 << 20;
-        ALWAYS.saturating_add(self.heap_bytes().saturating_mul(16))
+        ALWAYS.saturating_add(self.content_bytes().saturating_mul(16))
     }
 
     /// Whether a command may add `bytes` at each of `places` places. A command that adds more is refused.
@@ -96,7 +106,7 @@ impl JsonDocument {
         if places > 1 && total > MULTIPLIED_BYTES_MAX {
             return Err(error::TOO_MANY_BYTES);
         }
-        if self.heap_bytes().saturating_add(total) > DOCUMENT_BYTES_MAX {
+        if self.content_bytes().saturating_add(total) > DOCUMENT_BYTES_MAX {
             return Err(error::TOO_LARGE);
         }
         Ok(())

@@ -46,12 +46,12 @@ pub fn of<'a>(key: &'a [u8], kind: u8, payload: &'a [u8]) -> Effect<'a> {
 thread_local! {
     /// Whether this thread applies a payload that it has just made.
     static IS_OWN: Cell<bool> = const { Cell::new(false) };
-    /// What the payload that is applied next sets at the root, built without the lock.
+    /// What the payload that is applied next makes of the document, built without the lock.
     static BUILT: RefCell<Option<Root>> = const { RefCell::new(None) };
 }
 
-/// Applies a payload that a handler has made: it is not checked as one from a log is. `built` is the value of
-/// a Set at the root, if it is there already.
+/// Applies a payload that a handler has made: it is not checked as one from a log is. `built` is what it
+/// makes of the document, if that is there already.
 pub fn apply_own(tx: &mut Tx<'_>, key: &[u8], kind: u8, payload: &[u8], built: Option<Root>) -> usize {
     // Builds with assertions check it all the same.
     IS_OWN.set(!cfg!(debug_assertions));

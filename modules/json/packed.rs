@@ -181,6 +181,22 @@ fn header(bytes: &mut [u8; LONG], is_object: bool, body: usize, count: usize) ->
     bytes
 }
 
+/// The bytes of a container with such a body, header included.
+pub fn container_size(body: usize, count: usize) -> usize {
+    let is_short = body <= usize::from(u8::MAX) && count <= usize::from(u8::MAX);
+    body + if is_short { SHORT } else { LONG }
+}
+
+/// The bytes of a text of this length.
+pub fn text_size(length: usize) -> usize {
+    const HEADER32: usize = 5;
+    match length {
+        ..=TEXT_MAX => 1 + length,
+        ..=255 => 2 + length,
+        _ => HEADER32 + length,
+    }
+}
+
 /// A container's header, and where its body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContainerHeader {

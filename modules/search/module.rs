@@ -26,7 +26,7 @@ use engramdb_engine::env::Env;
 use engramdb_engine::gate::OpenBatch;
 use engramdb_engine::keyspace::{DataType, Database, Housing, Keyspace, SAVED_PARTS_MAX};
 use engramdb_engine::module::{
-    Applied, BackgroundWork, Exporter, Follower, Module, ModuleEffect, ObservationMaking,
+    Applied, BackgroundWork, Exporter, Follower, Module, ModuleEffect, ObservationMaking, Upcoming,
 };
 use engramdb_engine::signal::Signal;
 use engramdb_engine::store::view::View;
@@ -384,7 +384,8 @@ impl Module for SearchModule {
             by.extend(foreseeing(index, keyspace, (database, key), &effect));
         });
         let key = key.to_vec();
-        (!by.is_empty()).then(|| Box::new(move |upcoming| foresee(&key, upcoming, by)) as ObservationMaking)
+        (!by.is_empty())
+            .then(|| Box::new(move |upcoming: &Upcoming| foresee(&key, upcoming, by)) as ObservationMaking)
     }
 
     fn save(&self, each: &mut dyn FnMut(&Record<'_>)) {

@@ -33,6 +33,6 @@ mod version;
 
 pub use error::ReplayError;
 pub use shard::engine::Engine;
-pub use store::prepared::{MadeOfWords, Preparation, Prepared, Retained};
+pub use store::prepared::{Foreseen, Foresight, MadeOfWords, Preparation, Prepared, Retained};
 pub use store::watch::Watch;
 pub use version::{REDIS_VERSION, REDIS_VERSION_NUMBER};

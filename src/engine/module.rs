@@ -188,7 +188,7 @@ pub struct Observation {
 }
 
 /// Reads a document that a write is going to make, without any lock of the engine.
-pub type ObservationMaking = Box<dyn FnOnce(Upcoming) -> Observation + Send>;
+pub type ObservationMaking = Box<dyn FnOnce(&Upcoming) -> Observation + Send>;
 
 /// Work without any lock of the engine.
 pub type BackgroundWork = Box<dyn FnOnce() + Send>;

@@ -34,16 +34,24 @@ fn text(reply: &Value) -> &str {
 
 /// Runs a write once. Also returns its stage.
 fn once(instance: &Instance, words: &[&str], prepared: Option<Box<Prepared>>) -> (Option<Value>, Stage) {
+    once_with_room(instance, words, prepared, 0)
+}
+
+fn once_with_room(
+    instance: &Instance,
+    words: &[&str],
+    prepared: Option<Box<Prepared>>,
+    room_bytes: usize,
+) -> (Option<Value>, Stage) {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     let args = Args::new(&words);
     let command = instance.table().resolve(args).expect("a command of the instance").command;
     let mut wire = Wire::new(Protocol::Resp3);
-    let credit = instance.engine().admit(1, command.batch_bytes_max(&words)).expect("there is room");
-    let ran = instance
-        .engine()
-        .writes(credit)
-        .retaining(Retained { prepared, room_bytes: 0 })
-        .run(0, command, args, &mut wire);
+    let room = command.batch_bytes_max(&words) + room_bytes;
+    let credit = instance.engine().admit(1, room).expect("there is room");
+    let mut writes = instance.engine().writes(credit).retaining(Retained { prepared, room_bytes });
+    let ran = writes.run(0, command, args, &mut wire);
+    drop(writes);
     (matches!(ran.stage, Stage::Done).then(|| wire.value()), ran.stage)
 }
 
@@ -95,6 +103,113 @@ fn a_large_document_is_written_without_the_lock_as_it_was() {
     assert!(instance.engine().attempt(0, job, &mut wire).again.is_none());
     assert_eq!(text(&wire.value()), format!("[{large}]"));
     assert_eq!(instance.run(&["JSON.ARRLEN", "d"]).reply, Value::Integer(30_000));
+    instance.check_replay();
+}
+
+/// Runs a write that comes back to be prepared so often, with something else before each further run.
+fn prepared(instance: &mut Instance, words: &[&str], between: &[&[&str]]) -> Value {
+    let (mut made, mut between) = (None, between.iter());
+    loop {
+        // Room for a path that leads to many values.
+        match once_with_room(instance, words, made.take(), 1 << 20) {
+            (Some(reply), _) => {
+                assert!(between.next().is_none(), "{:.3?} came back less often", words);
+                // The follower follows what runs.
+                instance.run(&["EXISTS", "d"]);
+                return reply;
+            }
+            (None, Stage::Prepare(preparation)) => {
+                made = Some(instance.engine().prepare(0, *preparation));
+                let other = between.next().unwrap_or_else(|| panic!("{:.3?} comes back again", words));
+                if !other.is_empty() {
+                    assert!(!instance.run(other).reply.is_error());
+                }
+            }
+            _ => panic!("a write is done or comes back"),
+        }
+    }
+}
+
+#[test]
+fn changes_of_many_places_are_made_without_the_lock() {
+    let mut instance = instance();
+    let members: Vec<String> =
+        (0..3_000).map(|n| format!(r#"{{"i":{n},"b":true,"t":"text {n}","z":{{"a":1}}}}"#)).collect();
+    let document = format!("[{}]", members.join(","));
+    instance.run(&["JSON.SET", "d", "$", &document]);
+    let touch: &[&str] = &["JSON.SET", "d", "$[7].i", "1000"];
+    let sum = |instance: &mut Instance| {
+        let numbers: serde_json::Value =
+            serde_json::from_str(text(&instance.run(&["JSON.GET", "d", "$..i"]).reply)).expect("JSON");
+        numbers
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|number| number.as_i64().expect("a number"))
+            .sum::<i64>()
+    };
+    let all = 2_999 * 3_000 / 2;
+    // As the document was when the command runs at last.
+    prepared(&mut instance, &["JSON.NUMINCRBY", "d", "$..i", "1"], &[&[]]);
+    assert_eq!(sum(&mut instance), all + 3_000);
+    prepared(&mut instance, &["JSON.NUMINCRBY", "d", "$..i", "1"], &[touch, &[]]);
+    assert_eq!(sum(&mut instance), all + 6_000 + 1000 - 8);
+    // Written to again and again: in place.
+    prepared(&mut instance, &["JSON.NUMINCRBY", "d", "$..i", "1"], &[touch, touch, touch]);
+    assert_eq!(sum(&mut instance), all + 9_000 + 1000 - 9);
+    let ok = Value::SimpleString(b"OK".to_vec());
+    for words in [
+        &["JSON.TOGGLE", "d", "$..b"][..],
+        &["JSON.STRAPPEND", "d", "$..t", "\"!\""],
+        &["JSON.CLEAR", "d", "$..z"],
+        &["JSON.MERGE", "d", "$[*]", r#"{"t":null,"new":[1]}"#],
+        &["JSON.ARRAPPEND", "d", "$..new", "2"],
+        &["JSON.ARRPOP", "d", "$..new"],
+        &["JSON.SET", "d", "$..b", "null"],
+        &["JSON.DEL", "d", "$..i"],
+    ] {
+        let reply = prepared(&mut instance, words, &[&[]]);
+        assert!(!reply.is_error(), "{words:?}: {reply:?}");
+        assert!(words[0] != "JSON.SET" || reply == ok);
+    }
+    let shown = instance.run(&["JSON.GET", "d", "$[2999]", "$[8]"]).reply;
+    assert_eq!(
+        text(&shown),
+        r#"{"$[2999]":[{"new":[1],"b":null,"z":{}}],"$[8]":[{"new":[1],"b":null,"z":{}}]}"#
+    );
+    // One large value, after its text was parsed.
+    prepared(&mut instance, &["JSON.SET", "d", "$[1]", &numbers(60_000)], &[&[], touch, &[]]);
+    // Few places, and a small document: at once.
+    prepared(&mut instance, &["JSON.SET", "d", "$[0:100]", "1"], &[]);
+    let small = format!("[{}]", vec!["1"; 700].join(","));
+    instance.run(&["JSON.SET", "d", "$", &small]);
+    prepared(&mut instance, &["JSON.NUMINCRBY", "d", "$[*]", "1"], &[]);
+    instance.check_replay();
+}
+
+#[test]
+fn several_large_texts_are_parsed_without_the_lock() {
+    let mut instance = instance();
+    let large = numbers(40_000);
+    instance.run(&["JSON.SET", "b", "$", "[0]"]);
+    prepared(&mut instance, &["JSON.MSET", "a", "$", &large, "b", "$", "[7]", "b", "$[0]", &large], &[&[]]);
+    assert_eq!(text(&instance.run(&["JSON.GET", "a"]).reply), large);
+    assert_eq!(text(&instance.run(&["JSON.GET", "b"]).reply), format!("[{large}]"));
+    let lengths = Value::Array(vec![Value::Integer(3)]);
+    assert_eq!(prepared(&mut instance, &["JSON.ARRAPPEND", "b", "$", &large, "8"], &[&[]]), lengths);
+    prepared(&mut instance, &["JSON.ARRINSERT", "b", "$", "1", "9", &large], &[&[]]);
+    assert_eq!(text(&instance.run(&["JSON.GET", "b"]).reply), format!("[{large},9,{large},{large},8]"));
+    // The first error counts, and nothing is set.
+    let broken = format!("{large}]");
+    for words in [
+        &["JSON.MSET", "c", "$", "1", "c", "$[0]", &broken][..],
+        &["JSON.MSET", "c", "$", &broken, "c", "$", "2"],
+        &["JSON.MSET", "c", "$.new", &large, "c", "$", &broken],
+        &["JSON.ARRAPPEND", "b", "$", &broken],
+    ] {
+        assert!(prepared(&mut instance, words, &[&[]]).is_error(), "{:.3?}", words);
+        assert_eq!(instance.run(&["EXISTS", "c"]).reply, Value::Integer(0));
+    }
     instance.check_replay();
 }
 

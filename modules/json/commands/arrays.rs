@@ -1,8 +1,9 @@
 //! Commands on arrays.
 
-use super::foreseen::is_foreseen;
+use super::foreseen::{PlannedEffect, apply};
 use super::get::{ReplyFormat, reply_node};
 use super::matches::{Match, innermost_first, matches};
+use super::parsed;
 use super::scalars::reply_lengths;
 use super::{at_most, default_path, existing, utf8};
 use crate::document::JsonDocument;
@@ -26,15 +27,16 @@ fn array_length(node: JsonNode<'_>) -> Option<usize> {
 /// array's new length.
 type OfArray<'o> = dyn FnMut(usize, &mut Vec<u8>) -> Result<usize, CommandError> + 'o;
 
-/// Changes all arrays at a path, and replies their lengths. `shown` is the path in an error.
+/// Changes all arrays at a path, and replies their lengths. `shown` is the path in an error. False if the
+/// command must return, and will run again.
 fn change_arrays(
     tx: &mut Tx<'_>,
     key: &[u8],
     (path, shown): (&ClientPath<'_>, &str),
-    (kind, mut payload, depth): (u8, Vec<u8>, usize),
+    (kind, payload, depth): (u8, &mut Vec<u8>, usize),
     change: &mut OfArray<'_>,
     reply: &mut dyn Reply,
-) -> Outcome {
+) -> Result<bool, CommandError> {
     let mut is_changed = false;
     let lengths = tx.read(|view| {
         let document = existing(view, key)?;
@@ -64,43 +66,84 @@ fn change_arrays(
         return Err(error::no_path_or(shown, "not an array"));
     }
     if is_changed {
-        if !is_foreseen(tx, key, kind, &payload, None) {
-            return Ok(());
+        let places = lengths.len();
+        let mut planned = PlannedEffect { key, kind, payload, places, built: None };
+        if !apply(tx, &mut planned) {
+            return Ok(false);
         }
-        effect::apply_own(tx, key, kind, &payload, None);
     }
     reply_lengths(lengths, path.is_legacy(), reply);
-    Ok(())
+    Ok(true)
 }
 
-/// The beginning of the payload of Insert: values of the request from this word on, their number, and how
-/// many containers are within each other in them.
-fn values(args: Args<'_>, from: usize) -> Result<(Vec<u8>, usize, usize), CommandError> {
+/// The values that a command inserts: the beginning of the payload of Insert, their number in front, and how
+/// many containers are within each other in each.
+struct InsertedValues {
+    payload: Vec<u8>,
+    /// Where the values begin.
+    body: usize,
+    depths: Vec<usize>,
+    /// Whether they were parsed without the lock.
+    are_large: bool,
+}
+
+/// Values of the request from this word on. `None` if the command must return, and will run again.
+fn values(tx: &mut Tx<'_>, args: Args<'_>, from: usize) -> Result<Option<InsertedValues>, CommandError> {
     let words = args.from(from);
     let mut payload = Vec::new();
     location::put_number(&mut payload, words.len() as u64);
-    let mut depth = 0;
-    for word in words {
-        depth = depth.max(text::parse(utf8(word)?, &mut payload)?);
+    let (body, are_large) = (payload.len(), parsed::are_large(words));
+    let mut depths = Vec::with_capacity(words.len());
+    if are_large {
+        let Some(texts) = parsed::parse_apart(tx, words) else { return Ok(None) };
+        for text in texts {
+            let text = text?;
+            payload.extend_from_slice(&text.payload);
+            depths.push(text.depth);
+        }
+    } else {
+        for word in words {
+            depths.push(text::parse(utf8(word)?, &mut payload)?);
+        }
     }
-    Ok((payload, words.len(), depth))
+    Ok(Some(InsertedValues { payload, body, depths, are_large }))
+}
+
+/// Inserts values into all arrays at a path.
+fn insert_values(
+    tx: &mut Tx<'_>,
+    key: &[u8],
+    (path, shown): (&ClientPath<'_>, &str),
+    values: InsertedValues,
+    change: &mut OfArray<'_>,
+    reply: &mut dyn Reply,
+) -> Outcome {
+    let InsertedValues { mut payload, body, depths, are_large } = values;
+    let length = payload.len();
+    let depth = depths.iter().copied().max().unwrap_or_default();
+    let what = (effect::INSERT, &mut payload, depth);
+    if !change_arrays(tx, key, (path, shown), what, change, reply)? && are_large {
+        parsed::keep_texts(tx, &payload[body..length], &depths);
+    }
+    Ok(())
 }
 
 pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let path = ClientPath::new(args.word(2))?;
-    let (payload, count, depth) = values(args, 3)?;
+    let Some(values) = values(tx, args, 3)? else { return Ok(()) };
+    let count = values.depths.len();
     let mut at_end = |length: usize, place: &mut Vec<u8>| {
         location::put_number(place, length as u64);
         Ok(length + count)
     };
-    let what = (effect::INSERT, payload, depth);
-    change_arrays(tx, args.word(1), (&path, path.original()), what, &mut at_end, reply)
+    insert_values(tx, args.word(1), (&path, path.original()), values, &mut at_end, reply)
 }
 
 pub fn insert(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let path = ClientPath::new(args.word(2))?;
     let index = integer(args.word(3))?;
-    let (payload, count, depth) = values(args, 4)?;
+    let Some(values) = values(tx, args, 4)? else { return Ok(()) };
+    let count = values.depths.len();
     let mut at_index = |length: usize, place: &mut Vec<u8>| {
         let index = if index < 0 { index.saturating_add(length as i64) } else { index };
         let index =
@@ -108,8 +151,7 @@ pub fn insert(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         location::put_number(place, index as u64);
         Ok(length + count)
     };
-    let what = (effect::INSERT, payload, depth);
-    change_arrays(tx, args.word(1), (&path, path.text()), what, &mut at_index, reply)
+    insert_values(tx, args.word(1), (&path, path.text()), values, &mut at_index, reply)
 }
 
 fn integer(word: &[u8]) -> Result<i64, CommandError> {
@@ -125,8 +167,8 @@ pub fn trim(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         location::put_number(place, stop as u64);
         Ok(stop - start)
     };
-    let what = (effect::TRIM, Vec::new(), 0);
-    change_arrays(tx, args.word(1), (&path, path.text()), what, &mut trimmed, reply)
+    let what = (effect::TRIM, &mut Vec::new(), 0);
+    change_arrays(tx, args.word(1), (&path, path.text()), what, &mut trimmed, reply).map(|_| ())
 }
 
 /// The elements from `start` to `stop`, both included and counted from the end if they are negative.
@@ -178,10 +220,11 @@ pub fn pop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         return Err(error::no_path_or(path.text(), "not an array"));
     }
     if !payload.is_empty() {
-        if !is_foreseen(tx, args.word(1), effect::REMOVE, &payload, None) {
+        let (key, places, payload) = (args.word(1), popped.len(), &payload[..]);
+        let mut planned = PlannedEffect { key, kind: effect::REMOVE, payload, places, built: None };
+        if !apply(tx, &mut planned) {
             return Ok(());
         }
-        effect::apply_own(tx, args.word(1), effect::REMOVE, &payload, None);
     }
     let shown = if path.is_legacy() {
         vec![popped.into_iter().flatten().last().flatten()]

@@ -1,6 +1,6 @@
 //! Commands on objects, on containers of both kinds, and on how a document is stored.
 
-use super::foreseen::is_foreseen;
+use super::foreseen::{PlannedEffect, apply};
 use super::matches::matches;
 use super::{default_path, existing, nodes, of_document, utf8};
 use crate::document::JsonDocument;
@@ -93,10 +93,11 @@ pub fn clear(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
         Ok::<usize, CommandError>(found.len())
     })?;
     if count > 0 {
-        if !is_foreseen(tx, args.word(1), effect::REPLACE, &payload, None) {
+        let (key, payload) = (args.word(1), &payload[..]);
+        let mut planned = PlannedEffect { key, kind: effect::REPLACE, payload, places: count, built: None };
+        if !apply(tx, &mut planned) {
             return Ok(());
         }
-        effect::apply_own(tx, args.word(1), effect::REPLACE, &payload, None);
     }
     reply.integer(count as i64);
     Ok(())

@@ -1,4 +1,5 @@
-//! Writes of documents that an index takes long to read: it reads the new document before the write.
+//! Writes of documents that take long: an index reads the new document before the write, and a change of many
+//! places is made before it, both without the lock.
 
 use crate::document::JsonDocument;
 use crate::effect;
@@ -6,15 +7,39 @@ use crate::value::tree::Root;
 use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::module::Upcoming;
 use engramdb_engine::store::tx::Tx;
+use engramdb_engine::store::view::View;
+use engramdb_engine::{Foreseen, Foresight};
 
-/// Whether modules are ready for a payload that is applied next (`Tx::is_foreseen`). If not, the handler must
-/// return, without an effect or a reply. `built` is the value of a Set at the root, if it is there already.
-pub fn is_foreseen(tx: &mut Tx<'_>, key: &[u8], kind: u8, payload: &[u8], built: Option<&Root>) -> bool {
-    tx.is_foreseen(&effect::of(key, kind, payload), |tx| {
+/// A change of more places is made without the lock in a large document.
+const PLACES_AT_ONCE: usize = 512;
+/// A small one is changed in place: it takes some microseconds for a place at most.
+const LARGE_BYTES: usize = 64 << 10;
+/// Values of more bytes are put into a document without the lock.
+const VALUE_BYTES_AT_ONCE: usize = 256 << 10;
+
+/// An effect that a handler has planned.
+pub struct PlannedEffect<'a> {
+    pub key: &'a [u8],
+    pub kind: u8,
+    pub payload: &'a [u8],
+    /// How many places of the document it changes.
+    pub places: usize,
+    /// The value of a Set at the root, if it is there already.
+    pub built: Option<Root>,
+}
+
+/// Applies an effect. False if the command must return now, without a reply, and will run again.
+pub fn apply(tx: &mut Tx<'_>, planned: &mut PlannedEffect<'_>) -> bool {
+    let PlannedEffect { key, kind, payload, places, .. } = *planned;
+    let is_large = |document: &JsonDocument| document.heap_bytes() > LARGE_BYTES;
+    let are_many = places > PLACES_AT_ONCE && tx.read(|view| existing(view, key).is_some_and(is_large));
+    let object = are_many || planned.built.is_none() && payload.len() > VALUE_BYTES_AT_ONCE;
+    let built = planned.built.as_ref();
+    let foreseen = tx.foresee(&effect::of(key, kind, payload), Foresight { object }, |tx| {
         if let Some(root) = built.cloned() {
             return Box::new(move || Upcoming::Object(Box::new(JsonDocument::of(root))));
         }
-        let before = tx.read(|view| view.object::<JsonDocument>(key).ok().flatten().cloned());
+        let before = tx.read(|view| existing(view, key).cloned());
         let (mut document, key, payload) = (before.unwrap_or_default(), key.to_vec(), payload.to_vec());
         Box::new(move || {
             document
@@ -22,5 +47,14 @@ pub fn is_foreseen(tx: &mut Tx<'_>, key: &[u8], kind: u8, payload: &[u8], built:
                 .expect("the handler has found that it fits");
             Upcoming::Object(Box::new(document))
         })
-    })
+    });
+    let Foreseen::Ready(object) = foreseen else { return false };
+    let made =
+        object.and_then(|object| object.downcast_ref::<JsonDocument>().and_then(JsonDocument::root).cloned());
+    effect::apply_own(tx, key, kind, payload, made.or(planned.built.take()));
+    true
+}
+
+fn existing<'a>(view: &View<'a>, key: &[u8]) -> Option<&'a JsonDocument> {
+    view.object::<JsonDocument>(key).ok().flatten()
 }

@@ -5,6 +5,7 @@ mod containers;
 mod foreseen;
 mod get;
 mod matches;
+mod parsed;
 mod scalars;
 mod set;
 

@@ -1,6 +1,6 @@
 //! Commands on numbers, texts and booleans.
 
-use super::foreseen::is_foreseen;
+use super::foreseen::{PlannedEffect, apply};
 use super::get::reply_number;
 use super::matches::{Match, matches};
 use super::set::with_payload;
@@ -69,10 +69,11 @@ fn change_numbers(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply, operat
             return Err(error::no_path_or(path.text(), "does not contains a number"));
         }
         if !payload.is_empty() {
-            if !is_foreseen(tx, args.word(1), effect::REPLACE, payload, None) {
+            let (key, places) = (args.word(1), results.len());
+            let mut planned = PlannedEffect { key, kind: effect::REPLACE, payload, places, built: None };
+            if !apply(tx, &mut planned) {
                 return Ok(None);
             }
-            effect::apply_own(tx, args.word(1), effect::REPLACE, payload, None);
         }
         Ok(Some(results))
     })?;
@@ -158,10 +159,11 @@ pub fn toggle(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         return Err(error::no_path_or(path.text(), "not a bool"));
     }
     if !payload.is_empty() {
-        if !is_foreseen(tx, args.word(1), effect::REPLACE, &payload, None) {
+        let (key, places, payload) = (args.word(1), results.len(), &payload[..]);
+        let mut planned = PlannedEffect { key, kind: effect::REPLACE, payload, places, built: None };
+        if !apply(tx, &mut planned) {
             return Ok(());
         }
-        effect::apply_own(tx, args.word(1), effect::REPLACE, &payload, None);
     }
     if path.is_legacy() {
         let last = results.into_iter().flatten().last() == Some(true);
@@ -219,10 +221,11 @@ pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         Ok::<Vec<Option<usize>>, CommandError>(found.iter().map(&mut appended).collect())
     })?;
     if lengths.iter().flatten().next().is_some() {
-        if !is_foreseen(tx, args.word(1), effect::APPEND, &payload, None) {
+        let (key, places, payload) = (args.word(1), lengths.len(), &payload[..]);
+        let mut planned = PlannedEffect { key, kind: effect::APPEND, payload, places, built: None };
+        if !apply(tx, &mut planned) {
             return Ok(());
         }
-        effect::apply_own(tx, args.word(1), effect::APPEND, &payload, None);
     }
     reply_lengths(lengths, path.is_legacy(), reply);
     Ok(())

@@ -1,7 +1,8 @@
 //! Commands that set and remove values at paths.
 
-use super::foreseen::is_foreseen;
+use super::foreseen::{PlannedEffect, apply};
 use super::matches::{self, innermost_first, matches, matches_within, put_locations};
+use super::parsed::{AT_ONCE_BYTES, ParsedText, are_large, keep_parsed, parse_apart};
 use super::{default_path, document, utf8};
 use crate::document::JsonDocument;
 use crate::error;
@@ -11,15 +12,12 @@ use crate::path::{ClientPath, JsonPath, LastStep, WalkBudget, locate};
 use crate::text;
 use crate::value::tree::Root;
 use crate::{effect, value::JsonNode};
-use engramdb_engine::MadeOfWords;
 use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::hashing::HashSet;
-use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 use std::cell::RefCell;
-use std::sync::Arc;
 
 /// What JSON.SET requires of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,28 +46,6 @@ pub fn with_payload<R>(with: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
-/// A text of more bytes is parsed without the lock.
-const AT_ONCE_BYTES: usize = 128 << 10;
-
-/// A text that was parsed without the lock: the beginning of the payload, how many containers are within each
-/// other, and the value in memory.
-type Parsed = Result<(Vec<u8>, usize, Root), CommandError>;
-
-fn parse_apart(text: Arc<Vec<u8>>) -> MadeOfWords {
-    let parse = || {
-        let mut payload = Vec::new();
-        let depth = text::parse(utf8(&text)?, &mut payload)?;
-        let root = Root::of(&payload);
-        Ok((payload, depth, root))
-    };
-    made_of_parsed(parse())
-}
-
-fn made_of_parsed(parsed: Parsed) -> MadeOfWords {
-    let heap_bytes = parsed.as_ref().map_or(0, |(payload, _, root)| payload.capacity() + root.heap_bytes());
-    MadeOfWords { value: Box::new(parsed), heap_bytes }
-}
-
 /// Parses a text of the request into the payload, and returns how many containers are within each other, and
 /// the value if it was built without the lock. `None` if the command must return, and will run again.
 fn parse(
@@ -80,11 +56,10 @@ fn parse(
     if word.len() <= AT_ONCE_BYTES {
         return Ok(Some((text::parse(utf8(word)?, payload)?, None)));
     }
-    let Some(made) = tx.made_of(word, parse_apart) else { return Ok(None) };
-    let parsed = made.value.downcast::<Parsed>().expect("what parse_apart makes");
-    let (packed, depth, root) = (*parsed)?;
-    *payload = packed;
-    Ok(Some((depth, Some(root))))
+    let Some(mut texts) = parse_apart(tx, &[word]) else { return Ok(None) };
+    let parsed = texts.pop().expect("one text")?;
+    *payload = parsed.payload;
+    Ok(Some((parsed.depth, parsed.built)))
 }
 
 pub fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -100,7 +75,7 @@ pub fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
                 return Ok(());
             }
         }
-        let is_planned = tx.read(|view| {
+        let places = tx.read(|view| {
             let document = document(view, key)?;
             let depth = match &large {
                 Some((depth, _)) => *depth,
@@ -108,28 +83,21 @@ pub fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             };
             plan(document, &path, presence, (depth, None), payload)
         })?;
-        if !is_planned {
+        if places == 0 {
             reply.null();
             return Ok(());
         }
         let (depth, built) = large.unwrap_or_default();
-        let at_root = built.as_ref().filter(|_| path.is_root());
-        if !is_foreseen(tx, key, effect::SET, payload, at_root) {
+        let (built, elsewhere) = if path.is_root() { (built, None) } else { (None, built) };
+        let mut planned = PlannedEffect { key, kind: effect::SET, payload, places, built };
+        if apply(tx, &mut planned) {
+            reply.ok();
+        } else {
+            let built = planned.built.or(elsewhere);
             keep_parsed(tx, payload, depth, built);
-            return Ok(());
         }
-        effect::apply_own(tx, key, effect::SET, payload, built.filter(|_| path.is_root()));
-        reply.ok();
         Ok(())
     })
-}
-
-/// Keeps a text that was parsed without the lock for the next run of the command. The payload begins with it.
-fn keep_parsed(tx: &mut Tx<'_>, payload: &mut Vec<u8>, depth: usize, built: Option<Root>) {
-    if let Some(root) = built {
-        payload.truncate(packed::size(payload));
-        tx.keep_made(made_of_parsed(Ok((std::mem::take(payload), depth, root))));
-    }
 }
 
 fn set_options(args: Args<'_>) -> Result<Presence, CommandError> {
@@ -160,36 +128,36 @@ fn check_format(format: &[u8]) -> Result<(), CommandError> {
     }
 }
 
-/// Adds the locations at which a value is set to the payload of `Set`. False if there are none.
+/// Adds the locations at which a value is set to the payload of `Set`. Returns how many.
 fn plan(
     document: Option<&JsonDocument>,
     path: &ClientPath<'_>,
     presence: Presence,
     (depth, budget): (usize, Option<&mut WalkBudget>),
     payload: &mut Vec<u8>,
-) -> Result<bool, CommandError> {
+) -> Result<usize, CommandError> {
     let Some(document) = document else {
         if presence == Presence::Present {
-            return Ok(false);
+            return Ok(0);
         }
         if !path.is_root() {
             return Err(error::NEW_AT_ROOT);
         }
         location::put(payload, &[]);
-        return Ok(true);
+        return Ok(1);
     };
     if path.is_root() {
         location::put(payload, &[]);
-        return Ok(presence != Presence::Absent);
+        return Ok(usize::from(presence != Presence::Absent));
     }
     let query = path.query()?;
     let mut own = document.budget_under_lock();
     let budget = budget.unwrap_or(&mut own);
-    if presence != Presence::Absent && plan_present(&query, document, (depth, budget), payload)? {
-        return Ok(true);
-    }
-    if presence == Presence::Present {
-        return Ok(false);
+    if presence != Presence::Absent {
+        let places = plan_present(&query, document, (depth, budget), payload)?;
+        if places > 0 || presence == Presence::Present {
+            return Ok(places);
+        }
     }
     plan_new(query, document, (depth, budget), payload)
 }
@@ -200,14 +168,14 @@ fn plan_present(
     document: &JsonDocument,
     (depth, budget): (usize, &mut WalkBudget),
     payload: &mut Vec<u8>,
-) -> Result<bool, CommandError> {
+) -> Result<usize, CommandError> {
     if !query.is_static() {
         let mut matches = matches_within(query, document, budget)?;
         innermost_first(&mut matches);
         matches.iter().try_for_each(|found| check_depth(found.steps.len(), depth))?;
         document.check_growth(matches.len(), payload.len())?;
         put_locations(payload, &matches);
-        return Ok(!matches.is_empty());
+        return Ok(matches.len());
     }
     document.check_growth(1, payload.len())?;
     let mut steps_found = None;
@@ -215,7 +183,7 @@ fn plan_present(
         location::put(payload, steps);
         steps_found = Some(steps.len());
     })?;
-    steps_found.map_or(Ok(false), |steps| check_depth(steps, depth).map(|()| true))
+    steps_found.map_or(Ok(0), |steps| check_depth(steps, depth).map(|()| 1))
 }
 
 fn check_depth(steps: usize, depth: usize) -> Result<(), CommandError> {
@@ -228,7 +196,7 @@ fn plan_new(
     document: &JsonDocument,
     (depth, budget): (usize, &mut WalkBudget),
     payload: &mut Vec<u8>,
-) -> Result<bool, CommandError> {
+) -> Result<usize, CommandError> {
     if !query.is_static() {
         return Err(error::NOT_STATIC);
     }
@@ -237,7 +205,7 @@ fn plan_new(
     locate(&query, document.value(), budget, &mut |_, _| is_there = true)?;
     let (parent, last) = query.split_last().ok_or(error::NO_MEMBER_TO_SET)?;
     let LastStep::Name(name) = last else {
-        return if is_there { Ok(false) } else { Err(error::OUT_OF_RANGE) };
+        return if is_there { Ok(0) } else { Err(error::OUT_OF_RANGE) };
     };
     let mut steps_found = None;
     locate(
@@ -252,14 +220,14 @@ fn plan_new(
             }
         },
     )?;
-    steps_found.map_or(Ok(false), |steps| check_depth(steps, depth).map(|()| true))
+    steps_found.map_or(Ok(0), |steps| check_depth(steps, depth).map(|()| 1))
 }
 
 /// Each member of a patch is looked for in the document: in its blocks, and in one of them.
 fn check_merge(document: &JsonDocument, patch: &[u8]) -> Result<(), CommandError> {
     const LOOKS_MAX: usize = 16 << 20;
     const BLOCK_BYTES: usize = 8 << 10;
-    let bytes = document.heap_bytes() + patch.len();
+    let bytes = document.content_bytes() + patch.len();
     let looks =
         members(JsonNode::Packed(patch)).saturating_mul(bytes / BLOCK_BYTES + bytes.min(BLOCK_BYTES) / 16);
     if looks > LOOKS_MAX { Err(error::TOO_MANY_MEMBERS) } else { Ok(()) }
@@ -287,35 +255,35 @@ pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
     tx.read(|view| document(view, key).map(|_| ()))?;
     let mut payload = Vec::new();
     let Some((depth, built)) = parse(tx, args.word(3), &mut payload)? else { return Ok(()) };
-    let kind = tx.read(|view| {
+    let (kind, places) = tx.read(|view| {
         let document = document(view, key)?;
         let Some(document) = document.filter(|_| !path.is_root()) else {
             let is_new = document.is_none();
             document.map_or(Ok(()), |document| check_merge(document, &payload))?;
-            let is_planned = plan(document, &path, Presence::Any, (depth, None), &mut payload)?;
-            return Ok(is_planned.then_some(if is_new { effect::SET } else { effect::MERGE }));
+            let places = plan(document, &path, Presence::Any, (depth, None), &mut payload)?;
+            return Ok((if is_new { effect::SET } else { effect::MERGE }, places));
         };
         let query = path.query()?;
         check_merge(document, &payload)?;
         let budget = &mut document.budget_under_lock();
-        if plan_present(&query, document, (depth, budget), &mut payload)? {
-            return Ok(Some(effect::MERGE));
+        let places = plan_present(&query, document, (depth, budget), &mut payload)?;
+        if places > 0 {
+            return Ok((effect::MERGE, places));
         }
         // A new member is set as it is, nulls included.
-        Ok::<_, CommandError>(
-            plan_new(query, document, (depth, budget), &mut payload)?.then_some(effect::SET),
-        )
+        Ok::<_, CommandError>((effect::SET, plan_new(query, document, (depth, budget), &mut payload)?))
     })?;
-    match kind {
-        Some(kind) => {
-            if !is_foreseen(tx, key, kind, &payload, None) {
-                keep_parsed(tx, &mut payload, depth, built);
-                return Ok(());
-            }
-            effect::apply_own(tx, key, kind, &payload, None);
-            reply.ok();
-        }
-        None => reply.null(),
+    if places == 0 {
+        reply.null();
+        return Ok(());
+    }
+    let places =
+        if kind == effect::MERGE { places * (1 + members(JsonNode::Packed(&payload))) } else { places };
+    let mut planned = PlannedEffect { key, kind, payload: &payload, places, built: None };
+    if apply(tx, &mut planned) {
+        reply.ok();
+    } else {
+        keep_parsed(tx, &mut payload, depth, built);
     }
     Ok(())
 }
@@ -332,44 +300,65 @@ pub fn set_many(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
             return Err(error::SEVERAL_AGAIN);
         }
     }
-    let mut payloads = Vec::with_capacity(triples.len());
+    let texts: Vec<&[u8]> = triples.iter().map(|[.., text]| *text).collect();
+    let apart = match are_large(&texts) {
+        true => parse_apart(tx, &texts).map(Some),
+        false => Some(None),
+    };
+    let Some(apart) = apart else { return Ok(()) };
+    let mut apart = apart.map(Vec::into_iter);
+    let mut texts = Vec::with_capacity(triples.len());
     let mut budget = WalkBudget::of_words(args.len());
     for triple in triples {
-        payloads.push(tx.read(|view| planned(view, *triple, &mut budget))?);
+        let text = apart.as_mut().and_then(Iterator::next);
+        texts.push(tx.read(|view| planned(view, *triple, text, &mut budget))?);
     }
     keys.clear();
-    for (triple, mut payload) in triples.iter().zip(payloads) {
-        let key = triple[0];
-        if !keys.insert(key) {
+    for ([key, path, _], (mut text, mut is_planned)) in triples.iter().zip(texts) {
+        if !keys.insert(*key) {
             // An earlier value may have changed where the path leads. If that is nowhere, nothing is set.
-            payload = tx.read(|view| planned(view, *triple, &mut budget)).unwrap_or_default();
+            text.payload.truncate(packed::size(&text.payload));
+            let places = tx.read(|view| places_of(view, (*key, *path), &mut text, &mut budget));
+            is_planned = places.is_ok_and(|places| places > 0);
         }
-        if let Some(payload) = payload {
-            effect::apply_own(tx, key, effect::SET, &payload, None);
+        if is_planned {
+            let built = text.built.filter(|_| ClientPath::new(path).is_ok_and(|path| path.is_root()));
+            effect::apply_own(tx, key, effect::SET, &text.payload, built);
         }
     }
     reply.ok();
     Ok(())
 }
 
-/// The payload for one key; `None` if there is nothing to set.
+/// The text for one key with its locations, and whether there are any. It is parsed unless it was before.
 fn planned(
     view: &View<'_>,
     [key, path, text]: [&[u8]; 3],
+    parsed: Option<Result<ParsedText, CommandError>>,
     budget: &mut WalkBudget,
-) -> Result<Option<Vec<u8>>, CommandError> {
+) -> Result<(ParsedText, bool), CommandError> {
     let document = document(view, key)?;
-    let path = ClientPath::new(path)?;
-    if document.is_none() && !path.is_root() {
+    let client_path = ClientPath::new(path)?;
+    if document.is_none() && !client_path.is_root() {
         return Err(error::NEW_AT_ROOT);
     }
     if document.is_some() {
-        path.query()?;
+        client_path.query()?;
     }
-    let mut payload = Vec::new();
-    let depth = text::parse(utf8(text)?, &mut payload)?;
-    let is_planned = plan(document, &path, Presence::Any, (depth, Some(budget)), &mut payload)?;
-    Ok(is_planned.then_some(payload))
+    let mut text = parsed.unwrap_or_else(|| ParsedText::of(text))?;
+    let places = places_of(view, (key, path), &mut text, budget)?;
+    Ok((text, places > 0))
+}
+
+fn places_of(
+    view: &View<'_>,
+    (key, path): (&[u8], &[u8]),
+    text: &mut ParsedText,
+    budget: &mut WalkBudget,
+) -> Result<usize, CommandError> {
+    let document = document(view, key)?;
+    let path = ClientPath::new(path)?;
+    plan(document, &path, Presence::Any, (text.depth, Some(budget)), &mut text.payload)
 }
 
 pub fn room_to_set_many(view: &View<'_>, args: Args<'_>) -> usize {
@@ -402,10 +391,10 @@ pub fn delete(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
     match payload {
         _ if removed == 0 => {}
         Some(payload) => {
-            if !is_foreseen(tx, key, effect::REMOVE, &payload, None) {
+            let (kind, payload) = (effect::REMOVE, &payload[..]);
+            if !apply(tx, &mut PlannedEffect { key, kind, payload, places: removed, built: None }) {
                 return Ok(());
             }
-            effect::apply_own(tx, key, effect::REMOVE, &payload, None);
         }
         None => _ = tx.apply(Effect::Delete { key, cause: Cause::Command }),
     }

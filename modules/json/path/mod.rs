@@ -61,10 +61,13 @@ impl<'p> JsonPath<'p> {
         })
     }
 
-    /// Whether it can name a value twice.
+    /// Whether it can name a value twice. One `..` leads to each value once, unless a filter comes with it,
+    /// which takes a value as an item and by itself.
     pub fn may_repeat(&self) -> bool {
+        let descends = self.segments.iter().filter(|segment| matches!(segment, Segment::Descend)).count();
         self.segments.iter().any(|segment| match segment {
-            Segment::Descend => true,
+            Segment::Descend => descends > 1,
+            Segment::Filter(_) => descends > 0,
             Segment::Names(names) => names.len() > 1,
             Segment::Indexes(indexes) => indexes.len() > 1,
             _ => false,

@@ -172,8 +172,10 @@ fn random_paths_lead_where_a_plain_evaluator_goes() {
         select(&query, root, &mut WalkBudget::new(100_000), &mut |node| found.push(written(node)))
             .expect("small");
         assert_eq!(found, wanted, "{seed}: {path} in {value}");
-        let mut reached = Vec::new();
+        let (mut reached, mut places) = (Vec::new(), std::collections::HashSet::new());
         locate(&query, root, &mut WalkBudget::new(100_000), &mut |steps, _| {
+            let is_new = places.insert(format!("{steps:?}"));
+            assert!(is_new || query.may_repeat(), "{path} leads twice to {steps:?} in {value}");
             let node = steps.iter().try_fold(root, |node, step| match step {
                 LocationStep::Name(name) => node.member(name),
                 LocationStep::Index(index) => node.element(*index),

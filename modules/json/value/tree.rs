@@ -61,6 +61,17 @@ impl ItemBlock {
         }
     }
 
+    /// The bytes of the items, packed.
+    fn packed_bytes(&self, is_object: bool) -> usize {
+        match self {
+            ItemBlock::Run { bytes, .. } => bytes.len(),
+            ItemBlock::Large { name, container } => {
+                let name = if is_object { packed::text_size(name.len()) } else { 0 };
+                name + container.packed_bytes()
+            }
+        }
+    }
+
     /// Blocks in it, itself included.
     fn blocks(&self) -> usize {
         match self {
@@ -78,6 +89,8 @@ pub struct Container {
     count: usize,
     /// Heap bytes of all blocks.
     heap: usize,
+    /// The bytes of all items, packed: they depend on the content alone.
+    body: usize,
     /// Blocks, and blocks in them.
     below: usize,
     blocks: Vec<ItemBlock>,
@@ -85,7 +98,7 @@ pub struct Container {
 
 impl Container {
     fn of(is_object: bool, blocks: Vec<ItemBlock>) -> Container {
-        let mut container = Container { is_object, count: 0, heap: 0, below: 0, blocks };
+        let mut container = Container { is_object, count: 0, heap: 0, body: 0, below: 0, blocks };
         for at in 0..container.blocks.len() {
             container.hash_names(at);
             container.add(at);
@@ -118,6 +131,11 @@ impl Container {
 
     pub fn heap_bytes(&self) -> usize {
         self.heap + self.blocks.capacity() * size_of::<ItemBlock>()
+    }
+
+    /// The bytes that it takes packed.
+    pub fn packed_bytes(&self) -> usize {
+        packed::container_size(self.body, self.count)
     }
 
     pub fn items(&self) -> NodeItems<'_> {
@@ -162,6 +180,7 @@ impl Container {
         let block = &self.blocks[block];
         self.count += block.count();
         self.heap += block.heap_bytes();
+        self.body += block.packed_bytes(self.is_object);
         self.below += block.blocks();
     }
 
@@ -169,6 +188,7 @@ impl Container {
         let block = &self.blocks[block];
         self.count -= block.count();
         self.heap -= block.heap_bytes();
+        self.body -= block.packed_bytes(self.is_object);
         self.below -= block.blocks();
     }
 
@@ -513,6 +533,14 @@ impl Root {
             Root::Large(container) => {
                 2 * size_of::<usize>() + size_of::<Container>() + container.heap_bytes()
             }
+        }
+    }
+
+    /// The bytes that it takes packed: a function of the content alone, whatever its history.
+    pub fn packed_bytes(&self) -> usize {
+        match self {
+            Root::Flat(bytes) => bytes.len(),
+            Root::Large(container) => container.packed_bytes(),
         }
     }
 

@@ -168,7 +168,7 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// Heap bytes and blocks counted anew.
+/// Items, heap bytes and blocks counted anew.
 fn counted(container: &Container) -> (usize, usize, usize) {
     container.blocks.iter().fold((0, 0, 0), |(count, heap, below), block| {
         if let ItemBlock::Large { container, .. } = block {
@@ -188,6 +188,7 @@ fn check(document: &JsonDocument, root: &Root, value: &Value) {
     let mut whole = Vec::new();
     root.value().pack(&mut whole);
     assert_eq!(packed::check(&whole, DEPTH_MAX), Some(whole.len()));
+    assert_eq!(root.packed_bytes(), whole.len(), "a budget of walks depends on the content alone");
     let mut saved = JsonDocument::default();
     let mut cursor = 0;
     loop {

@@ -71,8 +71,8 @@ pub fn foreseeing(
 }
 
 /// Reads the document for these indexes.
-pub fn foresee(key: &[u8], upcoming: Upcoming, by: Vec<Foreseeing>) -> Observation {
-    let read = |(index, scope): Foreseeing| match &upcoming {
+pub fn foresee(key: &[u8], upcoming: &Upcoming, by: Vec<Foreseeing>) -> Observation {
+    let read = |(index, scope): Foreseeing| match upcoming {
         Upcoming::Object(object) => match object.document() {
             Some(document) => index.foresee(key, &Document::Object(document), scope),
             None => ForeseenContent::of(&index),

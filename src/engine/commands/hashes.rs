@@ -9,6 +9,7 @@ use crate::command::{
 use crate::effect::{Cause, Effect, List};
 use crate::hashing::{HashSet, HashState};
 use crate::module::Upcoming;
+use crate::store::prepared::{Foreseen, Foresight};
 use crate::store::tx::Tx;
 use crate::store::view::{HashView, View};
 use crate::types::{Field, add_decimals, parse_double};
@@ -402,7 +403,7 @@ fn set_fields(tx: &mut Tx<'_>, args: Args<'_>, command: &str) -> Result<Option<u
     Ok(Some(tx.apply(effect)))
 }
 
-/// Whether modules are ready for fields with large values; see `Tx::is_foreseen`.
+/// Whether modules are ready for fields with large values; see `Tx::foresee`.
 pub(super) fn is_foreseen(tx: &mut Tx<'_>, effect: &Effect<'_>, fields: &[&[u8]]) -> bool {
     const AT_ONCE_BYTES: usize = 64 << 10;
     let (pairs, _) = fields.as_chunks::<2>();
@@ -410,10 +411,11 @@ pub(super) fn is_foreseen(tx: &mut Tx<'_>, effect: &Effect<'_>, fields: &[&[u8]]
     if large.clone().next().is_none() {
         return true;
     }
-    tx.is_foreseen(effect, |tx| {
+    let foreseen = tx.foresee(effect, Foresight::default(), |tx| {
         let fields = large.map(|[name, value]| (name.to_vec(), tx.shared_word(value))).collect();
         Box::new(move || Upcoming::Fields(fields))
-    })
+    });
+    matches!(foreseen, Foreseen::Ready(_))
 }
 
 /// Sets a counter field; its expiry stays.

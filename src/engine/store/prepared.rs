@@ -15,8 +15,8 @@
 //! began, which a watch detects. So the effect has the same result as in a replay, where it is made in place.
 //! The watch is checked when the effect takes it, after the delete of a key that has expired since.
 
-use crate::keyspace::{Garbage, OwnedValue};
-use crate::module::{Observation, ObservationMaking, UpcomingMaking};
+use crate::keyspace::{Garbage, OwnedValue, TypedValue};
+use crate::module::{Observation, ObservationMaking, Upcoming, UpcomingMaking};
 use crate::store::view::Looks;
 use crate::store::watch::Watch;
 use std::any::Any;
@@ -49,9 +49,39 @@ struct Observed {
     database: u32,
     key: Vec<u8>,
     attempts: usize,
-    observation: Observation,
+    /// `None` if no module wanted one.
+    observation: Option<Observation>,
+    /// The object as the effect leaves it, if the command asked for it.
+    object: Option<Box<dyn TypedValue>>,
     /// `None` if it depends on the command's words alone.
     watch: Option<Arc<Watch>>,
+}
+
+impl Observed {
+    fn heap_bytes(&self) -> usize {
+        self.observation.as_ref().map_or(0, |observation| observation.heap_bytes)
+            + self.object.as_ref().map_or(0, |object| object.heap_bytes())
+    }
+
+    fn into_garbage(self) -> impl Iterator<Item = Garbage> {
+        let observation = self.observation.map(|observation| Garbage::Made(observation.value));
+        observation.into_iter().chain(self.object.map(|object| Garbage::Value(OwnedValue::Object(object))))
+    }
+}
+
+/// What a command needs before an effect, if that is large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Foresight {
+    /// The object as the effect leaves it, because applying the effect takes long.
+    pub object: bool,
+}
+
+/// Whether an effect can be applied now.
+pub enum Foreseen {
+    /// With the object as the effect leaves it, if that was asked for and made.
+    Ready(Option<Box<dyn TypedValue>>),
+    /// The command must return, without an effect or a reply, and will run again.
+    Again,
 }
 
 /// The result of a command's preparation, for its next run.
@@ -102,7 +132,8 @@ struct Observing {
     key: Vec<u8>,
     attempts: usize,
     upcoming: UpcomingMaking,
-    making: ObservationMaking,
+    making: Option<ObservationMaking>,
+    foresight: Foresight,
     watch: Option<Arc<Watch>>,
 }
 
@@ -113,9 +144,17 @@ impl Preparation {
                 Made::Copy { database, key, attempts, copied: making(looks) }
             }
             Work::OfWords(making) => Made::OfWords(making()),
-            Work::Observe(Observing { database, key, attempts, upcoming, making, watch }, words) => {
-                let observation = making(upcoming());
-                Made::Observed(Observed { database, key, attempts, observation, watch }, words)
+            Work::Observe(
+                Observing { database, key, attempts, upcoming, making, foresight, watch },
+                words,
+            ) => {
+                let upcoming = upcoming();
+                let observation = making.map(|making| making(&upcoming));
+                let object = match upcoming {
+                    Upcoming::Object(object) if foresight.object => Some(object),
+                    _ => None,
+                };
+                Made::Observed(Observed { database, key, attempts, observation, object, watch }, words)
             }
         }))
     }
@@ -128,7 +167,7 @@ impl Prepared {
             Made::Copy { copied, .. } => copied.as_ref().map_or(0, |copied| copied.value.heap_bytes()),
             Made::OfWords(made) => made.heap_bytes,
             Made::Observed(observed, words) => {
-                observed.observation.heap_bytes + words.as_ref().map_or(0, |made| made.heap_bytes)
+                observed.heap_bytes() + words.as_ref().map_or(0, |made| made.heap_bytes)
             }
         }
     }
@@ -141,7 +180,7 @@ impl Prepared {
             Made::OfWords(made) => vec![Garbage::Made(made.value)],
             Made::Observed(observed, words) => {
                 let words = words.map(|made| Garbage::Made(made.value));
-                words.into_iter().chain([Garbage::Made(observed.observation.value)]).collect()
+                words.into_iter().chain(observed.into_garbage()).collect()
             }
         }
     }
@@ -180,7 +219,7 @@ impl Preparing {
     pub(crate) fn outdated(&mut self) -> Vec<Garbage> {
         let mut garbage = std::mem::take(&mut self.outdated);
         garbage.extend(self.prepared.take().into_iter().flat_map(|prepared| prepared.into_garbage()));
-        garbage.extend(self.observed.take().map(|observed| Garbage::Made(observed.observation.value)));
+        garbage.extend(self.observed.take().into_iter().flat_map(Observed::into_garbage));
         garbage
     }
 
@@ -231,36 +270,41 @@ impl Preparing {
         }
     }
 
-    /// Whether an observation is there for the next effect on this key, or none is wanted any more. If not,
-    /// the number of attempts so far.
-    pub(crate) fn observe(&mut self, database: u32, key: &[u8]) -> Result<(), usize> {
+    /// What is there for the next effect on this key: the observation is kept for it, the object returned. It
+    /// is also ready if it was outdated too often. If not, the number of attempts so far.
+    pub(crate) fn observe(
+        &mut self,
+        database: u32,
+        key: &[u8],
+    ) -> Result<Option<Box<dyn TypedValue>>, usize> {
         let is_of_key = |prepared: &mut Box<Prepared>| match &prepared.0 {
             Made::Observed(observed, _) => observed.database == database && observed.key == key,
             _ => false,
         };
         let taken = self.prepared.take_if(is_of_key).map(|prepared| *prepared);
-        let Some(Prepared(Made::Observed(observed, words))) = taken else { return Err(0) };
+        let Some(Prepared(Made::Observed(mut observed, words))) = taken else { return Err(0) };
         self.outdated.extend(words.map(|made| Garbage::Made(made.value)));
         let attempts = observed.attempts;
         let is_outdated = observed.watch.as_ref().is_some_and(|watch| watch.dirtied_by().is_some());
         if !is_outdated {
+            let object = observed.object.take();
             self.observed = Some(observed);
-            return Ok(());
+            return Ok(object);
         }
-        self.outdated.push(Garbage::Made(observed.observation.value));
-        if attempts >= ATTEMPTS_MAX { Ok(()) } else { Err(attempts) }
+        self.outdated.extend(observed.into_garbage());
+        if attempts >= ATTEMPTS_MAX { Ok(None) } else { Err(attempts) }
     }
 
     /// Requests an observation; the command must return, and will run again.
     pub(crate) fn want_observation(
         &mut self,
         (database, key, attempts): (u32, &[u8], usize),
-        making: ObservationMaking,
-        upcoming: UpcomingMaking,
+        (upcoming, making): (UpcomingMaking, Option<ObservationMaking>),
+        foresight: Foresight,
         watch: Option<Arc<Watch>>,
     ) {
-        let observing =
-            Observing { database, key: key.to_vec(), attempts: attempts + 1, upcoming, making, watch };
+        let (key, attempts) = (key.to_vec(), attempts + 1);
+        let observing = Observing { database, key, attempts, upcoming, making, foresight, watch };
         self.wanted = Some(Box::new(Preparation(Work::Observe(observing, None))));
     }
 
@@ -274,12 +318,12 @@ impl Preparing {
         let observed = self
             .observed
             .take_if(|observed| observed.database == database && key == Some(&observed.key[..]))?;
-        let is_outdated = observed.watch.is_some_and(|watch| watch.dirtied_by().is_some());
+        let is_outdated = observed.watch.as_ref().is_some_and(|watch| watch.dirtied_by().is_some());
         if is_outdated {
-            self.outdated.push(Garbage::Made(observed.observation.value));
+            self.outdated.extend(observed.into_garbage());
             return None;
         }
-        Some(observed.observation.value)
+        observed.observation.map(|observation| observation.value)
     }
 }
 

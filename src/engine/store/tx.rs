@@ -9,7 +9,7 @@ use crate::gate::ReplyGate;
 use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, ValueRef};
 use crate::module::UpcomingMaking;
 use crate::store::Store;
-use crate::store::prepared::{Copied, Copy, MadeOfWords, Making, Preparing};
+use crate::store::prepared::{Copied, Copy, Foreseen, Foresight, MadeOfWords, Making, Preparing};
 use crate::store::view::{StoreContext, View};
 use crate::types::Contents;
 use std::cell::Cell;
@@ -190,41 +190,55 @@ impl<'a> Tx<'a> {
         true
     }
 
-    /// What `making` makes of a large word, made without the lock where the command may return and run again;
+    /// What `making` makes of large words, made without the lock where the command may return and run again;
     /// `None` if it must return now, without an effect or a reply. In EXEC it is made in place.
-    pub fn made_of(&mut self, word: &[u8], making: fn(Arc<Vec<u8>>) -> MadeOfWords) -> Option<MadeOfWords> {
+    pub fn made_of(
+        &mut self,
+        words: &[&[u8]],
+        making: fn(Vec<Arc<Vec<u8>>>) -> MadeOfWords,
+    ) -> Option<MadeOfWords> {
+        let shared = |tx: &Tx<'_>| words.iter().map(|word| tx.shared_word(word)).collect();
         let Some(mut preparing) = self.lent.preparing.take() else {
-            return Some(making(self.shared_word(word)));
+            return Some(making(shared(self)));
         };
         let made = preparing.of_words(|| {
-            let word = self.shared_word(word);
-            Box::new(move || making(word))
+            let words = shared(self);
+            Box::new(move || making(words))
         });
         self.lent.preparing = Some(preparing);
         made
     }
 
-    /// Whether modules are ready for an effect with a key that comes next. If not, the command must return
-    /// now, without an effect or a reply, and will run again: a module has much to read of the document that
-    /// `upcoming` makes, without the lock. In EXEC they are always ready, and read it in place.
-    pub fn is_foreseen(
+    /// Whether an effect with a key, which comes next, can be applied now. If not, a module has much to read
+    /// of the document that `upcoming` makes, or `foresight` asks for that document itself; the command must
+    /// return, and will run again. In EXEC everything is done in place.
+    pub fn foresee(
         &mut self,
         effect: &Effect<'_>,
+        foresight: Foresight,
         upcoming: impl FnOnce(&mut Self) -> UpcomingMaking,
-    ) -> bool {
-        let (Some(preparing), Some(key)) = (&mut self.lent.preparing, effect.key()) else { return true };
-        let Err(attempts) = preparing.observe(self.database, key) else { return true };
+    ) -> Foreseen {
+        let (Some(preparing), Some(key)) = (&mut self.lent.preparing, effect.key()) else {
+            return Foreseen::Ready(None);
+        };
+        let attempts = match preparing.observe(self.database, key) {
+            Ok(object) => return Foreseen::Ready(object),
+            Err(attempts) => attempts,
+        };
         let record = Record { database: self.database, effect: *effect };
-        let Some(making) = self.store.modules.preparation(&self.store.keyspace, &record) else { return true };
+        let making = self.store.modules.preparation(&self.store.keyspace, &record);
+        if making.is_none() && foresight == Foresight::default() {
+            return Foreseen::Ready(None);
+        }
         // What a hash's fields are is in the words.
         let watch = match effect {
             Effect::HashSet { .. } => None,
             _ => Some(self.look(|view| view.watch(key))),
         };
-        let upcoming = upcoming(self);
+        let making = (upcoming(self), making);
         let preparing = self.lent.preparing.as_mut().expect("checked above");
-        preparing.want_observation((self.database, key, attempts), making, upcoming, watch);
-        false
+        preparing.want_observation((self.database, key, attempts), making, foresight, watch);
+        Foreseen::Again
     }
 
     /// Keeps what `made_of` has returned for the run after an effect that was not foreseen.
