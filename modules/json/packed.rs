@@ -190,11 +190,12 @@ pub fn container_size(body: usize, count: usize) -> usize {
 /// The bytes of a text of this length.
 pub fn text_size(length: usize) -> usize {
     const HEADER32: usize = 5;
-    match length {
-        ..=TEXT_MAX => 1 + length,
-        ..=255 => 2 + length,
-        _ => HEADER32 + length,
-    }
+    let header = match u8::try_from(length) {
+        Ok(short) if usize::from(short) <= TEXT_MAX => 1,
+        Ok(_) => 2,
+        Err(_) => HEADER32,
+    };
+    header + length
 }
 
 /// A container's header, and where its body is.

@@ -45,8 +45,7 @@ pub fn are_large(words: &[&[u8]]) -> bool {
 
 /// Parses large texts without the lock. `None` if the command must return, and will run again.
 pub fn parse_apart(tx: &mut Tx<'_>, words: &[&[u8]]) -> Option<ParsedTexts> {
-    let made =
-        tx.made_of(words, |words| made_of(words.iter().map(|word| parse_and_build(word)).collect()))?;
+    let made = tx.made_of(words, |words| made_of(words.iter().map(parse_and_build).collect()))?;
     Some(*made.value.downcast::<ParsedTexts>().expect("what made_of makes"))
 }
 
