@@ -47,8 +47,12 @@ impl Plan {
         let k = self.query.knn.as_ref().map_or(0, |knn| knn.k);
         if let Some(scores) = &mut nearest.scores {
             let of = |id: u32| scores.known.get(&id).copied().unwrap_or_default();
-            let first = nearest.neighbors.iter().take(k).map(|neighbor| of(neighbor.id));
-            scores.highest = first.fold(0.0, f64::max);
+            // Those as far as the last row too: which of them are shown depends on their keys, and their order
+            // here on ids, which differ after a start.
+            let last = nearest.neighbors.iter().take(k).last().map(|neighbor| neighbor.distance);
+            let near =
+                nearest.neighbors.iter().take_while(|near| last.is_some_and(|last| near.distance <= last));
+            scores.highest = near.map(|neighbor| of(neighbor.id)).fold(0.0, f64::max);
         }
     }
 
