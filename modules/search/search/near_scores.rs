@@ -47,7 +47,7 @@ impl Plan {
         let k = self.query.knn.as_ref().map_or(0, |knn| knn.k);
         if let Some(scores) = &mut nearest.scores {
             let of = |id: u32| scores.known.get(&id).copied().unwrap_or_default();
-            // Those as far as the last row too: which of them are shown depends on their keys, and their order
+            // Those as far as the last row too: which of them are shown depends on their keys, and the order
             // here on ids, which differ after a start.
             let last = nearest.neighbors.iter().take(k).last().map(|neighbor| neighbor.distance);
             let near =
