@@ -130,6 +130,12 @@ fn read_field_with(
     if is_tag && count == 1 {
         content = content.into_tag();
     }
+    if let FieldContent::Number(number) = content
+        && count > 1
+    {
+        // The first value of the document may be another one, a null.
+        content = FieldContent::Numbers(vec![number]);
+    }
     if let FieldContent::Text(words) = &mut content {
         words.finish();
     }

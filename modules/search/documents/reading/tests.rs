@@ -81,7 +81,8 @@ fn a_field_takes_all_values_of_its_type() {
     }
     assert_eq!(
         content("NUMERIC", &[FieldValue::Null, FieldValue::Number(1.0)]),
-        Ok(FieldContent::Number(1.0))
+        Ok(FieldContent::Numbers(vec![1.0])),
+        "an aggregation shows the first value, which is the null"
     );
     assert_eq!(content("TAG", &[FieldValue::Text("a"), FieldValue::Null]), self::tags(&["a"]));
     for field in ["TEXT", "TAG", "GEO"] {
