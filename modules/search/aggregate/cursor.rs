@@ -94,6 +94,7 @@ fn taken(module: &SearchModule, id: u64, index: Option<&Arc<Index>>) -> Option<B
 impl Aggregation {
     /// Keeps the aggregation until its next read. Returns the cursor's id.
     pub fn keep(mut self, module: &SearchModule) -> Result<u64, SearchError> {
+        self.batch.release();
         let bytes = self.heap_bytes();
         let place = self.cursor.as_mut().expect("it has a cursor");
         let until = self.env.clock.monotonic() + place.max_idle;

@@ -310,6 +310,12 @@ impl RowBatch {
         self.is_short = false;
     }
 
+    /// Gives the memory back, before the aggregation waits for its client.
+    pub fn release(&mut self) {
+        self.tags.release();
+        *self = RowBatch { tags: std::mem::take(&mut self.tags), ..RowBatch::default() };
+    }
+
     /// The bytes of the rows so far.
     fn size(&self) -> usize {
         self.bytes.len() + (self.cells.len() + self.whole.len()) * size_of::<Read>()

@@ -51,6 +51,11 @@ impl TagTexts {
         self.generation += 1;
     }
 
+    /// Forgets all texts, and gives the memory back. Only between two batches.
+    pub fn release(&mut self) {
+        *self = TagTexts { generation: self.generation + 1, ..TagTexts::default() };
+    }
+
     /// While this is the same, a number of a column is the same tag.
     pub fn generation(&self) -> u64 {
         self.generation
@@ -131,6 +136,8 @@ mod tests {
         assert!(!tags.has(2, red) && !tags.has(2, blue) && tags.generation() == 1);
         assert!(tags.add((0, 0), red, b"black", &documents));
         assert_eq!(tags.text(0, red), b"black");
+        tags.release();
+        assert!(!tags.has(0, red) && tags.generation() == 2 && tags.bytes.capacity() == 0);
         // What takes too much is not kept.
         assert!(!tags.add((0, 0), ENTRIES_MAX as u32, b"far", &documents));
         assert!(!tags.add((1, 0), blue, &[0; BYTES_MAX], &documents) && !tags.has(1, blue));
