@@ -8,6 +8,7 @@
 //! there: a field that FT.ALTER has added is known only of documents that were read since.
 
 use super::blocks::Blocks;
+use super::sparse::{SparseCell, SparseCells};
 use std::ops::Deref;
 
 /// The column of a field.
@@ -45,21 +46,17 @@ impl<T> NumberedLists<T> {
     }
 
     fn take(&mut self, number: u32) -> Box<[T]> {
+        let list = std::mem::take(&mut self.lists[number]);
         self.vacant.push(number);
-        std::mem::take(&mut self.lists[number])
+        if self.vacant.len() == self.lists.len() {
+            *self = NumberedLists::default();
+        }
+        list
     }
 
     fn heap_bytes(&self) -> usize {
         self.lists.heap_bytes() + self.vacant.heap_bytes()
     }
-}
-
-/// Sets an item of a list that has at least so many; those that come before it are `fill`.
-fn put<T: Clone>(items: &mut Blocks<T>, id: u32, item: T, fill: &T) {
-    while items.len() <= id as usize {
-        items.push(fill.clone());
-    }
-    items[id] = item;
 }
 
 /// The numbers of documents.
@@ -68,7 +65,7 @@ fn put<T: Clone>(items: &mut Blocks<T>, id: u32, item: T, fill: &T) {
 /// set, and the rest says what it is.
 #[derive(Default)]
 pub struct NumberColumn {
-    cells: Blocks<f64>,
+    cells: SparseCells<f64>,
     lists: NumberedLists<f64>,
 }
 
@@ -90,9 +87,19 @@ pub enum KnownCell {
     Tag(u32),
 }
 
+impl SparseCell for f64 {
+    fn unset() -> f64 {
+        f64::from_bits(UNKNOWN_NUMBER)
+    }
+
+    fn is_unset(&self) -> bool {
+        self.to_bits() == UNKNOWN_NUMBER
+    }
+}
+
 impl NumberColumn {
     fn put(&mut self, id: u32, bits: u64) {
-        put(&mut self.cells, id, f64::from_bits(bits), &f64::from_bits(UNKNOWN_NUMBER));
+        self.cells.replace(id, f64::from_bits(bits));
     }
 
     pub fn set(&mut self, id: u32, number: f64) {
@@ -154,7 +161,7 @@ impl NumberColumn {
 /// The two top bits of a cell say what the others are.
 #[derive(Default)]
 pub struct TagColumn {
-    cells: Blocks<u32>,
+    cells: SparseCells<u32>,
     lists: NumberedLists<u32>,
 }
 
@@ -185,9 +192,19 @@ impl Deref for TagNumbers<'_> {
     }
 }
 
+impl SparseCell for u32 {
+    fn unset() -> u32 {
+        UNKNOWN_TAG
+    }
+
+    fn is_unset(&self) -> bool {
+        *self == UNKNOWN_TAG
+    }
+}
+
 impl TagColumn {
     fn put(&mut self, id: u32, cell: u32) {
-        put(&mut self.cells, id, cell, &UNKNOWN_TAG);
+        self.cells.replace(id, cell);
     }
 
     /// Sets the number of the only tag, whose text is the value in the document.
@@ -251,14 +268,24 @@ impl TagColumn {
 /// A list for each document.
 #[derive(Default)]
 pub struct ListColumn {
-    lists: Blocks<Box<[u32]>>,
+    lists: SparseCells<Box<[u32]>>,
+}
+
+impl SparseCell for Box<[u32]> {
+    fn unset() -> Box<[u32]> {
+        Box::default()
+    }
+
+    fn is_unset(&self) -> bool {
+        self.is_empty()
+    }
 }
 
 impl ListColumn {
     /// Returns the bytes that the list takes.
     pub fn set(&mut self, id: u32, list: Box<[u32]>) -> usize {
         let bytes = size_of_val(&*list);
-        put(&mut self.lists, id, list, &Box::default());
+        self.lists.replace(id, list);
         bytes
     }
 
@@ -268,13 +295,12 @@ impl ListColumn {
     }
 
     pub fn take(&mut self, id: u32) -> Box<[u32]> {
-        if (id as usize) < self.lists.len() { std::mem::take(&mut self.lists[id]) } else { Box::default() }
+        self.lists.replace(id, Box::default())
     }
 
     /// The ids and lists that are not empty.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &[u32])> {
-        let all = (0..self.lists.len() as u32).map(|id| (id, &*self.lists[id]));
-        all.filter(|(_, list)| !list.is_empty())
+        self.lists.iter().map(|(id, list)| (id, &**list))
     }
 
     pub fn heap_bytes(&self) -> usize {
@@ -322,6 +348,7 @@ mod tests {
         assert_eq!((column.get(3), column.known(3)), (&[][..], Some(KnownCell::Missing)));
         assert_eq!(column.set_list(3, &[]), 0);
         assert_eq!((column.get(3), column.known(3)), (&[][..], None));
+        column.set_list(9, &[1.0, 2.0]);
         for round in 0..3 {
             for id in [0, 2, 4] {
                 assert_eq!(column.set_list(id, &[f64::from(id), 1.0]), 16);
@@ -330,8 +357,9 @@ mod tests {
             assert_eq!((column.clear(2), column.clear(2), column.get(2)), (16, 0, &[][..]));
             column.set(2, 9.0);
             assert_eq!((column.clear(0), column.clear(4), column.clear(2)), (16, 16, 0));
-            assert_eq!(column.lists.lists.len(), 3, "round {round}");
+            assert_eq!(column.lists.lists.len(), 4, "round {round}");
         }
+        assert_eq!((column.clear(9), column.lists.heap_bytes()), (16, 0), "nothing is left of lists");
         column.set(1, f64::NAN);
         assert!(
             column.get(1)[0].is_nan() && column.known(1).is_none(),
@@ -355,6 +383,7 @@ mod tests {
         assert_eq!(column.set_list(3, &[]), 0);
         assert_eq!((&*column.get(3), column.known(3)), (&[][..], None));
         assert_eq!(column.clear(3), 0);
+        column.set_list(2, &[3, 4]);
         for numbers in [&[1, 2][..], &[DIFFERS], &[u32::MAX - 1], &[5, 5, 5]] {
             let bytes = match numbers {
                 &[number] => column.set(1, number),
@@ -363,6 +392,7 @@ mod tests {
             assert_eq!((&*column.get(1), column.known(1), bytes), (numbers, None, 4 * numbers.len()));
             assert_eq!((column.clear(1), column.get(1).len()), (bytes, 0));
         }
-        assert_eq!(column.lists.lists.len(), 1, "the place of a list is given again");
+        assert_eq!(column.lists.lists.len(), 2, "the place of a list is given again");
+        assert_eq!((column.clear(2), column.lists.heap_bytes()), (8, 0), "nothing is left of lists");
     }
 }

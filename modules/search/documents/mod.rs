@@ -23,6 +23,7 @@ pub mod postings;
 pub mod reading;
 pub mod rows;
 pub mod shapes;
+pub mod sparse;
 pub mod text;
 pub mod text_content;
 pub mod texts;

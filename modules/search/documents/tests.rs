@@ -60,6 +60,24 @@ fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
     documents.upsert(b"a", &all);
     documents.remove(b"a");
     assert_eq!((documents.value_bytes, documents.posting_bytes()), before);
+    let columns = documents.columns.iter().map(FieldColumn::heap_bytes);
+    assert_eq!(columns.sum::<usize>(), 0, "columns give their memory back");
+}
+
+#[test]
+fn a_field_that_is_added_later_takes_memory_for_the_documents_that_have_it() {
+    let mut documents = Documents::new(&definition_of("FT.CREATE i SCHEMA n NUMERIC"));
+    for number in 0..20_000u32 {
+        documents.upsert(&number.to_le_bytes(), &content([FieldContent::Number(1.0)]));
+    }
+    let added = definition_of("FT.CREATE i SCHEMA m NUMERIC c TAG t TEXT");
+    documents.add_fields(&added.fields);
+    let fields = [FieldContent::Number(1.0), FieldContent::Number(2.0), FieldContent::Missing];
+    let last = documents.upsert(&19_999u32.to_le_bytes(), &content(fields));
+    assert_eq!((documents.numbers_of(last, 1), documents.known_value(0, 1)), (&[2.0][..], None));
+    assert_eq!(documents.known_value(last, 2), Some(KnownCell::Missing));
+    let added: usize = documents.columns[1..].iter().map(FieldColumn::heap_bytes).sum();
+    assert!(added < 20_000, "two blocks, not a cell for each document: {added}");
 }
 
 #[test]

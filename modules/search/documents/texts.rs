@@ -14,11 +14,11 @@
 mod repost;
 
 use super::TEXT_END;
-use super::blocks::Blocks;
 use super::ids::Counted;
 use super::numbered::{NumberedTerms, Posting};
 use super::pieces::PatternPieces;
 use super::postings::TermWalk;
+use super::sparse::{SparseCell, SparseCells};
 use super::text_content::TextContent;
 use crate::schema::language::Language;
 use crate::schema::sound::indexed_sound;
@@ -88,7 +88,7 @@ pub struct TextPostings {
     /// Whether the number of a term's occurrences in a document is counted.
     counts: bool,
     /// By document id; documents that are gone have 0.
-    lengths: Blocks<DocumentLength>,
+    lengths: SparseCells<DocumentLength>,
     length_sum: u64,
     /// The documents of all terms.
     records: u64,
@@ -110,6 +110,16 @@ pub struct DocumentLength {
     pub words: u32,
     /// The occurrences of its most frequent term, counted in the same way.
     pub most: u32,
+}
+
+impl SparseCell for DocumentLength {
+    fn unset() -> DocumentLength {
+        DocumentLength::default()
+    }
+
+    fn is_unset(&self) -> bool {
+        *self == DocumentLength::default()
+    }
 }
 
 #[derive(Default)]
@@ -422,7 +432,7 @@ impl TextPostings {
             terms,
             fields: definition.fields.iter().map(TextField::of).collect(),
             counts: !definition.options.no_frequencies,
-            lengths: Blocks::default(),
+            lengths: SparseCells::default(),
             length_sum: 0,
             records: 0,
         }
@@ -519,13 +529,7 @@ impl TextPostings {
     }
 
     fn set_length(&mut self, document: u32, length: DocumentLength) {
-        if length == DocumentLength::default() && document as usize >= self.lengths.len() {
-            return;
-        }
-        while self.lengths.len() <= document as usize {
-            self.lengths.push(DocumentLength::default());
-        }
-        let before = std::mem::replace(&mut self.lengths[document], length);
+        let before = self.lengths.replace(document, length);
         self.length_sum = self.length_sum + u64::from(length.words) - u64::from(before.words);
     }
 
