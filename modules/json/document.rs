@@ -67,8 +67,8 @@ impl JsonDocument {
         JsonDocument { root: Some(root) }
     }
 
-    pub fn root(&self) -> Option<&Root> {
-        self.root.as_ref()
+    pub fn into_root(self) -> Option<Root> {
+        self.root
     }
 
     /// The whole document.
@@ -126,7 +126,7 @@ impl JsonDocument {
     fn select(&self, path: &[u8], mut each: impl FnMut(JsonNode<'_>)) -> bool {
         let Ok(text) = std::str::from_utf8(path) else { return true };
         let Ok(query) = JsonPath::parse(text) else { return true };
-        select(&query, self.value(), &mut self.budget(), &mut |node| each(node)).is_ok()
+        select(&query, self.value(), &mut WalkBudget::of_index(), &mut |node| each(node)).is_ok()
     }
 }
 

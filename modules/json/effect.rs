@@ -145,19 +145,28 @@ pub fn concerns(kind: u8, payload: &[u8], removed: Option<usize>, path: &[u8]) -
 
 /// `None` if the payload has no known form, or too many places to look at each.
 fn is_reached(query: &JsonPath<'_>, kind: u8, mut payload: &[u8], removed: Option<usize>) -> Option<bool> {
-    const PLACES_MAX: usize = 256;
+    const PLACES_MAX: usize = 64;
+    const MERGED_PLACES_MAX: usize = 4;
+    // An index has up to 1,024 paths, and each is compared with each place.
+    const BYTES_MAX: usize = 8 << 10;
     let payload = &mut payload;
     let mut value: &[u8] = &[];
-    let mut values = (&[][..], 0);
+    let mut has_containers = false;
     match kind {
         SET | APPEND | MERGE => value = take_unchecked(payload)?,
         REMOVE | REPLACE | TRIM => {}
-        INSERT => values = take_values_unchecked(payload)?,
+        INSERT if payload.len() <= BYTES_MAX => {
+            let (run, count) = take_values_unchecked(payload)?;
+            has_containers = NodeItems::of_run(run, false, count).any(|(_, value)| value.items().is_some());
+        }
         _ => return None,
+    }
+    if payload.len() > BYTES_MAX {
+        return None;
     }
     let removes =
         |value: &[u8]| removed.map_or(kind != REPLACE || is_container(value), |removed| removed > 0);
-    for _ in 0..PLACES_MAX {
+    for _ in 0..if kind == MERGE { MERGED_PLACES_MAX } else { PLACES_MAX } {
         let steps = location::take(payload, DEPTH_MAX)?;
         let reach = |below: bool, beside: bool| query.is_reached(&steps, ChangeReach { below, beside });
         let is_reached = match kind {
@@ -167,7 +176,7 @@ fn is_reached(query: &JsonPath<'_>, kind: u8, mut payload: &[u8], removed: Optio
                 reach(removes(value), false)
             }
             REMOVE => reach(removes(&[]), true),
-            INSERT => is_reached_by_insert(query, steps, take_count(payload)?, values),
+            INSERT => is_reached_by_insert(query, steps, take_count(payload)?, has_containers),
             TRIM => {
                 _ = (take_count(payload)?, take_count(payload)?);
                 reach(true, false)
@@ -186,13 +195,7 @@ fn is_reached(query: &JsonPath<'_>, kind: u8, mut payload: &[u8], removed: Optio
 }
 
 /// The elements behind the new ones have other indexes now.
-fn is_reached_by_insert(
-    query: &JsonPath<'_>,
-    mut steps: Steps<'_>,
-    index: usize,
-    (values, count): (&[u8], usize),
-) -> bool {
-    let below = NodeItems::of_run(values, false, count).any(|(_, value)| value.items().is_some());
+fn is_reached_by_insert(query: &JsonPath<'_>, mut steps: Steps<'_>, index: usize, below: bool) -> bool {
     steps.push(LocationStep::Index(index));
     query.is_reached(&steps, ChangeReach { below, beside: true })
 }

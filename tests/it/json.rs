@@ -187,6 +187,44 @@ fn changes_of_many_places_are_made_without_the_lock() {
     instance.check_replay();
 }
 
+/// The engine's half of a request that is refused after it was prepared, and of a key that expires meanwhile.
+#[test]
+fn what_was_prepared_is_used_for_the_same_effect_on_the_same_document_alone() {
+    let mut instance = instance();
+    let numbers = numbers(40_000);
+    let patch: Vec<String> = (0..700).map(|n| format!("\"m{n}\":{n}")).collect();
+    let patch = format!("{{{}}}", patch.join(","));
+    let document = format!(r#"{{"n":1,"list":[{numbers}]}}"#);
+    for prepared_words in [["JSON.MERGE", "d", "$", &patch], ["JSON.NUMINCRBY", "d", "$.list[0][*]", "1"]] {
+        instance.run(&["JSON.SET", "d", "$", &document]);
+        // Of another command.
+        let (_, stage) = once_with_room(&instance, &prepared_words, None, 1 << 20);
+        let Stage::Prepare(preparation) = stage else { panic!("{:.3?} is prepared", prepared_words) };
+        let made = instance.engine().prepare(0, *preparation);
+        let other = ["JSON.NUMINCRBY", "d", "$.n", "1"];
+        assert!(once_with_room(&instance, &other, Some(made), 1 << 20).0.is_some());
+        let shown = instance.run(&["JSON.GET", "d", "$.n", "$.m7", "$.list[0][0]"]).reply;
+        assert_eq!(text(&shown), r#"{"$.n":[2],"$.m7":[],"$.list[0][0]":[0.5]}"#);
+        instance.check_replay();
+    }
+    // The key expires, and the command makes a new document.
+    instance.run(&["PEXPIRE", "d", "20"]);
+    let words = ["JSON.MERGE", "d", "$", &patch];
+    let (_, stage) = once_with_room(&instance, &words, None, 1 << 20);
+    let Stage::Prepare(preparation) = stage else { panic!("it is prepared") };
+    let made = instance.engine().prepare(0, *preparation);
+    instance.move_clock(30);
+    let (reply, stage) = once_with_room(&instance, &words, Some(made), 1 << 20);
+    if let Stage::Prepare(preparation) = stage {
+        let made = instance.engine().prepare(0, *preparation);
+        assert!(once_with_room(&instance, &words, Some(made), 1 << 20).0.is_some());
+    } else {
+        assert!(reply.is_some());
+    }
+    assert_eq!(text(&instance.run(&["JSON.GET", "d"]).reply), patch);
+    instance.check_replay();
+}
+
 #[test]
 fn several_large_texts_are_parsed_without_the_lock() {
     let mut instance = instance();

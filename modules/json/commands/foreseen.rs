@@ -9,6 +9,7 @@ use engramdb_engine::module::Upcoming;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 use engramdb_engine::{Foreseen, Foresight};
+use std::any::Any;
 
 /// A change of more places is made without the lock in a large document.
 const PLACES_AT_ONCE: usize = 512;
@@ -33,7 +34,10 @@ pub fn apply(tx: &mut Tx<'_>, planned: &mut PlannedEffect<'_>) -> bool {
     let PlannedEffect { key, kind, payload, places, .. } = *planned;
     let is_large = |document: &JsonDocument| document.heap_bytes() > LARGE_BYTES;
     let are_many = places > PLACES_AT_ONCE && tx.read(|view| existing(view, key).is_some_and(is_large));
-    let object = are_many || planned.built.is_none() && payload.len() > VALUE_BYTES_AT_ONCE;
+    let is_large = planned.built.is_none() && payload.len() > VALUE_BYTES_AT_ONCE;
+    // A document that is one text would be copied: it is changed in place.
+    let is_text = |document: &JsonDocument| document.value().text().is_some();
+    let object = are_many || is_large && !tx.read(|view| existing(view, key).is_some_and(is_text));
     let built = planned.built.as_ref();
     let foreseen = tx.foresee(&effect::of(key, kind, payload), Foresight { object }, |tx| {
         if let Some(root) = built.cloned() {
@@ -49,8 +53,10 @@ pub fn apply(tx: &mut Tx<'_>, planned: &mut PlannedEffect<'_>) -> bool {
         })
     });
     let Foreseen::Ready(object) = foreseen else { return false };
-    let made =
-        object.and_then(|object| object.downcast_ref::<JsonDocument>().and_then(JsonDocument::root).cloned());
+    let made = object.and_then(|object| {
+        let document = (object as Box<dyn Any + Send + Sync>).downcast::<JsonDocument>();
+        document.ok().and_then(|document| document.into_root())
+    });
     effect::apply_own(tx, key, kind, payload, made.or(planned.built.take()));
     true
 }

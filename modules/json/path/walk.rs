@@ -45,6 +45,12 @@ impl WalkBudget {
         WalkBudget::new(VISITS_MIN.saturating_add(bytes.saturating_mul(2)))
     }
 
+    /// For a path of an index or of a query. It is the same for all documents: a change elsewhere in a
+    /// document must not decide whether a path can be read.
+    pub fn of_index() -> WalkBudget {
+        WalkBudget::new(VISITS_UNDER_LOCK_MAX)
+    }
+
     /// The same for a walk under the lock, which others wait for.
     pub fn under_lock(bytes: usize) -> WalkBudget {
         let WalkBudget { visits, levels } = WalkBudget::of_document(bytes);

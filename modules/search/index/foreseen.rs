@@ -13,6 +13,7 @@ use crate::documents::{About, FieldContent};
 use crate::error::SearchError;
 use crate::schema::FieldKind;
 use engramdb_engine::effect::{Effect, List};
+use engramdb_engine::hashing::HashMap;
 use engramdb_engine::keyspace::{DocumentType, FieldValue, Keyspace, ValueRef};
 use engramdb_engine::module::{Observation, Upcoming};
 use engramdb_engine::store::document::Document;
@@ -151,10 +152,11 @@ impl ForeseenContent {
 impl Index {
     /// The fields to which a hash gets large values.
     fn large_fields(&self, pairs: List<'_>) -> Option<ReadScope> {
-        let is_large = |identifier: &[u8]| {
-            let value = pairs.pairs().filter(|(name, _)| *name == identifier).last();
-            value.is_some_and(|(_, value)| value.len() >= VALUE_BYTES_MIN)
-        };
+        // Each name is looked up once, however many there are. Of a name that comes twice the last counts.
+        let mut lengths: HashMap<&[u8], usize> = HashMap::default();
+        lengths.extend(pairs.pairs().map(|(name, value)| (name, value.len())));
+        let is_large =
+            |identifier: &[u8]| lengths.get(identifier).is_some_and(|length| *length >= VALUE_BYTES_MIN);
         let fields = self.definition.fields.iter().enumerate();
         let large = fields
             .filter(|(_, field)| !matches!(field.kind, FieldKind::Vector(_)) && is_large(&field.identifier));

@@ -2,12 +2,16 @@
 
 use super::Index;
 use engramdb_engine::effect::Effect;
+use engramdb_engine::hashing::HashSet;
 use engramdb_engine::keyspace::DocumentType;
 use engramdb_engine::store::document::Document;
 use smallvec::SmallVec;
 
 /// Fields of a definition, by number. A write changes few of them, so that they need no allocation.
 pub type FieldNumbers = SmallVec<[usize; 8]>;
+
+/// More names and fields are not compared in pairs.
+pub const COMPARED_MAX: usize = 4096;
 
 /// What is to be read again of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,14 +37,13 @@ impl Index {
                     Some(Document::Hash(hash)) => hash.stored() <= fields.len() / 2,
                     _ => false,
                 };
-                // The definition has few fields, and the effect usually fewer.
-                let has = |path: &[u8]| fields.pairs().any(|(name, _)| name == path);
-                if may_be_new { ReadScope::Whole } else { self.concerned_paths(has) }
+                if may_be_new {
+                    return ReadScope::Whole;
+                }
+                self.concerned_names(fields.pairs().map(|(name, _)| name), fields.len() / 2)
             }
             Effect::HashDelete { .. } if document.is_none() => ReadScope::Whole,
-            Effect::HashDelete { fields, .. } => {
-                self.concerned_paths(|path| fields.iter().any(|name| name == path))
-            }
+            Effect::HashDelete { fields, .. } => self.concerned_names(fields.iter(), fields.len()),
             effect => match self.definition.documents {
                 DocumentType::Object(data_type) if data_type.takes(effect) => {
                     self.concerned_paths(|path| data_type.concerns(effect, count, path))
@@ -48,6 +51,15 @@ impl Index {
                 _ => ReadScope::Whole,
             },
         }
+    }
+
+    /// The same for the names of changed fields of a hash.
+    fn concerned_names<'n>(&self, names: impl Iterator<Item = &'n [u8]> + Clone, count: usize) -> ReadScope {
+        if count.saturating_mul(self.definition.fields.len()) <= COMPARED_MAX {
+            return self.concerned_paths(|path| names.clone().any(|name| name == path));
+        }
+        let names: HashSet<&[u8]> = names.collect();
+        self.concerned_paths(|path| names.contains(path))
     }
 
     /// `has_changed` says whether the values at a path can have changed.

@@ -15,10 +15,12 @@
 //! began, which a watch detects. So the effect has the same result as in a replay, where it is made in place.
 //! The watch is checked when the effect takes it, after the delete of a key that has expired since.
 
+use crate::effect::Effect;
 use crate::keyspace::{Garbage, OwnedValue, TypedValue};
 use crate::module::{Observation, ObservationMaking, Upcoming, UpcomingMaking};
 use crate::store::view::Looks;
 use crate::store::watch::Watch;
+use crate::table::hash_bytes;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -48,6 +50,8 @@ pub type WordsMaking = Box<dyn FnOnce() -> MadeOfWords + Send>;
 struct Observed {
     database: u32,
     key: Vec<u8>,
+    /// Of the effect that it was made for: it is used for no other.
+    mark: u64,
     attempts: usize,
     /// `None` if no module wanted one.
     observation: Option<Observation>,
@@ -66,6 +70,22 @@ impl Observed {
     fn into_garbage(self) -> impl Iterator<Item = Garbage> {
         let observation = self.observation.map(|observation| Garbage::Made(observation.value));
         observation.into_iter().chain(self.object.map(|object| Garbage::Value(OwnedValue::Object(object))))
+    }
+}
+
+/// A number by which effects on one key are told apart: the hash of what they carry.
+pub(crate) fn mark_of(effect: &Effect<'_>) -> u64 {
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mix = |sum: u64, next: u64| (sum.rotate_left(5) ^ next).wrapping_mul(FACTOR);
+    match *effect {
+        Effect::Module { module, kind, payload, .. } => {
+            [u64::from(module), u64::from(kind), hash_bytes(payload)].into_iter().fold(1, mix)
+        }
+        Effect::HashSet { fields, keep_expiry, .. } => fields
+            .pairs()
+            .flat_map(|(name, value)| [hash_bytes(name), hash_bytes(value)])
+            .fold(2 + u64::from(keep_expiry), mix),
+        _ => 0,
     }
 }
 
@@ -130,6 +150,7 @@ enum Work {
 struct Observing {
     database: u32,
     key: Vec<u8>,
+    mark: u64,
     attempts: usize,
     upcoming: UpcomingMaking,
     making: Option<ObservationMaking>,
@@ -145,7 +166,7 @@ impl Preparation {
             }
             Work::OfWords(making) => Made::OfWords(making()),
             Work::Observe(
-                Observing { database, key, attempts, upcoming, making, foresight, watch },
+                Observing { database, key, mark, attempts, upcoming, making, foresight, watch },
                 words,
             ) => {
                 let upcoming = upcoming();
@@ -154,7 +175,7 @@ impl Preparation {
                     Upcoming::Object(object) if foresight.object => Some(object),
                     _ => None,
                 };
-                Made::Observed(Observed { database, key, attempts, observation, object, watch }, words)
+                Made::Observed(Observed { database, key, mark, attempts, observation, object, watch }, words)
             }
         }))
     }
@@ -276,9 +297,12 @@ impl Preparing {
         &mut self,
         database: u32,
         key: &[u8],
+        mark: u64,
     ) -> Result<Option<Box<dyn TypedValue>>, usize> {
         let is_of_key = |prepared: &mut Box<Prepared>| match &prepared.0 {
-            Made::Observed(observed, _) => observed.database == database && observed.key == key,
+            Made::Observed(observed, _) => {
+                observed.database == database && observed.key == key && observed.mark == mark
+            }
             _ => false,
         };
         let taken = self.prepared.take_if(is_of_key).map(|prepared| *prepared);
@@ -298,13 +322,13 @@ impl Preparing {
     /// Requests an observation; the command must return, and will run again.
     pub(crate) fn want_observation(
         &mut self,
-        (database, key, attempts): (u32, &[u8], usize),
+        (database, key, mark, attempts): (u32, &[u8], u64, usize),
         (upcoming, making): (UpcomingMaking, Option<ObservationMaking>),
         foresight: Foresight,
         watch: Option<Arc<Watch>>,
     ) {
         let (key, attempts) = (key.to_vec(), attempts + 1);
-        let observing = Observing { database, key, attempts, upcoming, making, foresight, watch };
+        let observing = Observing { database, key, mark, attempts, upcoming, making, foresight, watch };
         self.wanted = Some(Box::new(Preparation(Work::Observe(observing, None))));
     }
 

@@ -9,7 +9,7 @@ use crate::gate::ReplyGate;
 use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, ValueRef};
 use crate::module::UpcomingMaking;
 use crate::store::Store;
-use crate::store::prepared::{Copied, Copy, Foreseen, Foresight, MadeOfWords, Making, Preparing};
+use crate::store::prepared::{Copied, Copy, Foreseen, Foresight, MadeOfWords, Making, Preparing, mark_of};
 use crate::store::view::{StoreContext, View};
 use crate::types::Contents;
 use std::cell::Cell;
@@ -221,8 +221,10 @@ impl<'a> Tx<'a> {
         let (Some(preparing), Some(key)) = (&mut self.lent.preparing, effect.key()) else {
             return Foreseen::Ready(None);
         };
-        let attempts = match preparing.observe(self.database, key) {
-            Ok(object) => return Foreseen::Ready(object),
+        let mark = if preparing.is_in_use() { mark_of(effect) } else { 0 };
+        let attempts = match preparing.observe(self.database, key, mark) {
+            // What has expired meanwhile is deleted before the effect: it must not come back.
+            Ok(object) => return Foreseen::Ready(object.filter(|_| !self.is_due(key))),
             Err(attempts) => attempts,
         };
         let record = Record { database: self.database, effect: *effect };
@@ -237,7 +239,8 @@ impl<'a> Tx<'a> {
         };
         let making = (upcoming(self), making);
         let preparing = self.lent.preparing.as_mut().expect("checked above");
-        preparing.want_observation((self.database, key, attempts), making, foresight, watch);
+        let mark = mark_of(effect);
+        preparing.want_observation((self.database, key, mark, attempts), making, foresight, watch);
         Foreseen::Again
     }
 
@@ -345,6 +348,12 @@ impl<'a> Tx<'a> {
     fn may_have_due(&self) -> bool {
         let database = self.store.keyspace.database(self.database);
         database.is_some_and(|keys| keys.may_have_due(self.now_ms))
+    }
+
+    /// Whether the key is stored and reads as absent.
+    fn is_due(&self, key: &[u8]) -> bool {
+        let entry = self.store.keyspace.entry(self.database, key);
+        entry.is_some_and(|entry| !entry.alive(self.now_ms))
     }
 
     /// Logs the delete of the key if it reads as absent.

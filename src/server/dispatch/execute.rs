@@ -175,7 +175,7 @@ impl Core {
                 }
             }
             if next > this {
-                self.end_turn();
+                self.end_request(waiting.is_some());
             }
         }
         if waiting.is_none() {
@@ -187,9 +187,22 @@ impl Core {
         (next, waiting)
     }
 
+    /// What was made for a request that is over is nothing to the next one.
+    fn end_request(&mut self, waits: bool) {
+        self.end_turn();
+        if !waits {
+            self.free_prepared();
+        }
+    }
+
     /// Gives back what was kept for a request that did not use it: none waits.
     fn give_back(&mut self) {
         self.turn.give_up();
+        self.free_prepared();
+    }
+
+    /// Frees what was made for a request that did not use it.
+    fn free_prepared(&mut self) {
         if let Some(unused) = self.retained.prepared.take() {
             self.shared.copies.run(Box::new(move || drop(unused)));
         }
