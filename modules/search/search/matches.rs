@@ -258,6 +258,7 @@ impl Plan {
         let FollowingMatches { matches, keyed, .. } = found;
         let page_end = request.offset + request.limit;
         matches.order = keyed.map(|(sort_by, keyed)| Sorted::new(keyed, page_end, sort_by.descending));
+        self.score_page_again(matches);
     }
 
     /// Sorts the matches by SORTBY, if the reply has a page.

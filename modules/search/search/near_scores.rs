@@ -44,6 +44,28 @@ impl Plan {
         };
         nearest.scores = scores;
         nearest.timed_out |= ended.is_err();
+        self.find_highest(nearest);
+    }
+
+    /// Scores the candidates that have changed since they were scored, if rows show scores.
+    pub fn score_nearest_again(&self, nearest: &mut Nearest) {
+        let Some(scores) = &mut nearest.scores else { return };
+        let ids = nearest.neighbors.iter().map(|neighbor| neighbor.id);
+        let mut ids: Vec<u32> = ids.filter(|id| !scores.known.contains_key(id)).collect();
+        ids.sort_unstable();
+        let no_ranges = Ranges::default();
+        let ranges = nearest.matches.as_ref().map_or(&no_ranges, |matches| &matches.ranges);
+        let is_late = || self.is_late();
+        let evaluation = Evaluation::new(&self.index.documents, ranges, &is_late);
+        let NearScores { tree, known, .. } = &mut **scores;
+        let ended = tree.score_in_steps(&evaluation, ranges, &ids, &mut |id, score| {
+            known.insert(id, score);
+        });
+        nearest.timed_out |= ended.is_err();
+        self.find_highest(nearest);
+    }
+
+    fn find_highest(&self, nearest: &mut Nearest) {
         let k = self.query.knn.as_ref().map_or(0, |knn| knn.k);
         if let Some(scores) = &mut nearest.scores {
             let of = |id: u32| scores.known.get(&id).copied().unwrap_or_default();
@@ -100,12 +122,23 @@ impl Plan {
         }
     }
 
-    /// The row with its score, if rows show scores.
-    pub fn with_near_score<'r>(&self, documents: &Documents, nearest: &Nearest, row: Row<'r>) -> Row<'r> {
+    /// The row with its score, if rows show scores. `None` if the time limit has passed before it was known:
+    /// under the keyspace's lock only changed documents are scored, which are few.
+    pub fn with_near_score<'r>(
+        &self,
+        documents: &Documents,
+        nearest: &Nearest,
+        changed: &RoaringBitmap,
+        row: Row<'r>,
+    ) -> Option<Row<'r>> {
         if !self.request().with_scores || self.reads_all {
-            return row;
+            return Some(row);
         }
-        // Only what has changed has no known score: a few documents.
+        let is_known = |scores: &NearScores| scores.known.contains_key(&row.id);
+        let is_known = nearest.scores.as_ref().is_none_or(|scores| is_known(scores));
+        if nearest.timed_out && !is_known && !changed.contains(row.id) {
+            return None;
+        }
         let score = self.near_score(documents, nearest, row.id, false, &mut 0);
         let explanation = nearest.scores.as_ref().filter(|_| self.request().explains).map(|scores| {
             let no_ranges = Ranges::default();
@@ -113,6 +146,6 @@ impl Plan {
             let highest = scores.highest.max(score);
             Box::new(super::explained::explain(&scores.tree, documents, ranges, row.id, highest))
         });
-        Row { score, explanation, ..row }
+        Some(Row { score, explanation, ..row })
     }
 }

@@ -222,6 +222,7 @@ impl Plan {
         if leaves_out && self.is_late() {
             self.leave_out(expired, &mut found);
         }
+        self.score_nearest_again(nearest);
     }
 
     /// Reads the changed documents, and adds those that become candidates to `found`.
@@ -320,7 +321,8 @@ impl Plan {
             nearest.again |= changed;
             return Err(Lack::Rows);
         };
-        let scored = rows.into_iter().map(|row| self.with_near_score(documents, nearest, row));
+        let scored = |row: Row<'r>| self.with_near_score(documents, nearest, changed, row);
+        let scored = rows.into_iter().filter_map(scored);
         let mut rows: Vec<Row<'r>> = scored.collect();
         if let LastChanges::TooLate = changes {
             let shown = rows.len();

@@ -71,9 +71,8 @@ impl Plan {
         if let Some(sort_by) = &request.sort_by {
             let page = self.sorted_page(view, documents, matches, expired, changed, sort_by);
             matches.known_scores.retain(|id, _| !changed.contains(*id));
-            // Only what has changed has no known score: a few documents.
-            let scored = page.into_iter().map(|row| self.scored_row(documents, matches, row, &mut 0));
-            return Ok(scored.collect());
+            let in_time = page.into_iter().filter(|row| self.is_scored_in_time(matches, changed, row.id));
+            return Ok(in_time.map(|row| self.scored_row(documents, matches, row, &mut 0)).collect());
         }
         if matches.tree.is_some() {
             return self.scored_page(documents, matches, expired, changed);

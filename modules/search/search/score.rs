@@ -19,6 +19,7 @@
 use super::distance::{WordDistance, parts_in_order};
 use super::filter::{Evaluation, Late, Ranges, means};
 use super::fuzzy::Fuzzy;
+use super::probe;
 use crate::documents::Documents;
 use crate::documents::texts::{TextPosting, each_common, is_stem, shown_term};
 use crate::query::request::QueryOptions;
@@ -345,6 +346,7 @@ impl ScoreTree {
         ids: &[u32],
         walked: &mut usize,
     ) -> Vec<f64> {
+        ids.iter().for_each(|_| probe::touch());
         match self.scorer {
             Scorer::DocScore => return ids.iter().map(|&id| documents.about(id).score).collect(),
             Scorer::Hamming => return ids.iter().map(|&id| self.hamming(documents, id).1).collect(),

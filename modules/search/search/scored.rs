@@ -157,8 +157,8 @@ impl Plan {
         let ranks = self.ranks_by_score();
         let needs_highest = request.scorer == Scorer::Bm25StdNorm;
         if !ranks {
-            let (known, ended) = self.page_scores(&evaluation, matches);
-            matches.known_scores = known;
+            let (found, ended) = self.page_scores(&evaluation, matches);
+            matches.known_scores.extend(found);
             ended?;
         }
         if !ranks && !needs_highest {
@@ -189,20 +189,42 @@ impl Plan {
         ended
     }
 
-    /// Scores the rows of the expected page of another order, so that the last look scores changed ones only.
+    /// The scores of the rows of the expected page of another order that are not known, so that the last look
+    /// scores changed ones only.
     fn page_scores(
         &self,
         evaluation: &Evaluation<'_>,
         matches: &Matches,
     ) -> (HashMap<u32, f64>, Result<(), Late>) {
-        let (request, mut known) = (self.request(), HashMap::default());
-        let (Some(tree), Some(order)) = (&matches.tree, &matches.order) else { return (known, Ok(())) };
-        let mut ids: Vec<u32> = order.ids().skip(request.offset).take(request.limit).collect();
+        let (request, mut found) = (self.request(), HashMap::default());
+        let (Some(tree), Some(order)) = (&matches.tree, &matches.order) else { return (found, Ok(())) };
+        let page = order.ids().skip(request.offset).take(request.limit);
+        let mut ids: Vec<u32> = page.filter(|id| !matches.known_scores.contains_key(id)).collect();
         ids.sort_unstable();
         let ended = tree.score_in_steps(evaluation, &matches.ranges, &ids, &mut |id, score| {
-            known.insert(id, score);
+            found.insert(id, score);
         });
-        (known, ended)
+        (found, ended)
+    }
+
+    /// Scores the rows of the page that have changed since they were scored, if rows show scores.
+    pub fn score_page_again(&self, matches: &mut Matches) {
+        if matches.tree.is_none() || self.ranks_by_score() || !self.shows_scores() {
+            return;
+        }
+        let is_late = || self.is_late();
+        let evaluation = Evaluation::new(&self.index.documents, &matches.ranges, &is_late);
+        let (found, ended) = self.page_scores(&evaluation, matches);
+        matches.known_scores.extend(found);
+        matches.timed_out |= ended.is_err();
+    }
+
+    /// Whether the score of a row is known, or may be computed under the keyspace's lock: after the time
+    /// limit only those of changed documents are, which are few.
+    pub fn is_scored_in_time(&self, matches: &Matches, changed: &RoaringBitmap, id: u32) -> bool {
+        !(matches.timed_out && matches.tree.is_some() && self.shows_scores())
+            || matches.known_scores.contains_key(&id)
+            || changed.contains(id)
     }
 
     /// These matches with their scores now.

@@ -180,3 +180,43 @@ fn what_changes_in_a_search_that_is_late_is_left_out() {
         assert_eq!(server.line("FT.CONFIG SET ON_TIMEOUT return"), "OK");
     }
 }
+
+#[test]
+fn scores_that_were_not_known_in_time_are_not_computed_in_the_last_look() {
+    let mut server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
+    server.resp3 = true;
+    let create = "FT.CREATE idx PREFIX 1 d: SCHEMA n NUMERIC t TEXT v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 \
+                  DISTANCE_METRIC L2";
+    assert_eq!(server.line(create), "OK");
+    for number in 0..DOCUMENTS {
+        let text = format!("alpha beta{}", number % 50);
+        let fields = [("n", b"1" as &[u8]), ("t", text.as_bytes()), ("v", &blob(&[number as f32, 0.0]))];
+        server.hset(&format!("d:{number}"), &fields);
+    }
+    while !server.line("FT.INFO idx").contains(r#""pending_mutations": 0"#) {}
+    let all = DOCUMENTS.to_string();
+    let near = format!("(a*|b*)=>[KNN {DOCUMENTS} @v $q]");
+    for (query, order) in [("a*|b*", ["SORTBY", "n"]), (&near, ["DIALECT", "2"])] {
+        let mut cut = 0;
+        let touched: Vec<usize> = [0, 1]
+            .map(|with_scores| {
+                let most = (1..80).map(|timeout: usize| {
+                    let timeout = timeout.to_string();
+                    let mut words = vec!["FT.SEARCH", "idx", query, "NOCONTENT", "LIMIT", "0", &all];
+                    words.extend(order.iter().chain(["WITHSCORES"][..with_scores].iter()));
+                    words.extend(["TIMEOUT", &timeout, "PARAMS", "2", "q"]);
+                    let mut words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+                    let origin = blob(&[0.0, 0.0]);
+                    words.push(&origin);
+                    let (reply, _) = server.run_between_looks(&words, &|| ());
+                    let shown = reply.matches(r#""id""#).count();
+                    cut += usize::from(with_scores > 0 && shown > 0 && shown < DOCUMENTS);
+                    server.touched_in_one_hold()
+                });
+                most.max().expect("some timeouts")
+            })
+            .to_vec();
+        assert!(cut > 0, "{query}: the time limit never passed while scores were computed");
+        assert!(touched[1] < touched[0] + 300, "{query}: {touched:?}");
+    }
+}
