@@ -71,7 +71,7 @@ impl Plan {
             let of = |id: u32| scores.known.get(&id).copied().unwrap_or_default();
             // Those as far as the last row too: which of them are shown depends on their keys, and the order
             // here on ids, which differ after a start.
-            let last = nearest.neighbors.iter().take(k).last().map(|neighbor| neighbor.distance);
+            let last = nearest.neighbors.iter().take(k).next_back().map(|neighbor| neighbor.distance);
             let near =
                 nearest.neighbors.iter().take_while(|near| last.is_some_and(|last| near.distance <= last));
             scores.highest = near.map(|neighbor| of(neighbor.id)).fold(0.0, f64::max);
