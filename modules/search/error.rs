@@ -252,6 +252,7 @@ kinds! {
     WrongArray: "Invalid JSON type: Array type cannot represent GEOMETRY field",
         "Invalid JSON type: Array type cannot represent GEOMETRY field";
     WrongElement: "TEXT/TAG fields can only contain strings or nulls", "TEXT/TAG fields can only contain strings or nulls";
+    TooMuchText: "The texts of a field have more than 512 MiB", "The texts of a field have more than 512 MiB";
     WrongNumericElement: "NUMERIC fields can only contain numeric or nulls",
         "NUMERIC fields can only contain numeric or nulls";
     WrongVectorElement: "Invalid vector element at index {}", "Invalid vector element at index {}";

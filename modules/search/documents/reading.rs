@@ -32,6 +32,9 @@ use engramdb_engine::store::document::Document;
 use engramdb_engine::types::{StringRef, parse_double};
 use std::sync::Arc;
 
+/// The most bytes of the texts of a field of one document, as of one value.
+const TEXT_BYTES_MAX: usize = if cfg!(test) { 1 << 20 } else { 512 << 20 };
+
 /// The values of a document, in the keyspace or on its way there.
 pub trait DocumentValues {
     /// Calls `each` with the values at a path, in order.
@@ -110,8 +113,15 @@ fn read_field_with(
     let mut content = FieldContent::Missing;
     let (mut count, mut result) = (0, Ok(()));
     let mut is_tag = false;
+    let mut left = TEXT_BYTES_MAX;
     document.values(&field.identifier, |value| {
         count += 1;
+        match left.checked_sub(text_bytes(value)) {
+            Some(rest) => left = rest,
+            // A path can lead to the same text many times.
+            None if result.is_ok() => result = Err(Kind::TooMuchText.error()),
+            None => {}
+        }
         let is_list = matches!(value, FieldValue::Numbers(_) | FieldValue::Array(_));
         match (&field.kind, &mut result) {
             (FieldKind::Vector(vector), Ok(())) => result = content.add_vector(vector, value, is_vector),
@@ -418,6 +428,15 @@ impl FieldContent {
         }
         let FieldContent::Terms(terms) = self else { unreachable!("made above") };
         terms
+    }
+}
+
+/// The bytes of the texts of a value.
+fn text_bytes(value: FieldValue<'_>) -> usize {
+    match value {
+        FieldValue::Text(text) => text.len(),
+        FieldValue::Array(elements) => elements.iter().map(|&element| text_bytes(element)).sum(),
+        _ => 0,
     }
 }
 

@@ -84,7 +84,7 @@ impl TextContent {
 
     fn keep(&mut self, word: &[u8]) -> u32 {
         self.bytes.extend_from_slice(word);
-        self.ends.push(u32::try_from(self.bytes.len()).expect("a value has 512 MiB at most"));
+        self.ends.push(u32::try_from(self.bytes.len()).expect("reading.rs bounds the texts of a field"));
         (self.ends.len() - 1) as u32
     }
 }

@@ -39,6 +39,19 @@ fn words(words: &[Option<&str>]) -> Result<FieldContent, String> {
 const TEXT: FieldValue<'_> = FieldValue::Text("Red, blue");
 const VECTOR: &str = "VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
 
+/// A path can name the same text hundreds of times.
+#[test]
+fn the_texts_of_a_field_are_bounded() {
+    let long = "x".repeat(TEXT_BYTES_MAX / 3);
+    let text = FieldValue::Text(&long);
+    for field in ["TEXT", "TAG"] {
+        assert!(content(field, &[text; 3]).is_ok());
+        let refused = Err("The texts of a field have more than 512 MiB".to_owned());
+        assert_eq!(content(field, &[text; 4]), refused);
+        assert_eq!(content(field, &[FieldValue::Array(&[text; 4])]), refused);
+    }
+}
+
 #[test]
 fn a_field_takes_all_values_of_its_type() {
     assert_eq!(content("NUMERIC", &[FieldValue::Number(1.5)]), Ok(FieldContent::Number(1.5)));
