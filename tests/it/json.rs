@@ -198,11 +198,11 @@ fn what_was_prepared_is_used_for_the_same_effect_on_the_same_document_alone() {
     for prepared_words in [["JSON.MERGE", "d", "$", &patch], ["JSON.NUMINCRBY", "d", "$.list[0][*]", "1"]] {
         instance.run(&["JSON.SET", "d", "$", &document]);
         // Of another command.
-        let (_, stage) = once_with_room(&instance, &prepared_words, None, 1 << 20);
+        let (_, stage) = once_with_room(&instance, &prepared_words, None, 4 << 20);
         let Stage::Prepare(preparation) = stage else { panic!("{:.3?} is prepared", prepared_words) };
         let made = instance.engine().prepare(0, *preparation);
         let other = ["JSON.NUMINCRBY", "d", "$.n", "1"];
-        assert!(once_with_room(&instance, &other, Some(made), 1 << 20).0.is_some());
+        assert!(once_with_room(&instance, &other, Some(made), 4 << 20).0.is_some());
         let shown = instance.run(&["JSON.GET", "d", "$.n", "$.m7", "$.list[0][0]"]).reply;
         assert_eq!(text(&shown), r#"{"$.n":[2],"$.m7":[],"$.list[0][0]":[0.5]}"#);
         instance.check_replay();
@@ -210,14 +210,14 @@ fn what_was_prepared_is_used_for_the_same_effect_on_the_same_document_alone() {
     // The key expires, and the command makes a new document.
     instance.run(&["PEXPIRE", "d", "20"]);
     let words = ["JSON.MERGE", "d", "$", &patch];
-    let (_, stage) = once_with_room(&instance, &words, None, 1 << 20);
+    let (_, stage) = once_with_room(&instance, &words, None, 4 << 20);
     let Stage::Prepare(preparation) = stage else { panic!("it is prepared") };
     let made = instance.engine().prepare(0, *preparation);
     instance.move_clock(30);
-    let (reply, stage) = once_with_room(&instance, &words, Some(made), 1 << 20);
+    let (reply, stage) = once_with_room(&instance, &words, Some(made), 4 << 20);
     if let Stage::Prepare(preparation) = stage {
         let made = instance.engine().prepare(0, *preparation);
-        assert!(once_with_room(&instance, &words, Some(made), 1 << 20).0.is_some());
+        assert!(once_with_room(&instance, &words, Some(made), 4 << 20).0.is_some());
     } else {
         assert!(reply.is_some());
     }

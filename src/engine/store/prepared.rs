@@ -300,17 +300,15 @@ impl Preparing {
         mark: u64,
     ) -> Result<Option<Box<dyn TypedValue>>, usize> {
         let is_of_key = |prepared: &mut Box<Prepared>| match &prepared.0 {
-            Made::Observed(observed, _) => {
-                observed.database == database && observed.key == key && observed.mark == mark
-            }
+            Made::Observed(observed, _) => observed.database == database && observed.key == key,
             _ => false,
         };
         let taken = self.prepared.take_if(is_of_key).map(|prepared| *prepared);
         let Some(Prepared(Made::Observed(mut observed, words))) = taken else { return Err(0) };
         self.outdated.extend(words.map(|made| Garbage::Made(made.value)));
         let attempts = observed.attempts;
-        let is_outdated = observed.watch.as_ref().is_some_and(|watch| watch.dirtied_by().is_some());
-        if !is_outdated {
+        let is_dirty = observed.watch.as_ref().is_some_and(|watch| watch.dirtied_by().is_some());
+        if !is_dirty && observed.mark == mark {
             let object = observed.object.take();
             self.observed = Some(observed);
             return Ok(object);
