@@ -68,8 +68,10 @@ fn vector_field(index: &Index, name: &[u8]) -> Result<usize, CommandError> {
     field.ok_or(CommandError::of("Vector index not found"))
 }
 
-/// How long commands wait for work in the background.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long commands wait for work in the background, on a thread of the search pool, and how long between
+/// two looks.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Work without the keyspace's lock, after which the reply is `done`; an error if it takes too long.
 fn work(
@@ -82,7 +84,7 @@ fn work(
     let job: Job = Box::new(move |_| {
         let mut is_done = step();
         while !is_done && clock.monotonic() < deadline {
-            std::thread::yield_now();
+            std::thread::park_timeout(PAUSE);
             is_done = step();
         }
         let finish: Finish = Box::new(move |_view, reply| {
@@ -99,8 +101,10 @@ fn work(
 
 fn collect(view: &View<'_>, args: Args<'_>, _reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let fields: Vec<Arc<VectorField>> = index(view, args)?.vectors.iter().flatten().cloned().collect();
-    let step = move || fields.iter().all(|field| field.collect());
-    work(&view.module::<SearchModule>().options.env, "DONE", step)
+    let module = view.module::<SearchModule>();
+    let workers = module.workers.handle();
+    let step = move || fields.iter().all(|field| field.collect(&workers));
+    work(&module.options.env, "DONE", step)
 }
 
 fn workers(view: &View<'_>, args: Args<'_>, _reply: &mut dyn Reply) -> Result<Stage, CommandError> {
@@ -109,9 +113,10 @@ fn workers(view: &View<'_>, args: Args<'_>, _reply: &mut dyn Reply) -> Result<St
     }
     let module = view.module::<SearchModule>();
     let indexes: Vec<Arc<Index>> = module.indexes().map(|(_, index)| index.clone()).collect();
+    let workers = module.workers.handle();
     let step = move || {
         let mut fields = indexes.iter().flat_map(|index| index.vectors.iter().flatten());
-        fields.all(|field| field.drain_all())
+        fields.all(|field| field.drain_all(&workers))
     };
     work(&module.options.env, "OK", step)
 }

@@ -1,7 +1,9 @@
 //! What a vector field says of itself, for operators: its numbers, and how it was searched last.
 
+use super::workers::WorkerCaller;
 use super::{Cost, TAIL_ENTRY_BYTES, VectorField};
 use engramdb_vector::Statistics;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 /// How a vector field is searched. Names are RediSearch's, where this server does what they mean.
@@ -116,14 +118,16 @@ impl VectorField {
 
     /// Applies what is pending. False if something is left, because other threads are busy with it, or came
     /// meanwhile.
-    pub fn drain_all(&self) -> bool {
-        self.settle();
+    pub fn drain_all(self: &Arc<Self>, workers: &WorkerCaller) -> bool {
+        if self.settle() {
+            workers.call(self);
+        }
         self.pending() == 0
     }
 
     /// Applies what is pending, repairs the graph around deleted nodes, and frees their memory. False if
     /// something is left, because other threads are busy with it.
-    pub fn collect(&self) -> bool {
-        self.drain_all() && self.structure().graph().is_none_or(|graph| graph.compact())
+    pub fn collect(self: &Arc<Self>, workers: &WorkerCaller) -> bool {
+        self.drain_all(workers) && self.structure().graph().is_none_or(|graph| graph.compact())
     }
 }

@@ -436,6 +436,7 @@ impl VectorField {
 
     /// Helps the workers with a backfill's mutations: applies them until at most `most` are pending, or other
     /// threads are busy with the rest. Returns true if the caller should call a worker for what is left.
+    #[must_use = "a worker that is wanted is counted: the caller must call it"]
     pub fn help(&self, most: usize) -> bool {
         let structure = self.structure();
         while self.pending_of(Source::Backfill) > most {
@@ -447,6 +448,7 @@ impl VectorField {
 
     /// Applies what is pending now, except what other threads are busy with; called before a graph is saved.
     /// Returns true if the caller should call a worker for later mutations.
+    #[must_use = "a worker that is wanted is counted: the caller must call it"]
     pub fn settle(&self) -> bool {
         let structure = self.structure();
         for _ in 0..self.pending() {

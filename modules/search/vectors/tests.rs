@@ -1,5 +1,6 @@
 //! The tail without workers: in which order mutations reach the graph, and what counts for the bound.
 
+use super::workers::Workers;
 use super::*;
 use engramdb_vector::{Metric, Quantization};
 
@@ -66,9 +67,9 @@ fn a_backfill_brings_its_own_and_leaves_some() {
     let field = VectorField::new(GRAPH, Arc::default());
     set(&field, Source::Live, 0..50);
     set(&field, Source::Backfill, 50..200);
-    field.help(BACKFILL_TAIL_MAX);
+    _ = field.help(BACKFILL_TAIL_MAX);
     assert_eq!(pending(&field), [50, BACKFILL_TAIL_MAX]);
-    field.help(0);
+    _ = field.help(0);
     assert_eq!(pending(&field), [50, 0]);
     assert_eq!(brought(&field, 0..200).first(), Some(&50));
 }
@@ -105,7 +106,18 @@ fn a_busy_document_is_given_to_no_other_thread_and_comes_back_as_live() {
     field.bring(structure.index(), id, &taken);
     assert_eq!(pending(&field), [1, 0]);
     assert_eq!(nearest(&field, 5.0), (0, 0.0));
-    field.settle();
+    _ = field.settle();
     assert_eq!(pending(&field), [0, 0]);
     assert_eq!(nearest(&field, 5.0), (0, 0.0));
+}
+
+#[test]
+fn each_worker_that_a_drain_counts_is_called() {
+    let workers = Workers::start(0, engramdb_engine::env::Env::system().clock);
+    let field = Arc::new(VectorField::new(GRAPH, Arc::default()));
+    // As a thread leaves it that applied a document for which a newer mutation came meanwhile.
+    field.queue.lock().waiting[Source::Live as usize].push_back(7);
+    field.drain_all(&workers.handle());
+    assert_eq!(field.queue.lock().workers, 1);
+    assert_eq!(workers.handle().waiting(), 1, "a worker that is counted and not called is missing for ever");
 }

@@ -83,6 +83,12 @@ impl WorkerCaller {
         &*self.0.clock
     }
 
+    /// How many calls no worker has taken yet.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.0.state.lock().queue.len()
+    }
+
     /// Calls a worker for this field.
     pub fn call(&self, field: &Arc<VectorField>) {
         self.0.state.lock().queue.push_back(field.clone());
