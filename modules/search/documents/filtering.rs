@@ -3,6 +3,7 @@
 use super::reading::DocumentValues;
 use crate::expr::{ExprValue, PropertyValues};
 use crate::schema::Definition;
+use crate::schema::filter::DocumentFilter;
 use engramdb_engine::keyspace::FieldValue;
 use std::borrow::Cow;
 
@@ -18,7 +19,16 @@ impl PropertyValues for Properties {
 /// Whether the definition's filter takes the document, or there is none. An expression that has no value,
 /// because the document lacks a field of it or has another type there, takes it, as in RediSearch.
 pub fn accepts(definition: &Definition, key: &[u8], document: &impl DocumentValues) -> bool {
-    let Some(filter) = &definition.options.filter else { return true };
+    definition.options.filter.as_ref().is_none_or(|filter| is_taken(filter, definition, key, document))
+}
+
+/// Whether a filter takes the document, whose fields it names as the definition does.
+pub fn is_taken(
+    filter: &DocumentFilter,
+    definition: &Definition,
+    key: &[u8],
+    document: &impl DocumentValues,
+) -> bool {
     let value = |identifier: Option<&[u8]>| match identifier {
         Some(identifier) => first_value(document, identifier),
         None => Some(ExprValue::Text(Cow::Owned(key.to_vec()))),

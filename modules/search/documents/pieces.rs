@@ -18,9 +18,20 @@ const END: [u8; 2] = [0, 0];
 /// The bytes of a sequence beside its terms: an entry of the tree, whose nodes are two thirds full.
 const GRAM_BYTES: usize = 48;
 
+/// Longer terms are not taken apart: each pattern is compared with all of them. A value of megabytes would be
+/// as many entries, made under the keyspace's lock.
+const APART_BYTES_MAX: usize = 256;
+
+/// The most sequences, and the most pieces of two bytes, by which terms are looked for. More tell little and
+/// cost as much each.
+const GRAMS_MAX: usize = 16;
+const SHORT_MAX: usize = 2;
+
 /// Numbers of terms by what they contain.
 pub struct PieceIndex {
     grams: BTreeMap<Gram, Counted>,
+    /// Terms that are not taken apart.
+    long: Counted,
     /// Bytes of the sets.
     bytes: usize,
     /// Terms that no pattern finds.
@@ -38,11 +49,15 @@ pub struct PatternPieces<'p> {
 
 impl PieceIndex {
     pub fn new(is_left_out: fn(&[u8]) -> bool) -> PieceIndex {
-        PieceIndex { grams: BTreeMap::new(), bytes: 0, is_left_out }
+        PieceIndex { grams: BTreeMap::new(), long: Counted::default(), bytes: 0, is_left_out }
     }
 
     pub fn add(&mut self, term: &[u8], number: u32) {
         if (self.is_left_out)(term) {
+            return;
+        }
+        if term.len() > APART_BYTES_MAX {
+            self.long.insert(number);
             return;
         }
         each_gram(term, &mut |gram| {
@@ -55,6 +70,10 @@ impl PieceIndex {
 
     pub fn remove(&mut self, term: &[u8], number: u32) {
         if (self.is_left_out)(term) {
+            return;
+        }
+        if term.len() > APART_BYTES_MAX {
+            self.long.remove(number);
             return;
         }
         each_gram(term, &mut |gram| {
@@ -73,16 +92,25 @@ impl PieceIndex {
     /// The numbers of terms that may contain all pieces; `None` if the pieces are too short to tell, or more
     /// than `most` terms may.
     pub fn numbers(&self, pieces: &PatternPieces<'_>, most: u64) -> Option<RoaringBitmap> {
+        let long: &RoaringBitmap = &self.long;
+        let found = self.apart(pieces, most)? | long;
+        (found.len() <= most.saturating_add(1)).then_some(found)
+    }
+
+    /// Those of the terms that are taken apart.
+    fn apart(&self, pieces: &PatternPieces<'_>, most: u64) -> Option<RoaringBitmap> {
         let mut grams: Vec<Gram> = Vec::new();
         let ending = pieces.last.map(|last| [last, &END[..]].concat());
         let whole = pieces.inner.iter().copied().filter(|piece| piece.len() >= 3);
         for piece in whole.chain(ending.as_deref().filter(|_| pieces.last != Some(b""))) {
             grams.extend(piece.windows(3).map(|window| Gram::try_from(window).expect("of three bytes")));
         }
+        // The end tells most: it is last.
+        grams.drain(..grams.len().saturating_sub(GRAMS_MAX));
         let short = pieces.inner.iter().filter(|piece| piece.len() == 2);
         if grams.is_empty() {
             let mut found: Option<RoaringBitmap> = None;
-            for piece in short {
+            for piece in short.take(SHORT_MAX) {
                 let among = self.with_two(piece[0], piece[1], most)?;
                 found = Some(found.map_or_else(|| among.clone(), |found| found & &among));
             }
@@ -120,7 +148,7 @@ impl PieceIndex {
 
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
-        self.bytes + self.grams.len() * GRAM_BYTES
+        self.bytes + self.long.bytes() + self.grams.len() * GRAM_BYTES
     }
 }
 
@@ -187,6 +215,26 @@ mod tests {
         for (number, term) in terms.iter().enumerate() {
             index.remove(term, number as u32);
         }
-        assert_eq!(index.heap_bytes(), 0);
+        assert_eq!(index.heap_bytes(), index.long.bytes());
+        assert!(index.grams.is_empty());
+    }
+
+    #[test]
+    fn long_terms_cost_one_entry_and_long_patterns_few_sequences() {
+        let mut index = PieceIndex::new(|_| false);
+        let long = vec![b'x'; 1 << 20];
+        index.add(&long, 0);
+        index.add(b"abcdefghijklmnopqrstuvwxyz", 1);
+        assert!(index.heap_bytes() < 4096, "{}", index.heap_bytes());
+        let all: Vec<u32> = index
+            .numbers(&PatternPieces::infix(b"bcdefghijklmnopqrstuvwxy"), 9)
+            .expect("few")
+            .iter()
+            .collect();
+        assert_eq!(all, [0, 1], "a long term may contain anything");
+        let pattern = b"*ab*cd*ef*gh*ij*kl*".repeat(1000);
+        assert!(index.numbers(&PatternPieces::wildcard(&pattern), 9).is_some());
+        index.remove(&long, 0);
+        assert_eq!(index.numbers(&PatternPieces::infix(b"abc"), 9).expect("few").len(), 1);
     }
 }

@@ -4,13 +4,13 @@
 //! What FT.ADD says of a document itself (score, language, payload) is kept in fields of these names, which
 //! FT.GET does not show, as in RediSearch 2.10.
 
-use crate::documents::filtering::accepts;
+use crate::documents::filtering::is_taken;
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
 use crate::module::find;
+use crate::schema::Definition;
 use crate::schema::filter::DocumentFilter;
 use crate::schema::language::NamedLanguage;
-use crate::schema::{Definition, IndexOptions};
 use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;
 use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
@@ -25,8 +25,11 @@ const SCORE: &[u8] = b"__score";
 const LANGUAGE: &[u8] = b"__language";
 const PAYLOAD: &[u8] = b"__payload";
 
-/// The most fields that a reply shows: reading more would hold the keyspace's lock for long.
+/// The most fields of a document that a reply shows, the most keys of a command, and the most fields of all
+/// of them: reading more would hold the keyspace's lock for long.
 const SHOWN_MAX: usize = 4096;
+const KEYS_MAX: usize = 4096;
+const SHOWN_TOGETHER_MAX: usize = 65_536;
 
 pub fn get(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     check_words(args, 3, 3)?;
@@ -39,8 +42,27 @@ pub fn get_many(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
     check_words(args, 3, usize::MAX)?;
     let index = styled(view, find(view, args[1], Kind::NoIndexToChange))?;
     view.wait_for(index.changed_by());
-    reply.array(args.len() - 2);
-    args.from(2).iter().try_for_each(|key| write(view, index, key, reply))
+    let keys = args.from(2);
+    if keys.len() > KEYS_MAX {
+        return Err(CommandError::new(format!("ERR FT.MGET reads at most {KEYS_MAX} documents")));
+    }
+    let stored = |key: &&[u8]| match view.document(key, index.definition.documents) {
+        Some(Document::Hash(hash)) => hash.stored(),
+        _ => 0,
+    };
+    if keys.iter().map(stored).sum::<usize>() > SHOWN_TOGETHER_MAX {
+        let cause = format!("ERR the documents have more than {SHOWN_TOGETHER_MAX} fields: ask for fewer");
+        return Err(CommandError::new(cause));
+    }
+    reply.array(keys.len());
+    for key in keys {
+        if reply.room() == 0 {
+            reply.give_up();
+            return Ok(());
+        }
+        write(view, index, key, reply)?;
+    }
+    Ok(())
 }
 
 /// Writes the fields of a document; a null if the index does not have it.
@@ -221,10 +243,8 @@ fn step(view: &View<'_>, index: &Index, key: &[u8], addition: &Addition<'_>) -> 
         return Err(Kind::DocumentExists.error());
     }
     if let Some(condition) = &addition.condition {
-        let options = IndexOptions { filter: Some(condition.clone()), ..IndexOptions::default() };
-        let definition = Definition { options, ..index.definition.clone() };
         let document = view.document(key, DocumentType::Hash).expect("a hash is one");
-        if !accepts(&definition, key, &document) {
+        if !is_taken(condition, &index.definition, key, &document) {
             return Ok(Step::Nothing);
         }
     }

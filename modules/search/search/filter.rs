@@ -366,8 +366,9 @@ impl<'e> Evaluation<'e> {
                     None => documents.texts().term_of(number),
                 };
                 // Another term may have the number by now.
+                let bytes = term.map_or(0, |term| term.len());
                 found.extend(term.filter(|term| pattern.matches(term)).cloned());
-                *work = work.saturating_sub(1 + pattern.weight());
+                *work = work.saturating_sub(1 + pattern.weight() * (1 + bytes / COMPARED_PER_WORK));
                 if *work == 0 {
                     return false;
                 }

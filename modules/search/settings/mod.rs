@@ -274,7 +274,8 @@ const SETTINGS: &[Setting] = &[
         name: "INDEX_CURSOR_LIMIT",
         config_name: "search-index-cursor-limit",
         description: "Max number of cursors for a given index that can be opened inside of a shard. Default is 128",
-        kind: Kind::Between(0, i64::MAX as u64, |settings| &settings.index_cursors_max),
+        // Each new cursor looks at the others.
+        kind: Kind::Between(0, 1024, |settings| &settings.index_cursors_max),
     },
     Setting {
         name: "PARTIAL_RESULTS",

@@ -18,7 +18,7 @@ use super::request::{Arrangement, SORTED_DEFAULT, StepWords};
 use super::scope::ColumnSource;
 use super::source::RowReader;
 use super::{Aggregation, Shape, Source};
-use crate::error::{self, SearchError};
+use crate::error::{self, Kind, SearchError};
 use crate::module::SearchModule;
 use crate::schema::metric_name;
 use crate::search::plan::{Plan, Profile};
@@ -49,6 +49,9 @@ pub struct Fused {
     waits: bool,
 }
 
+/// The most rows of each search that are fused, whatever MAXSEARCHRESULTS says: all of them are in memory.
+const WINDOW_MAX: usize = 1_000_000;
+
 /// FT.HYBRID.
 pub fn hybrid(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     styled(view, begin(view, args, reply.is_resp3(), None))
@@ -68,6 +71,10 @@ fn begin(
             return Err(error::unsupported("Profiles of WITHCURSOR are"));
         }
         module.cursors.check_room(index)?;
+    }
+    let most = module.settings.search_results_max().min(WINDOW_MAX);
+    if request.window > most {
+        return Err(Kind::LimitOver.with(["LIMIT".into(), most.to_string().into()]));
     }
     let (window, asked) = (request.window.to_string(), request.asked_rows().to_string());
     // PARAMS, TIMEOUT and FORMAT are those of both searches.

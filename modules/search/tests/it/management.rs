@@ -69,6 +69,7 @@ fn the_number_of_rows_is_limited() {
             ("FT.AGGREGATE idx * LIMIT 0 2", "LIMIT exceeds maximum of 1"),
             ("FT.AGGREGATE idx * SORTBY 1 @n", r#"[3, ["n", "1"]]"#),
             ("FT.CONFIG SET MAXAGGREGATERESULTS -1", "OK"),
+            ("FT.CONFIG SET INDEX_CURSOR_LIMIT 1025", "Value is outside acceptable bounds"),
             ("FT.CONFIG SET INDEX_CURSOR_LIMIT 0", "OK"),
             ("FT.AGGREGATE idx * WITHCURSOR", "INDEX_CURSOR_LIMIT of 0 has been reached for an index"),
         ],
@@ -330,4 +331,56 @@ fn patterns_find_the_same_with_and_without_a_structure_for_what_terms_contain() 
         let found = |index: &str| server.line(&format!("FT.SEARCH {index} {query} NOCONTENT LIMIT 0 2000"));
         assert_eq!(found("plain"), found("fast"), "{query}: the same first term");
     }
+}
+
+#[test]
+fn a_command_reads_a_bounded_number_of_fields() {
+    let server = Server::new();
+    server.line("FT.CREATE idx PREFIX 1 d: SCHEMA t TEXT");
+    let names: Vec<String> = (0..4000).map(|number| format!("f{number}")).collect();
+    let fields: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+    server.hset("d:1", &fields);
+    server.hset("d:2", &[("t", b"hello")]);
+    assert_eq!(server.line("FT.MGET idx d:2 d:2"), r#"[["t", "hello"], ["t", "hello"]]"#);
+    let many =
+        |key: &str, times: usize| server.line(&format!("FT.MGET idx{}", format!(" {key}").repeat(times)));
+    assert!(many("d:1", 16).starts_with("[[\"f"));
+    assert_eq!(many("d:1", 17), "ERR the documents have more than 65536 fields: ask for fewer");
+    assert_eq!(many("d:2", 4097), "ERR FT.MGET reads at most 4096 documents");
+}
+
+#[test]
+fn the_window_of_a_hybrid_search_is_bounded() {
+    let server = Server::new();
+    server.line("FT.CREATE idx SCHEMA t TEXT v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2");
+    let search = |window: &str| {
+        let blob = blob(&[1.0, 2.0]);
+        let words: Vec<&[u8]> = vec![
+            b"FT.HYBRID",
+            b"idx",
+            b"SEARCH",
+            b"x",
+            b"VSIM",
+            b"@v",
+            b"$q",
+            b"COMBINE",
+            b"RRF",
+            b"2",
+            b"WINDOW",
+            window.as_bytes(),
+            b"PARAMS",
+            b"2",
+            b"q",
+            &blob,
+        ];
+        server.run(&words)
+    };
+    for window in ["1000001", "1000000000", "99999999999"] {
+        assert_eq!(search(window), "LIMIT exceeds maximum of 1000000", "{window}");
+    }
+    assert_eq!(server.line("FT.CONFIG SET MAXSEARCHRESULTS -1"), "OK");
+    assert_eq!(search("1000001"), "LIMIT exceeds maximum of 1000000");
+    assert_eq!(server.line("FT.CONFIG SET MAXSEARCHRESULTS 10"), "OK");
+    assert_eq!(search("11"), "LIMIT exceeds maximum of 10");
+    assert!(!search("10").contains("exceeds"), "{}", search("10"));
 }
