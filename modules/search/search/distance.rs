@@ -8,9 +8,10 @@
 //! depends on how early in its text the document has the next part. Here it counts as other parts without
 //! words do.
 
-use super::filter::{Ranges, means};
+use super::filter::{Ranges, means_in};
 use super::proximity::{Places, divisor};
 use super::score::ScoreNode;
+use super::walk::{TextWalk, WORDS_PER_FIELD};
 use crate::documents::texts::{TextPostings, is_derived, sound_term, stem_term};
 use crate::documents::{Documents, TEXT_END};
 use crate::query::{Node, Pattern, TextMatch};
@@ -163,24 +164,28 @@ impl<'n> WordDistance<'n> {
         (found, found == next)
     }
 
-    /// What the score of a document is divided by. Adds to `cost` the number of its words that were read.
-    pub fn divisor(&mut self, documents: &Documents, ranges: &Ranges, id: u32, cost: &mut usize) -> u32 {
-        let by_leaf = if self.leaves.is_empty() { Vec::new() } else { self.by_leaf(documents, id, cost) };
-        let mut gathered = 0;
+    /// What the score of a document is divided by. Adds to `walk` the number of its words that were read.
+    pub fn divisor(&mut self, documents: &Documents, ranges: &Ranges, id: u32, walk: &mut TextWalk) -> u32 {
+        if walk.is_over() {
+            return 1;
+        }
+        let by_leaf = if self.leaves.is_empty() { Vec::new() } else { self.by_leaf(documents, id, walk) };
+        let mut gathered = (0, walk);
         let mut at = |part: &Part<'_>| places(part, &by_leaf, (documents, ranges, id), &mut gathered);
         let there: Vec<Places> = self.parts.iter().filter_map(&mut at).collect();
-        *cost += gathered;
-        divisor(&there)
+        let (gathered, walk) = gathered;
+        walk.walked += gathered;
+        divisor(&there, walk)
     }
 
     /// The places of each leaf; none for a leaf that the document has not.
-    fn by_leaf(&mut self, documents: &Documents, id: u32, cost: &mut usize) -> Vec<Places> {
+    fn by_leaf(&mut self, documents: &Documents, id: u32, walk: &mut TextWalk) -> Vec<Places> {
         let mut found: Vec<Vec<Occurrence>> = vec![Vec::new(); self.leaves.len()];
         let language = documents.about(id).language;
         let mut place = 0u32;
         for field in (0..documents.field_count()).filter(|&field| documents.is_text(field)) {
             let words = documents.words_of(id, field);
-            *cost += words.len();
+            walk.walked += WORDS_PER_FIELD + words.len();
             for &number in words {
                 if number == TEXT_END {
                     place = place.saturating_add(TEXT_GAP - 1);
@@ -251,22 +256,24 @@ fn places(
     part: &Part<'_>,
     by_leaf: &[Places],
     (documents, ranges, id): (&Documents, &Ranges, u32),
-    gathered: &mut usize,
+    gathered: &mut (usize, &mut TextWalk),
 ) -> Option<Places> {
+    gathered.1.walked += 1;
     let mut of = |part: &Part<'_>| places(part, by_leaf, (documents, ranges, id), gathered);
     match part {
         Part::Leaf(leaf) => Some(by_leaf[*leaf].clone()).filter(|places| !places.is_empty()),
         Part::Optional(part) => Some(of(part).unwrap_or_default()),
-        Part::Other(node) => means(documents, ranges, node, id).then(Places::default),
+        Part::Other(node) => means_in(documents, ranges, node, id, gathered.1).then(Places::default),
         Part::And(node, parts) => {
             let all: Vec<Places> = parts.iter().map(of).collect::<Option<_>>()?;
             // Its words may have to be near to each other.
             let is_plain = matches!(node, Node::And(_));
-            (is_plain || means(documents, ranges, node, id)).then(|| merged(all, gathered))
+            (is_plain || means_in(documents, ranges, node, id, gathered.1))
+                .then(|| merged(all, &mut gathered.0))
         }
         Part::Or(parts) => {
             let some: Vec<Places> = parts.iter().filter_map(of).collect();
-            (!some.is_empty()).then(|| merged(some, gathered))
+            (!some.is_empty()).then(|| merged(some, &mut gathered.0))
         }
     }
 }

@@ -1,10 +1,12 @@
 //! EXPLAINSCORE: how a score comes about, in RediSearch's texts.
 
-use super::filter::{Ranges, means};
+use super::filter::{Ranges, means_in};
 use super::score::{ScoreNode, ScoreTree, ScoredBlock, TermScore};
+use super::walk::TextWalk;
 use crate::documents::Documents;
 use crate::query::scorer::Scorer;
 use engramdb_engine::command::Reply;
+use std::cell::RefCell;
 
 /// A text, and the texts that it is explained by.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +52,8 @@ pub fn explain(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32
         _ => {}
     }
     let ids = [id];
-    let work = Work { tree, documents, ranges, id, block: tree.block_of(documents, ranges, &ids) };
+    let block = tree.block_of(documents, ranges, &ids);
+    let work = Work { tree, documents, ranges, id, block, walk: TextWalk::unbounded().part().into() };
     let (raw, inner) = work.node(&tree.root).unwrap_or_else(|| (0.0, Explained::leaf(String::new())));
     let over = |text: String, inner: Explained| Explained { text, parts: vec![inner] };
     match tree.scorer {
@@ -77,7 +80,7 @@ pub fn explain(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32
             }
         }
         Scorer::Bm25 => {
-            let slop = slop(tree, documents, ranges, id);
+            let slop = work.slop();
             over(format!("Final BM25 : words BM25 {raw:.2} * document score {about:.2} / slop {slop}"), inner)
         }
         Scorer::TfIdf | Scorer::TfIdfDocNorm => {
@@ -89,7 +92,7 @@ pub fn explain(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32
                 }
                 0 => Explained::leaf("Document length is 0".to_owned()),
                 _ => {
-                    let slop = slop(tree, documents, ranges, id);
+                    let slop = work.slop();
                     let text = format!(
                         "Final TFIDF : words TFIDF {raw:.2} * document score {about:.2} / norm {norm} / slop {slop}"
                     );
@@ -99,11 +102,6 @@ pub fn explain(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32
         }
         _ => inner,
     }
-}
-
-/// By how much the score is divided because words are far from each other.
-fn slop(tree: &ScoreTree, documents: &Documents, ranges: &Ranges, id: u32) -> u32 {
-    tree.distance(documents).map_or(1, |mut distance| distance.divisor(documents, ranges, id, &mut 0))
 }
 
 fn of_hamming(tree: &ScoreTree, documents: &Documents, id: u32) -> Explained {
@@ -124,12 +122,20 @@ struct Work<'w> {
     id: u32,
     /// Of the document alone.
     block: ScoredBlock<'w>,
+    walk: RefCell<TextWalk>,
 }
 
 impl Work<'_> {
+    /// By how much the score is divided because words are far from each other.
+    fn slop(&self) -> u32 {
+        let distance = self.tree.distance(self.documents);
+        let walk = &mut *self.walk.borrow_mut();
+        distance.map_or(1, |mut distance| distance.divisor(self.documents, self.ranges, self.id, walk))
+    }
+
     /// The score of a node and its explanation; `None` if the document does not match it.
     fn node(&self, node: &ScoreNode) -> Option<(f64, Explained)> {
-        let is_met = |node| means(self.documents, self.ranges, node, self.id);
+        let is_met = |node| means_in(self.documents, self.ranges, node, self.id, &mut self.walk.borrow_mut());
         Some(match node {
             ScoreNode::Term(term) => return self.term(term),
             ScoreNode::First { weight, terms } => {
@@ -138,10 +144,11 @@ impl Work<'_> {
             }
             ScoreNode::And { weight, parts, check, .. } => {
                 let found: Option<Vec<_>> = parts.iter().map(|part| self.node(part)).collect();
+                let found = found?;
                 if !check.as_ref().is_none_or(is_met) {
                     return None;
                 }
-                self.group(*weight, found?, false)
+                self.group(*weight, found, false)
             }
             ScoreNode::Or { weight, parts } => {
                 let found: Vec<_> = parts.iter().filter_map(|part| self.node(part)).collect();

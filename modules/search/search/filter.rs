@@ -6,6 +6,7 @@
 
 use super::fuzzy::Fuzzy;
 use super::proximity::Proximity;
+use super::walk::{TextWalk, WORDS_PER_FIELD};
 use crate::documents::geo::GeoWalk;
 use crate::documents::ids;
 use crate::documents::pieces::PatternPieces;
@@ -40,6 +41,8 @@ const MERGED_PER_WORK: usize = 4096;
 const WILDCARD_PER_WEIGHT: usize = 16;
 /// Documents whose words are read together, so that cache misses overlap.
 const READ_AHEAD: usize = 32;
+/// The fields of all these documents together, at most.
+const READ_AHEAD_FIELDS: usize = 1024;
 /// Terms of a text that are compared for one unit of work.
 const COMPARED_PER_WORK: usize = 16;
 
@@ -143,7 +146,9 @@ impl Ranges {
                 part(node);
                 true
             }
-            Node::With(with) => part(&with.node) && is_near(documents, self, node, id),
+            Node::With(with) => {
+                part(&with.node) && is_near(documents, self, node, id, &mut TextWalk::unbounded())
+            }
             Node::Range(range) => {
                 let matched = self.matched.iter().find(|matched| matched.range == *range);
                 found.extend(matched.and_then(|matched| matched.distance(id)));
@@ -552,14 +557,16 @@ impl<'e> Evaluation<'e> {
                         return true;
                     }
                 }
-                documents.prefetch_words(&some[at..]);
-                for &id in &some[at..] {
-                    let mut cost = 0;
+                let fields = documents.field_count();
+                let ahead = &some[at..some.len().min(at + (READ_AHEAD_FIELDS / fields.max(1)).max(1))];
+                documents.prefetch_words(ahead);
+                for &id in ahead {
+                    let mut walk = TextWalk::unbounded();
                     at += 1;
-                    if proximity.is_met(documents, self.ranges, id, &mut cost) {
+                    if proximity.is_met(documents, self.ranges, id, &mut walk) {
                         found.push(id);
                     }
-                    *work = work.saturating_sub(1 + cost / COMPARED_PER_WORK);
+                    *work = work.saturating_sub(1 + walk.walked / COMPARED_PER_WORK);
                     if *work == 0 {
                         return false;
                     }
@@ -595,7 +602,12 @@ fn means_all(node: &Node) -> bool {
 
 /// Whether this one document, which is live, matches a tree.
 pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bool {
-    let is_meant = |node: &Node| means(documents, ranges, node, id);
+    means_in(documents, ranges, node, id, &mut TextWalk::unbounded())
+}
+
+/// The same, counting what is walked over. Words are not found beyond the end of the walk.
+pub fn means_in(documents: &Documents, ranges: &Ranges, node: &Node, id: u32, walk: &mut TextWalk) -> bool {
+    let mut is_meant = |node: &Node| means_in(documents, ranges, node, id, walk);
     match node {
         Node::All | Node::Optional(_) => true,
         Node::Nothing => false,
@@ -614,19 +626,21 @@ pub fn means(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bo
         Node::Near { field, circle } => {
             documents.numbers_of(id, *field).iter().any(|&cell| circle.contains(cell))
         }
-        Node::With(with) => is_meant(&with.node) && is_near(documents, ranges, node, id),
+        Node::With(with) => is_meant(&with.node) && is_near(documents, ranges, node, id, walk),
+        Node::Text { .. } if walk.is_over() => false,
         Node::Text { fields, text } => match text {
             TextMatch::Term(Pattern::Exact(term)) | TextMatch::Expanded(term) => {
                 documents.texts().get(term).is_some_and(|posting| posting.is_in(id, fields))
             }
-            TextMatch::Term(pattern) => has_word(documents, id, fields, pattern),
+            TextMatch::Term(pattern) => has_word(documents, id, fields, pattern, walk),
             TextMatch::Phrase(phrase) => {
                 let texts = documents.texts();
                 let has = |term: &Vec<u8>| texts.get(term).is_some_and(|posting| posting.is_in(id, fields));
+                walk.walked += phrase.len();
                 phrase.iter().all(has)
                     && (phrase.len() == 1
                         || documents.has_no_offsets()
-                        || Proximity::of_phrase(texts, fields, phrase).is_met(documents, ranges, id, &mut 0))
+                        || Proximity::of_phrase(texts, fields, phrase).is_met(documents, ranges, id, walk))
             }
         },
         Node::Missing(field) => documents.missing(*field).contains(id),
@@ -645,8 +659,16 @@ fn has_term(documents: &Documents, id: u32, field: usize, pattern: &Pattern) -> 
 }
 
 /// Whether a document has a word that matches, in one of these TEXT fields.
-fn has_word(documents: &Documents, id: u32, fields: &[usize], pattern: &Pattern) -> bool {
+fn has_word(
+    documents: &Documents,
+    id: u32,
+    fields: &[usize],
+    pattern: &Pattern,
+    walk: &mut TextWalk,
+) -> bool {
     let texts = documents.texts();
+    let words = |&field: &usize| WORDS_PER_FIELD + documents.words_of(id, field).len() * pattern.weight();
+    walk.walked += fields.iter().map(words).sum::<usize>();
     let words = fields.iter().flat_map(|&field| documents.words_of(id, field));
     words.filter(|&&number| number != TEXT_END).any(|&number| pattern.matches(texts.term(number)))
 }
@@ -661,11 +683,11 @@ fn nearness_of(node: &Node) -> Option<Nearness> {
 
 /// Whether the words of a document that has all parts of a node are as near to each other as the node asks
 /// for.
-fn is_near(documents: &Documents, ranges: &Ranges, node: &Node, id: u32) -> bool {
+fn is_near(documents: &Documents, ranges: &Ranges, node: &Node, id: u32, walk: &mut TextWalk) -> bool {
     let (Some(nearness), Node::And(nodes)) = (nearness_of(node), node.bare()) else { return true };
     let proximity = Proximity::of_nodes(documents.texts(), nodes, nearness);
     documents.has_no_offsets()
-        || proximity.is_none_or(|mut proximity| proximity.is_met(documents, ranges, id, &mut 0))
+        || proximity.is_none_or(|mut proximity| proximity.is_met(documents, ranges, id, walk))
 }
 
 impl Pattern {

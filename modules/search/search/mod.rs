@@ -54,6 +54,7 @@ mod scored;
 pub mod settled;
 mod several;
 pub mod shape;
+mod walk;
 
 pub use self::expand::{write_number, write_values};
 use self::expired::ExpiredDocuments;

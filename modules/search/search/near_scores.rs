@@ -7,6 +7,7 @@ use super::filter::{Evaluation, Late, Ranges};
 use super::nearest::Nearest;
 use super::plan::{Plan, Row};
 use super::score::ScoreTree;
+use super::walk::TextWalk;
 use crate::documents::Documents;
 use crate::query::scorer::Scorer;
 use engramdb_engine::hashing::HashMap;
@@ -100,21 +101,21 @@ impl Plan {
         Ok((NearScores { tree, known, highest: 0.0 }, ended))
     }
 
-    /// The score of a candidate now. Adds to `walked` the words of documents that were walked over.
+    /// The score of a candidate now. Adds to `walk` the words of documents that were walked over.
     pub fn near_score(
         &self,
         documents: &Documents,
         nearest: &Nearest,
         id: u32,
         has_changed: bool,
-        walked: &mut usize,
+        walk: &mut TextWalk,
     ) -> f64 {
         let Some(scores) = &nearest.scores else { return 0.0 };
         let known = scores.known.get(&id).copied().filter(|_| !has_changed);
         let score = known.unwrap_or_else(|| {
             let no_ranges = Ranges::default();
             let ranges = nearest.matches.as_ref().map_or(&no_ranges, |matches| &matches.ranges);
-            scores.tree.scores_counted(documents, ranges, &[id], walked)[0]
+            scores.tree.scores_counted(documents, ranges, &[id], walk)[0]
         });
         match scores.tree.scorer {
             Scorer::Bm25StdNorm if scores.highest.max(score) > 0.0 => score / scores.highest.max(score),
@@ -128,7 +129,7 @@ impl Plan {
         &self,
         documents: &Documents,
         nearest: &Nearest,
-        changed: &RoaringBitmap,
+        (changed, walk): (&RoaringBitmap, &mut TextWalk),
         row: Row<'r>,
     ) -> Option<Row<'r>> {
         if !self.request().with_scores || self.reads_all {
@@ -139,7 +140,7 @@ impl Plan {
         if nearest.timed_out && !is_known && !changed.contains(row.id) {
             return None;
         }
-        let score = self.near_score(documents, nearest, row.id, false, &mut 0);
+        let score = self.near_score(documents, nearest, row.id, false, walk);
         let explanation = nearest.scores.as_ref().filter(|_| self.request().explains).map(|scores| {
             let no_ranges = Ranges::default();
             let ranges = nearest.matches.as_ref().map_or(&no_ranges, |matches| &matches.ranges);

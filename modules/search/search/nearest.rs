@@ -25,6 +25,7 @@ use super::plan::{Plan, Row};
 use super::ranking::Ranking;
 use super::reply;
 use super::rows::ROWS_FEW;
+use super::walk::TextWalk;
 use crate::audit::{AuditorHandle, Sample};
 use crate::documents::Documents;
 use crate::query::Knn;
@@ -321,7 +322,8 @@ impl Plan {
             nearest.again |= changed;
             return Err(Lack::Rows);
         };
-        let scored = |row: Row<'r>| self.with_near_score(documents, nearest, changed, row);
+        let mut walk = TextWalk::of_a_look();
+        let scored = |row: Row<'r>| self.with_near_score(documents, nearest, (changed, &mut walk), row);
         let scored = rows.into_iter().filter_map(scored);
         let mut rows: Vec<Row<'r>> = scored.collect();
         if let LastChanges::TooLate = changes {

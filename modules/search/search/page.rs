@@ -9,6 +9,7 @@ use super::follow::LastChanges;
 use super::matches::{Lack, Matches, order_of};
 use super::plan::{Plan, Row, SortKey};
 use super::reply;
+use super::walk::TextWalk;
 use crate::documents::Documents;
 use crate::query::request::SortBy;
 use engramdb_engine::store::view::View;
@@ -72,7 +73,8 @@ impl Plan {
             let page = self.sorted_page(view, documents, matches, expired, changed, sort_by);
             matches.known_scores.retain(|id, _| !changed.contains(*id));
             let in_time = page.into_iter().filter(|row| self.is_scored_in_time(matches, changed, row.id));
-            return Ok(in_time.map(|row| self.scored_row(documents, matches, row, &mut 0)).collect());
+            let mut walk = TextWalk::of_a_look();
+            return Ok(in_time.map(|row| self.scored_row(documents, matches, row, &mut walk)).collect());
         }
         if matches.tree.is_some() {
             return self.scored_page(documents, matches, expired, changed);

@@ -4,7 +4,8 @@
 //! numbers them, so that the last word of one field is next to the first one of the next. Between two texts
 //! of one field there is a gap.
 
-use super::filter::{Ranges, means};
+use super::filter::{Ranges, means_in};
+use super::walk::{TextWalk, WORDS_PER_FIELD};
 use crate::documents::texts::{TextPostings, is_derived, sound_term, stem_term};
 use crate::documents::{Documents, TEXT_END};
 use crate::query::attributes::Nearness;
@@ -158,15 +159,15 @@ impl<'n> Proximity<'n> {
         }
     }
 
-    /// Whether the words of a document that has them all are near enough to each other. Adds to `cost` the
+    /// Whether the words of a document that has them all are near enough to each other. Adds to `walk` the
     /// number of its words, and of the steps that this took.
-    pub fn is_met(&mut self, documents: &Documents, ranges: &Ranges, id: u32, cost: &mut usize) -> bool {
+    pub fn is_met(&mut self, documents: &Documents, ranges: &Ranges, id: u32, walk: &mut TextWalk) -> bool {
         if let Some(run) = &self.run {
-            return run.is_in(documents, id, cost);
+            return run.is_in(documents, id, walk);
         }
-        let mut places = self.places(documents, ranges, id, cost);
+        let mut places = self.places(documents, ranges, id, walk);
         places.retain(|places| !places.is_empty());
-        is_near(&places, self.nearness, cost)
+        is_near(&places, self.nearness, &mut walk.walked)
     }
 
     /// For each part, the places of its words in the document.
@@ -175,13 +176,13 @@ impl<'n> Proximity<'n> {
         documents: &Documents,
         ranges: &Ranges,
         id: u32,
-        cost: &mut usize,
+        walk: &mut TextWalk,
     ) -> Vec<Places> {
-        let by_leaf = self.by_leaf(documents, id, cost);
+        let by_leaf = self.by_leaf(documents, id, walk);
         let mut merged: HashMap<&[usize], Places> = HashMap::default();
         let mut found = Vec::with_capacity(self.parts.len());
         for part in &self.parts {
-            let is_there = part.composite.is_none_or(|node| means(documents, ranges, node, id));
+            let is_there = part.composite.is_none_or(|node| means_in(documents, ranges, node, id, walk));
             found.push(match part.leaves[..] {
                 _ if !is_there => Places::default(),
                 [leaf] => by_leaf[leaf].clone(),
@@ -190,6 +191,7 @@ impl<'n> Proximity<'n> {
                     .or_insert_with(|| {
                         let all = part.leaves.iter().flat_map(|&leaf| by_leaf[leaf].iter().copied());
                         let mut all: Vec<u32> = all.collect();
+                        walk.walked += all.len();
                         all.sort_unstable();
                         all.dedup();
                         Places::new(all)
@@ -201,13 +203,13 @@ impl<'n> Proximity<'n> {
     }
 
     /// The places of each leaf's words.
-    fn by_leaf(&mut self, documents: &Documents, id: u32, cost: &mut usize) -> Vec<Places> {
+    fn by_leaf(&mut self, documents: &Documents, id: u32, walk: &mut TextWalk) -> Vec<Places> {
         let mut by_leaf: Vec<Vec<u32>> = vec![Vec::new(); self.leaves.len()];
         let language = documents.about(id).language;
         let mut place = 0u32;
         for field in (0..documents.field_count()).filter(|&field| documents.is_text(field)) {
             let words = documents.words_of(id, field);
-            *cost += words.len();
+            walk.walked += WORDS_PER_FIELD + words.len();
             for &number in words {
                 if number == TEXT_END {
                     place = place.saturating_add(TEXT_GAP - 1);
@@ -262,12 +264,12 @@ impl<'n> Run<'n> {
     }
 
     /// Whether a document has the words next to each other; adds the number of words that it was compared
-    /// with to `cost`.
-    fn is_in(&self, documents: &Documents, id: u32, cost: &mut usize) -> bool {
+    /// with to `walk`.
+    fn is_in(&self, documents: &Documents, id: u32, walk: &mut TextWalk) -> bool {
         let (first, mut before) = (self.numbers[0], 0);
         for field in (0..documents.field_count()).filter(|&field| documents.is_text(field)) {
             let words = documents.words_of(id, field);
-            *cost += words.len();
+            walk.walked += WORDS_PER_FIELD + words.len();
             if self.fields.binary_search(&field).is_err() {
                 // The last word of one field is next to the first one of the next that has any.
                 before = if words.is_empty() { before } else { 0 };
@@ -362,28 +364,36 @@ fn is_near_in_any_order(places: &[Places], slop: u32, steps: &mut usize) -> bool
 
 /// RediSearch's measure of how near to each other the parts of a document are, by which TFIDF and BM25 divide
 /// its score: `places` are those of the parts that are in the document, an empty list for a part without
-/// words.
-pub fn divisor(places: &[Places]) -> u32 {
+/// words. The parts that come after the end of the walk count as without words.
+pub fn divisor(places: &[Places], walk: &mut TextWalk) -> u32 {
     if places.len() < 2 {
         return 1;
     }
     let there: Vec<&Places> = places.iter().filter(|places| !places.is_empty()).collect();
     let mut sum = 0i64;
+    // Parts with the same words share their places.
+    let mut known: HashMap<(*const Vec<u32>, *const Vec<u32>), i64> = HashMap::default();
     for pair in there.windows(2) {
-        let distance = least_distance(pair[0], pair[1]);
+        if walk.is_over() {
+            break;
+        }
+        let key = (Rc::as_ptr(pair[0]), Rc::as_ptr(pair[1]));
+        let distance =
+            *known.entry(key).or_insert_with(|| least_distance(pair[0], pair[1], &mut walk.walked));
         sum += distance * distance;
     }
     if sum > 0 { (sum as f64).sqrt() as u32 } else { places.len() as u32 - 1 }
 }
 
 /// The least distance of two places, in the order in which RediSearch looks: it ends at a distance of 1, and
-/// at the end of a list.
-fn least_distance(first: &[u32], second: &[u32]) -> i64 {
+/// at the end of a list. Adds the steps that it took to `steps`.
+fn least_distance(first: &[u32], second: &[u32], steps: &mut usize) -> i64 {
     let (mut a, mut b) = (first.iter(), second.iter());
     let (mut one, mut two) = (a.next(), b.next());
     let distance = |one: &u32, two: &u32| (i64::from(*one) - i64::from(*two)).abs();
     let mut least = i64::from(u16::MAX);
     while let (Some(x), Some(y)) = (one, two) {
+        *steps += 1;
         least = least.min(distance(x, y));
         if least <= 1 {
             break;
@@ -492,8 +502,9 @@ mod tests {
             };
             for id in (0..400).filter(|&id| has_all(id)) {
                 let ranges = Ranges::default();
-                let met = slow.is_met(&documents, &ranges, id, &mut 0);
-                assert_eq!(quick.is_met(&documents, &ranges, id, &mut 0), met, "{id} {fields:?} {phrase:?}");
+                let met = slow.is_met(&documents, &ranges, id, &mut TextWalk::unbounded());
+                let quickly = quick.is_met(&documents, &ranges, id, &mut TextWalk::unbounded());
+                assert_eq!(quickly, met, "{id} {fields:?} {phrase:?}");
                 seen[usize::from(met)] += 1;
             }
         }
@@ -505,10 +516,10 @@ mod tests {
     #[test]
     fn the_divisor_is_the_length_of_the_distances() {
         let there = |places: &[u32]| Places::new(places.to_vec());
-        assert_eq!(divisor(&[there(&[4])]), 1);
-        assert_eq!(divisor(&[there(&[1, 9]), there(&[4])]), 3);
-        assert_eq!(divisor(&[there(&[1]), there(&[4]), there(&[8])]), 5);
-        assert_eq!(divisor(&[there(&[1]), there(&[]), there(&[])]), 2);
-        assert_eq!(divisor(&[there(&[1]), there(&[]), there(&[2])]), 1);
+        assert_eq!(divisor(&[there(&[4])], &mut TextWalk::unbounded()), 1);
+        assert_eq!(divisor(&[there(&[1, 9]), there(&[4])], &mut TextWalk::unbounded()), 3);
+        assert_eq!(divisor(&[there(&[1]), there(&[4]), there(&[8])], &mut TextWalk::unbounded()), 5);
+        assert_eq!(divisor(&[there(&[1]), there(&[]), there(&[])], &mut TextWalk::unbounded()), 2);
+        assert_eq!(divisor(&[there(&[1]), there(&[]), there(&[2])], &mut TextWalk::unbounded()), 1);
     }
 }

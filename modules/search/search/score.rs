@@ -17,9 +17,10 @@
 //! moment at which the search began, for all documents of its answer.
 
 use super::distance::{WordDistance, parts_in_order};
-use super::filter::{Evaluation, Late, Ranges, means};
+use super::filter::{Evaluation, Late, Ranges, means_in};
 use super::fuzzy::Fuzzy;
 use super::probe;
+use super::walk::TextWalk;
 use crate::documents::Documents;
 use crate::documents::texts::{TextPosting, each_common, is_stem, shown_term};
 use crate::query::request::QueryOptions;
@@ -335,16 +336,16 @@ impl ScoreTree {
 
     /// The scores of documents that match, whose ids ascend. At most `BLOCK` are meant to be scored at once.
     pub fn scores(&self, documents: &Documents, ranges: &Ranges, ids: &[u32]) -> Vec<f64> {
-        self.scores_counted(documents, ranges, ids, &mut 0)
+        self.scores_counted(documents, ranges, ids, &mut TextWalk::unbounded())
     }
 
-    /// The same. Adds to `walked` the words of documents that were walked over.
+    /// The same. Adds to `whole` the words of documents that were walked over.
     pub fn scores_counted(
         &self,
         documents: &Documents,
         ranges: &Ranges,
         ids: &[u32],
-        walked: &mut usize,
+        whole: &mut TextWalk,
     ) -> Vec<f64> {
         ids.iter().for_each(|_| probe::touch());
         match self.scorer {
@@ -353,14 +354,15 @@ impl ScoreTree {
             _ => {}
         }
         let block = ScoredBlock::new(documents, ranges, ids, self.statistics);
-        let mut scores = self.root.scores(self, &block, true);
+        let mut walks: Vec<TextWalk> = ids.iter().map(|_| whole.part()).collect();
+        let mut scores = self.root.scores(self, &block, true, &mut walks);
         let mut distance = self.distance(documents);
-        for (score, &id) in scores.iter_mut().zip(ids) {
+        for ((score, &id), walk) in scores.iter_mut().zip(ids).zip(&mut walks) {
             let raw = if score.is_nan() { 0.0 } else { *score };
-            let mut divisor =
-                |distance: &mut WordDistance<'_>| distance.divisor(documents, ranges, id, walked);
+            let mut divisor = |distance: &mut WordDistance<'_>| distance.divisor(documents, ranges, id, walk);
             let divisor = distance.as_mut().map_or(1, &mut divisor);
             *score = self.whole(documents, id, raw, divisor);
+            whole.walked += walk.walked;
         }
         scores
     }
@@ -541,7 +543,14 @@ impl ScoreNode {
     }
 
     /// The scores of a block's documents; NaN for one that does not match. `is_sure` if all of them do.
-    fn scores(&self, tree: &ScoreTree, block: &ScoredBlock<'_>, is_sure: bool) -> Vec<f64> {
+    /// Counts the words of each document that are walked over.
+    fn scores(
+        &self,
+        tree: &ScoreTree,
+        block: &ScoredBlock<'_>,
+        is_sure: bool,
+        walks: &mut [TextWalk],
+    ) -> Vec<f64> {
         let count = block.ids.len();
         match self {
             ScoreNode::Term(term) => {
@@ -552,32 +561,22 @@ impl ScoreNode {
                 };
                 frequencies.iter().zip(&block.norms).map(score).collect()
             }
-            ScoreNode::First { weight, terms } => {
-                let (mut scores, mut left) = (vec![f64::NAN; count], count);
-                let mut counting = Counting::new(count);
-                for term in terms {
-                    term.each_frequency(block, &mut counting, |at, frequency| {
-                        if scores[at].is_nan() {
-                            scores[at] = weight * tree.of_term(term, frequency, block.norms[at]);
-                            left -= usize::from(!scores[at].is_nan());
-                        }
-                    });
-                    if left == 0 {
-                        break;
-                    }
-                }
-                scores
-            }
+            ScoreNode::First { weight, terms } => first_scores(tree, block, *weight, terms),
             ScoreNode::And { weight, parts, check, .. } => {
                 let mut sums = vec![0.0; count];
                 for part in parts {
-                    let own = part.scores(tree, block, is_sure);
+                    let own = part.scores(tree, block, is_sure, walks);
                     sums.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
                 }
                 if let Some(node) = check.as_ref().filter(|_| !is_sure) {
-                    let is_met = |&id: &u32| means(block.documents, block.ranges, node, id);
-                    let unmet = block.ids.iter().map(|id| if is_met(id) { 0.0 } else { f64::NAN });
-                    sums.iter_mut().zip(unmet).for_each(|(sum, unmet)| *sum += unmet);
+                    // A document that lacks one of the words needs no look at its texts.
+                    let left =
+                        sums.iter_mut().zip(block.ids).zip(walks).filter(|((sum, _), _)| !sum.is_nan());
+                    for ((sum, &id), walk) in left {
+                        if !means_in(block.documents, block.ranges, node, id, walk) {
+                            *sum = f64::NAN;
+                        }
+                    }
                 }
                 sums.iter_mut().for_each(|sum| *sum *= weight);
                 sums
@@ -585,14 +584,14 @@ impl ScoreNode {
             ScoreNode::Or { weight, parts } => {
                 let mut sums = vec![f64::NAN; count];
                 for part in parts {
-                    let own = part.scores(tree, block, false);
+                    let own = part.scores(tree, block, false, walks);
                     sums.iter_mut().zip(own).for_each(|(sum, own)| *sum = tree.joined(*sum, own));
                 }
                 sums.iter_mut().for_each(|sum| *sum *= weight);
                 sums
             }
             ScoreNode::Optional(part) => {
-                let own = part.scores(tree, block, false);
+                let own = part.scores(tree, block, false, walks);
                 own.into_iter()
                     .map(|score| if score.is_nan() { tree.of_other(0.0, 1) } else { score })
                     .collect()
@@ -600,11 +599,33 @@ impl ScoreNode {
             ScoreNode::All { weight } => block.norms.iter().map(|&norm| tree.of_all(*weight, norm)).collect(),
             ScoreNode::Other { weight, frequency, node } => {
                 let score = tree.of_other(*weight, *frequency);
-                let is_met = |id: u32| is_sure || means(block.documents, block.ranges, node, id);
-                block.ids.iter().map(|&id| if is_met(id) { score } else { f64::NAN }).collect()
+                let is_met = |id: u32, walk: &mut TextWalk| {
+                    is_sure || means_in(block.documents, block.ranges, node, id, walk)
+                };
+                let walks = block.ids.iter().zip(walks);
+                walks.map(|(&id, walk)| if is_met(id, walk) { score } else { f64::NAN }).collect()
             }
         }
     }
+}
+
+/// The scores of the first of these terms that each document has; NaN for one that has none.
+fn first_scores(tree: &ScoreTree, block: &ScoredBlock<'_>, weight: f64, terms: &[TermScore]) -> Vec<f64> {
+    let count = block.ids.len();
+    let (mut scores, mut left) = (vec![f64::NAN; count], count);
+    let mut counting = Counting::new(count);
+    for term in terms {
+        term.each_frequency(block, &mut counting, |at, frequency| {
+            if scores[at].is_nan() {
+                scores[at] = weight * tree.of_term(term, frequency, block.norms[at]);
+                left -= usize::from(!scores[at].is_nan());
+            }
+        });
+        if left == 0 {
+            break;
+        }
+    }
+    scores
 }
 
 impl ScoreTree {

@@ -9,15 +9,19 @@ use super::filter::{Evaluation, Late, Ranges};
 use super::matches::{Lack, Matches};
 use super::plan::{Plan, Row};
 use super::score::{BLOCK, ScoreNode, ScoreTree};
+use super::walk::{TextWalk, WORDS_PER_FIELD};
 use super::{explained, probe};
 use crate::documents::Documents;
 use crate::query::scorer::Scorer;
+use crate::query::{Node, Pattern, TextMatch};
 use engramdb_engine::hashing::HashMap;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
 
 /// Documents after the page that are kept too. More than the changes that a last look processes.
 const KEPT_MORE: usize = 1024;
+/// Words of documents that are walked over in one block, if it has more than one document.
+const WALKED_AT_ONCE: usize = 1 << 14;
 /// Documents whose words are looked at in one block, because the scorer minds how near they are.
 const NEAR_BLOCK: usize = 8;
 /// Words of such a document that are walked over for one unit of work.
@@ -170,17 +174,21 @@ impl Plan {
         let mut best = Best { kept, found: Vec::new(), bound: None, is_cut: false };
         let mut left = matches.documents.iter();
         let (size, cost) = tree.block_size();
-        let mut ids = vec![0; size];
+        let (mut ids, mut here) = (vec![0; size], 0..0);
         let ended = evaluation.in_steps(|documents, work| {
             while *work > 0 {
-                let some = &*left.next_many(&mut ids);
+                if here.is_empty() {
+                    here = 0..left.next_many(&mut ids).len();
+                }
+                let some = cost.together(documents, &ids[here.clone()]);
                 if some.is_empty() {
                     return true;
                 }
-                let mut walked = 0;
-                let scores = tree.scores_counted(documents, &matches.ranges, some, &mut walked);
+                here.start += some.len();
+                let mut walk = TextWalk::unbounded();
+                let scores = tree.scores_counted(documents, &matches.ranges, some, &mut walk);
                 scores.into_iter().zip(some).for_each(|(score, &id)| best.add((score, id)));
-                let own = 1 + cost.of_block(some.len()) + walked / WALKED_PER_WORK;
+                let own = 1 + cost.of_block(some.len()) + walk.walked / WALKED_PER_WORK;
                 *work = work.saturating_sub(own);
             }
             false
@@ -232,8 +240,11 @@ impl Plan {
         let Some(tree) = &matches.tree else { return Vec::new() };
         let ids: Vec<u32> = ids.iter().collect();
         let mut scored = Vec::with_capacity(ids.len());
-        for some in ids.chunks(tree.block_size().0) {
+        let ((size, cost), mut left) = (tree.block_size(), &ids[..]);
+        while !left.is_empty() {
             let documents = &*self.index.documents.read();
+            let some = cost.together(documents, &left[..left.len().min(size)]);
+            left = &left[some.len()..];
             let scores = tree.scores(documents, &matches.ranges, some);
             scored.extend(scores.into_iter().zip(some.iter().copied()));
         }
@@ -251,8 +262,14 @@ impl Plan {
         let request = self.request();
         let (Some(scored), Some(tree)) = (&matches.scored, &matches.tree) else { return Ok(Vec::new()) };
         let new: Vec<u32> = (changed & &matches.documents).iter().collect();
-        let scores = new.chunks(BLOCK).flat_map(|some| tree.scores(documents, &matches.ranges, some));
-        let mut new: Vec<(f64, u32)> = scores.zip(new.iter().copied()).collect();
+        let ((size, cost), mut left, mut scores) = (tree.block_size(), &new[..], Vec::new());
+        let mut walk = TextWalk::of_a_look();
+        while !left.is_empty() {
+            let some = cost.together(documents, &left[..left.len().min(size)]);
+            left = &left[some.len()..];
+            scores.extend(tree.scores_counted(documents, &matches.ranges, some, &mut walk));
+        }
+        let mut new: Vec<(f64, u32)> = scores.into_iter().zip(new.iter().copied()).collect();
         new.retain(|one| scored.is_kept(one));
         new.sort_unstable_by(by_score);
         let removed = changed.iter().filter_map(|id| scored.place(id)).collect();
@@ -275,18 +292,18 @@ impl Plan {
         Ok(rows.collect())
     }
 
-    /// The row with its score, where rows are in another order. Adds to `walked` as `scores_counted` does.
+    /// The row with its score, where rows are in another order. Adds to `walk` as `scores_counted` does.
     pub fn scored_row<'r>(
         &self,
         documents: &Documents,
         matches: &Matches,
         row: Row<'r>,
-        walked: &mut usize,
+        walk: &mut TextWalk,
     ) -> Row<'r> {
         let Some(tree) = matches.tree.as_ref().filter(|_| self.shows_scores()) else { return row };
         let known = matches.known_scores.get(&row.id).copied();
         let score =
-            known.unwrap_or_else(|| tree.scores_counted(documents, &matches.ranges, &[row.id], walked)[0]);
+            known.unwrap_or_else(|| tree.scores_counted(documents, &matches.ranges, &[row.id], walk)[0]);
         let highest = matches.scored.as_ref().and_then(|scored| scored.first.first()).map(|first| first.0);
         self.with_score(documents, matches, row, score, highest)
     }
@@ -316,16 +333,35 @@ struct ScoreCost {
     each: usize,
     /// Terms of patterns that are looked up for a block.
     block: usize,
+    /// How often the words of a document are walked over.
+    walks: usize,
 }
 
 impl ScoreCost {
+    /// The first of these documents, which are scored at once: not many words are walked over for them.
+    fn together<'i>(self, documents: &Documents, ids: &'i [u32]) -> &'i [u32] {
+        if self.walks == 0 || ids.is_empty() {
+            return ids;
+        }
+        let of_fields = documents.field_count() * WORDS_PER_FIELD;
+        let mut words = 0;
+        let is_more = |&id: &u32| {
+            let own = of_fields + documents.texts().length(id).words as usize;
+            words += own.saturating_mul(self.walks);
+            words > WALKED_AT_ONCE
+        };
+        let count = ids.iter().position(is_more).unwrap_or(ids.len());
+        &ids[..count.max(1)]
+    }
+
     /// In units of work, for a block of so many documents.
     fn of_block(self, documents: usize) -> usize {
         documents * self.each / TERMS_PER_WORK + self.block * WORK_PER_TERM
     }
 
     fn and(self, other: ScoreCost) -> ScoreCost {
-        ScoreCost { each: self.each + other.each, block: self.block + other.block }
+        let walks = self.walks + other.walks;
+        ScoreCost { each: self.each + other.each, block: self.block + other.block, walks }
     }
 }
 
@@ -339,13 +375,15 @@ impl ScoreTree {
         each: &mut dyn FnMut(u32, f64),
     ) -> Result<(), Late> {
         let (size, cost) = self.block_size();
-        let mut left = ids.chunks(size);
+        let mut left = ids;
         evaluation.in_steps(|documents, work| {
-            for some in left.by_ref() {
-                let mut walked = 0;
-                let scores = self.scores_counted(documents, ranges, some, &mut walked);
+            while !left.is_empty() {
+                let some = cost.together(documents, &left[..left.len().min(size)]);
+                left = &left[some.len()..];
+                let mut walk = TextWalk::unbounded();
+                let scores = self.scores_counted(documents, ranges, some, &mut walk);
                 some.iter().zip(scores).for_each(|(&id, score)| each(id, score));
-                let own = 1 + cost.of_block(some.len()) + walked / WALKED_PER_WORK;
+                let own = 1 + cost.of_block(some.len()) + walk.walked / WALKED_PER_WORK;
                 *work = work.saturating_sub(own);
                 if *work == 0 {
                     return false;
@@ -357,25 +395,45 @@ impl ScoreTree {
 
     /// How many documents are scored at once, and what it costs.
     fn block_size(&self) -> (usize, ScoreCost) {
-        let cost = self.root.cost();
+        let mut cost = self.root.cost(true);
+        cost.walks += usize::from(self.scorer.minds_nearness());
         let size = if self.scorer.minds_nearness() { NEAR_BLOCK } else { BLOCK };
         ((size * TERMS_PER_WORK / cost.each.max(TERMS_PER_WORK)).max(1), cost)
     }
 }
 
 impl ScoreNode {
-    fn cost(&self) -> ScoreCost {
-        let each = |each| ScoreCost { each, block: 0 };
+    /// What it costs, if all documents are known to match (`is_sure`) or may not.
+    fn cost(&self, is_sure: bool) -> ScoreCost {
+        let each = |each| ScoreCost { each, block: 0, walks: 0 };
+        let walks = |node: &Node| if is_sure { 0 } else { walks_of(node) };
+        let all = |parts: &[ScoreNode], is_sure: bool| {
+            parts.iter().map(|part| part.cost(is_sure)).fold(each(1), ScoreCost::and)
+        };
         match self {
             ScoreNode::Term(_) | ScoreNode::All { .. } => each(1),
             // A document has few of the terms.
-            ScoreNode::First { terms, .. } => ScoreCost { each: 2, block: terms.len() },
-            ScoreNode::And { parts, .. } | ScoreNode::Or { parts, .. } => {
-                parts.iter().map(ScoreNode::cost).fold(each(1), ScoreCost::and)
+            ScoreNode::First { terms, .. } => ScoreCost { each: 2, block: terms.len(), walks: 0 },
+            ScoreNode::And { parts, check, .. } => {
+                let own = check.as_ref().map_or(0, walks);
+                all(parts, is_sure).and(ScoreCost { each: 0, block: 0, walks: own })
             }
-            ScoreNode::Optional(part) => part.cost(),
-            ScoreNode::Other { .. } => each(4),
+            ScoreNode::Or { parts, .. } => all(parts, false),
+            ScoreNode::Optional(part) => part.cost(false),
+            ScoreNode::Other { node, .. } => ScoreCost { each: 4, block: 0, walks: walks(node) },
         }
+    }
+}
+
+/// How often the words of a document are walked over to see whether it matches.
+fn walks_of(node: &Node) -> usize {
+    match node {
+        Node::And(nodes) | Node::Or(nodes) => nodes.iter().map(walks_of).sum(),
+        Node::Not(node) => walks_of(node),
+        Node::With(with) => 1 + walks_of(&with.node),
+        Node::Text { text: TextMatch::Term(Pattern::Exact(_)) | TextMatch::Expanded(_), .. } => 0,
+        Node::Text { .. } => 1,
+        _ => 0,
     }
 }
 

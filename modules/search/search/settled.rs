@@ -13,6 +13,7 @@ use super::matches::{Lack, Matches};
 use super::nearest::Nearest;
 use super::plan::{Plan, Row, SCORE};
 use super::rows::ROWS_FEW;
+use super::walk::TextWalk;
 use super::{Found, ROUNDS_MAX};
 use crate::documents::Documents;
 use engramdb_engine::command::Looks;
@@ -87,7 +88,7 @@ pub struct CurrentDocuments<'a, 'v> {
     pub view: Option<&'a View<'v>>,
     reader: DocumentReader<'a, 'v>,
     /// The words of documents that scores have walked over.
-    walked: usize,
+    walk: TextWalk,
 }
 
 struct Source<'a> {
@@ -418,12 +419,12 @@ impl Settled {
 impl<'a, 'v> CurrentDocuments<'a, 'v> {
     fn new(settled: Source<'a>, documents: &'a Documents, view: Option<&'a View<'v>>) -> Self {
         let reader = DocumentReader::new(settled.plan, documents, view);
-        CurrentDocuments { settled, documents, view, reader, walked: 0 }
+        CurrentDocuments { settled, documents, view, reader, walk: TextWalk::unbounded() }
     }
 
     /// Whether as much was read as should be under one hold of the locks, by what scores cost.
     pub fn is_enough(&self) -> bool {
-        self.walked > WALKED_AT_ONCE
+        self.walk.walked > WALKED_AT_ONCE
     }
 
     pub fn plan(&self) -> &'a Plan {
@@ -482,11 +483,11 @@ impl<'a, 'v> CurrentDocuments<'a, 'v> {
             None => Vec::new(),
         };
         let Some(key) = expired.key(self.documents, id) else { return };
-        let walked = &mut self.walked;
+        let walk = &mut self.walk;
         let score = match (found, matches.filter(|_| plan.request().with_scores)) {
-            (Found::Nearest(nearest), _) => plan.near_score(self.documents, nearest, id, has_changed, walked),
+            (Found::Nearest(nearest), _) => plan.near_score(self.documents, nearest, id, has_changed, walk),
             (_, Some(matches)) => {
-                plan.scored_row(self.documents, matches, Row::new(key, id, None), walked).score
+                plan.scored_row(self.documents, matches, Row::new(key, id, None), walk).score
             }
             _ => SCORE,
         };
