@@ -7,6 +7,7 @@ mod graphs;
 mod kinds;
 #[path = "../../../src/modules.rs"]
 mod modules;
+mod prepared;
 mod questions;
 mod reference;
 mod sequences;
