@@ -53,7 +53,7 @@ impl Documents {
         if measuring.is_wanted {
             self.measure_again(id, measuring.tallies);
         }
-        self.keys.slots[id].version = self.version;
+        self.keys.slots.set_version(id, self.version);
     }
 
     fn amend_rows(&mut self, (id, field): (u32, usize), content: &FieldContent) {

@@ -23,6 +23,7 @@ pub mod postings;
 pub mod reading;
 pub mod rows;
 pub mod shapes;
+pub mod slots;
 pub mod sparse;
 pub mod text;
 pub mod text_content;
@@ -34,6 +35,7 @@ use self::ids::Counted;
 use self::postings::{NumberPostings, TermPostings};
 use self::rows::{Owners, RowLists};
 use self::shapes::{Geometry, ShapePostings};
+use self::slots::Slots;
 use self::text_content::TextContent;
 use self::texts::{TermTally, TextPostings};
 use crate::schema::language::Language;
@@ -83,7 +85,7 @@ pub struct Keys {
     /// Ids by the hash of the key, which is in the slot. Like the keyspace's table it grows by one small
     /// segment at a time, because the writer that makes it grow holds the keyspace's lock.
     ids: Table<u32>,
-    slots: Blocks<Slot>,
+    slots: Slots,
     /// Bytes of keys on the heap.
     key_bytes: usize,
     owners: Owners,
@@ -91,12 +93,6 @@ pub struct Keys {
     rows: Vec<ListColumn>,
     /// How many rows each field has; fields without any may be missing at the end.
     row_counts: Vec<usize>,
-}
-
-#[derive(Default)]
-struct Slot {
-    key: Option<ShortBytes>,
-    version: u64,
 }
 
 /// The most entries of `Documents::changes`; older changes are found by scanning the slots.
@@ -111,9 +107,9 @@ impl Keys {
     ) -> Option<Keys> {
         let mut reserved = Keys::default();
         reserved.ids.reserve(keys.len());
-        (0..id_bound).for_each(|_| reserved.slots.push(Slot::default()));
+        (0..id_bound).for_each(|_| _ = reserved.slots.push());
         for (key, id) in keys {
-            let is_free = reserved.slots.get(id)?.key.is_none();
+            let is_free = id < id_bound && reserved.slots.key(id).is_none();
             if !is_free || !reserved.name(id, key) {
                 return None;
             }
@@ -131,7 +127,7 @@ impl Keys {
 
     #[inline]
     fn key(&self, id: u32) -> Option<&[u8]> {
-        Some(self.slots.get(id)?.key.as_ref()?.as_slice())
+        Some(self.slots.key(id)?.as_slice())
     }
 
     /// Gives a free id to a key; false if the key has one already.
@@ -143,16 +139,16 @@ impl Keys {
         self.ids.insert_new(hash, id);
         let name = ShortBytes::new(key);
         self.key_bytes += name.heap_bytes();
-        self.slots[id] = Slot { key: Some(name), version: 0 };
+        self.slots.name(id, name);
         true
     }
 
     /// Removes the id of a key; the slot still has the key.
     fn unname(&mut self, key: &[u8]) -> Option<u32> {
         let slots = &self.slots;
-        let is_it = |&id: &u32| slots[id].key.as_ref().is_some_and(|held| held.as_slice() == key);
+        let is_it = |&id: &u32| slots.key(id).is_some_and(|held| held.as_slice() == key);
         let id = self.ids.remove_where(hash_bytes(key), is_it)?;
-        self.key_bytes -= slots[id].key.as_ref().map_or(0, ShortBytes::heap_bytes);
+        self.key_bytes -= slots.key(id).map_or(0, ShortBytes::heap_bytes);
         Some(id)
     }
 }
@@ -294,25 +290,20 @@ impl Documents {
 
     /// Frees the ids of reserved keys that got no content.
     pub fn end_reservation(&mut self) {
-        let never_met: Vec<u32> = self.ids_where(|slot| slot.version == 0).collect();
+        let never_met: Vec<u32> = (0..self.id_bound()).filter(|&id| self.version_of(id) == 0).collect();
         for id in never_met {
             if let Some(key) = self.keys.key(id).map(<[u8]>::to_vec) {
                 self.keys.unname(&key);
                 let rows = self.unpost(id);
                 self.free_rows(rows);
-                self.keys.slots[id] = Slot::default();
+                self.keys.slots.free(id, self.version);
             }
         }
         self.freed = Vec::new();
-        self.live = self.ids_where(|slot| slot.key.is_some()).collect::<RoaringBitmap>().into();
-        let is_free = |id: &u32| !self.keys.owners.is_row(*id);
-        let vacant: Vec<u32> = self.ids_where(|slot| slot.key.is_none()).filter(is_free).collect();
+        let (used, free) = (0..self.id_bound()).partition::<Vec<u32>, _>(|&id| self.key(id).is_some());
+        self.live = used.into_iter().collect::<RoaringBitmap>().into();
+        let vacant: Vec<u32> = free.into_iter().filter(|&id| !self.keys.owners.is_row(id)).collect();
         self.vacant = vacant.into_iter().rev().collect::<Blocks<u32>>();
-    }
-
-    fn ids_where(&self, is_wanted: impl Fn(&Slot) -> bool) -> impl Iterator<Item = u32> {
-        let slots = &self.keys.slots;
-        (0..slots.len() as u32).filter(move |&id| is_wanted(&slots[id]))
     }
 
     pub fn len(&self) -> usize {
@@ -368,7 +359,7 @@ impl Documents {
     }
 
     pub fn version_of(&self, id: u32) -> u64 {
-        self.keys.slots.get(id).map_or(0, |slot| slot.version)
+        self.keys.slots.version(id)
     }
 
     /// The ids whose documents were changed, added or removed after this version. Where they are not listed,
@@ -504,7 +495,7 @@ impl Documents {
         if self.has_texts {
             self.texts.measure(id, tally);
         }
-        self.keys.slots[id].version = self.version;
+        self.keys.slots.set_version(id, self.version);
     }
 
     /// Removes a key; returns the id that it had.
@@ -518,7 +509,7 @@ impl Documents {
         });
         self.texts.forget_length(id);
         self.describe(id, &self.about_all.clone());
-        self.keys.slots[id] = Slot { version: self.version, key: None };
+        self.keys.slots.free(id, self.version);
         self.live.remove(id);
         self.vacant.push(id);
         Some(id)
@@ -541,10 +532,7 @@ impl Documents {
     }
 
     fn free_id(&mut self) -> u32 {
-        self.vacant.pop().unwrap_or_else(|| {
-            self.keys.slots.push(Slot::default());
-            (self.keys.slots.len() - 1) as u32
-        })
+        self.vacant.pop().unwrap_or_else(|| self.keys.slots.push())
     }
 
     fn describe(&mut self, id: u32, about: &About) {

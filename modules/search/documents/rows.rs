@@ -9,7 +9,7 @@
 //! that found it. Then both documents have changed since, and the search reads them again.
 
 use super::columns::ListColumn;
-use super::{Documents, FieldContent, Keys, Slot};
+use super::{Documents, FieldContent, Keys};
 use engramdb_engine::hashing::HashSet;
 use engramdb_vector::Neighbor;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ impl Keys {
     /// Gives rows to a document of an earlier run. False if it is none, or a row is taken.
     pub fn give_rows(&mut self, id: u32, field: usize, rows: &[u32]) -> bool {
         let is_document = self.key(id).is_some();
-        let is_free = |row: u32| self.slots.get(row).is_some_and(|slot| slot.key.is_none());
+        let is_free = |row: u32| (row as usize) < self.slots.len() && self.slots.key(row).is_none();
         let (mut seen, owners) = (HashSet::default(), &self.owners);
         let are_free = rows.iter().all(|&row| is_free(row) && !owners.is_row(row) && seen.insert(row));
         if !is_document || rows.is_empty() || !are_free || !self.rows(id, field).is_empty() {
@@ -95,6 +95,7 @@ impl Keys {
         }
         for &row in rows {
             self.owners.set(row, Some(id));
+            self.slots.make_row(row, 0);
         }
         self.count_rows(field, |count| count + rows.len());
         self.set_rows(id, field, rows.into());
@@ -219,7 +220,7 @@ impl Documents {
         while rows.len() < content.rows() {
             let row = self.free_id();
             self.keys.owners.set(row, Some(id));
-            self.keys.slots[row].version = self.version;
+            self.keys.slots.make_row(row, self.version);
             self.keys.count_rows(field, |count| count + 1);
             rows.push(row);
         }
@@ -235,7 +236,7 @@ impl Documents {
     fn free_row(&mut self, field: usize, row: u32) {
         self.keys.owners.set(row, None);
         self.keys.count_rows(field, |count| count - 1);
-        self.keys.slots[row] = Slot { version: self.version, key: None };
+        self.keys.slots.free(row, self.version);
         self.vacant.push(row);
         self.freed.push((field, row));
     }

@@ -65,6 +65,28 @@ fn a_document_counts_for_each_of_its_values_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_emptied_index_keeps_little_memory() {
+    let definition = definition_of("FT.CREATE i SCHEMA n NUMERIC c TAG t TEXT");
+    let mut documents = Documents::new(&definition);
+    let load = |documents: &mut Documents| {
+        for number in 0..50_000u32 {
+            let tag = FieldContent::Tag((number % 100).to_string().into_bytes());
+            let fields = [FieldContent::Number(f64::from(number)), tag, words(&[Some("a"), Some("b")])];
+            documents.upsert(&number.to_le_bytes(), &content(fields));
+        }
+        documents.heap_bytes()
+    };
+    let full = load(&mut documents);
+    let version = documents.version();
+    (0..50_000u32).for_each(|number| _ = documents.remove(&number.to_le_bytes()));
+    let emptied = documents.heap_bytes();
+    assert!(emptied < full / 8, "{emptied} of {full}");
+    assert_eq!(documents.changed_since(version).len(), 50_000, "a search that is under way sees it");
+    assert!(load(&mut documents) < full + full / 8);
+    assert_eq!(documents.id_bound(), 50_000, "ids are given again");
+}
+
+#[test]
 fn a_field_that_is_added_later_takes_memory_for_the_documents_that_have_it() {
     let mut documents = Documents::new(&definition_of("FT.CREATE i SCHEMA n NUMERIC"));
     for number in 0..20_000u32 {
