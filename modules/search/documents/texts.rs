@@ -26,6 +26,7 @@ use crate::schema::{Definition, FieldDefinition, FieldKind};
 use engramdb_engine::hashing::HashMap;
 use roaring::RoaringBitmap;
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -110,6 +111,8 @@ pub struct DocumentLength {
     pub words: u32,
     /// The occurrences of its most frequent term, counted in the same way.
     pub most: u32,
+    /// How many terms occur so often.
+    pub most_terms: u32,
 }
 
 impl SparseCell for DocumentLength {
@@ -510,8 +513,11 @@ impl TextPostings {
 
     /// Records the length of a document whose fields were all added.
     pub fn measure(&mut self, document: u32, tally: TermTally) {
-        let most = merged(tally.frequencies).into_iter().map(|(_, frequency)| frequency).max();
-        self.set_length(document, DocumentLength { words: tally.words, most: most.unwrap_or_default() });
+        let (mut most, mut most_terms) = (0, 0);
+        for (_, frequency) in merged(tally.frequencies) {
+            (most, most_terms) = leaders((most, most_terms), frequency);
+        }
+        self.set_length(document, DocumentLength { words: tally.words, most, most_terms });
     }
 
     /// Removes what a document has in a field, given the numbers that `post` returned.
@@ -670,6 +676,15 @@ impl TextPostings {
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
         self.terms.heap_bytes() + self.lengths.heap_bytes()
+    }
+}
+
+/// The largest frequency and how many terms have it, after another term.
+fn leaders((most, terms): (u32, u32), frequency: u32) -> (u32, u32) {
+    match frequency.cmp(&most) {
+        Ordering::Greater => (frequency, 1),
+        Ordering::Equal if frequency > 0 => (most, terms + 1),
+        _ => (most, terms),
     }
 }
 

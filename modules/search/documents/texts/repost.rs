@@ -2,7 +2,7 @@
 
 use super::super::amend::{Measuring, common};
 use super::super::text_content::TextContent;
-use super::{DocumentLength, TextPostings, derived_terms, is_stem};
+use super::{DocumentLength, TextPostings, derived_terms, is_stem, leaders};
 use crate::documents::TEXT_END;
 use crate::schema::language::Language;
 use engramdb_engine::hashing::HashMap;
@@ -108,23 +108,24 @@ impl TextPostings {
         derived: &HashMap<u32, CountChange>,
     ) -> Option<DocumentLength> {
         let before = self.length(document);
-        let mut most = Some(before.most);
+        let (mut most, mut most_terms) = (before.most, before.most_terms);
         for (&number, change) in words.iter().chain(derived) {
             let had = self.frequency(number, document);
             match change.after {
                 0 => self.remove(number, (field, document)),
                 count => self.set_count(number, (field, document), count),
             }
-            let has = self.frequency(number, document);
-            // The most frequent term may be another one now.
-            most = most.filter(|_| had < before.most || has >= had).map(|most| most.max(has));
+            // The length is that of before where another field has to be measured, and is then not used.
+            most_terms = most_terms.saturating_sub(u32::from(had == most));
+            (most, most_terms) = leaders((most, most_terms), self.frequency(number, document));
         }
         let unit = i64::from(self.unit(field, false));
         let difference = |change: &CountChange| (i64::from(change.after) - i64::from(change.before)) * unit;
         let sum = i64::from(before.words) + words.values().map(difference).sum::<i64>();
-        let is_exact = before.words < u32::MAX && sum < i64::from(u32::MAX);
+        // Where no term occurs as often as the most frequent ones did, the next ones are not known.
+        let is_exact = before.words < u32::MAX && sum < i64::from(u32::MAX) && (most_terms > 0 || sum == 0);
         let words = u32::try_from(sum).ok().filter(|_| is_exact)?;
-        Some(DocumentLength { words, most: most? })
+        Some(DocumentLength { words, most: if words == 0 { 0 } else { most }, most_terms })
     }
 
     /// What a document's occurrences of a term count for, in all fields.

@@ -117,7 +117,8 @@ fn check(texts: &TextPostings, documents: &BTreeMap<u32, Posted>) {
             *with_term.entry(term.clone()).or_default() += 1;
         }
         let most = counts.values().copied().max().unwrap_or_default();
-        assert_eq!(texts.length(id), DocumentLength { words: length, most });
+        let most_terms = counts.values().filter(|&&count| count == most).count() as u32;
+        assert_eq!(texts.length(id), DocumentLength { words: length, most, most_terms });
         sum += u64::from(length);
     }
     assert_eq!(texts.length_sum(), sum);
