@@ -22,6 +22,8 @@ pub struct WalkBudget {
 const VISITS_MIN: usize = 100_000;
 /// The most visits of a walk under the lock: about ten milliseconds.
 const VISITS_UNDER_LOCK_MAX: usize = 1_000_000;
+/// The visits of a path of an index: plain walks of documents of some 100 MB fit.
+const INDEX_VISITS_MAX: usize = 16_000_000;
 /// A document, and filters in it.
 const LEVELS_MAX: usize = 2 * DEPTH_MAX + 128;
 
@@ -48,7 +50,7 @@ impl WalkBudget {
     /// For a path of an index or of a query. It is the same for all documents: a change elsewhere in a
     /// document must not decide whether a path can be read.
     pub fn of_index() -> WalkBudget {
-        WalkBudget::new(VISITS_UNDER_LOCK_MAX)
+        WalkBudget::new(INDEX_VISITS_MAX)
     }
 
     /// The same for a walk under the lock, which others wait for.
