@@ -24,6 +24,12 @@ impl Explained {
         Explained { text, parts }
     }
 
+    /// Bytes on the heap.
+    pub fn heap_bytes(&self) -> usize {
+        let parts = self.parts.iter().map(|part| size_of::<Explained>() + part.heap_bytes());
+        self.text.len() + parts.sum::<usize>()
+    }
+
     pub fn text(&self) -> &str {
         &self.text
     }

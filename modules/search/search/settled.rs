@@ -112,6 +112,18 @@ pub struct CurrentDocument<'a, 'v> {
     pub fused: Option<Arc<FusedScores>>,
 }
 
+impl SettledDocument {
+    /// Its bytes, and those of the scores behind it.
+    fn bytes(&self) -> usize {
+        let of_scores = |fused: &Arc<FusedScores>| {
+            let explained = fused.explanation.as_ref().map_or(0, Explained::heap_bytes);
+            // Two counters are before each shared value.
+            size_of::<FusedScores>() + fused.key.len() + explained + 4 * size_of::<usize>()
+        };
+        size_of::<SettledDocument>() + self.fused.as_ref().map_or(0, of_scores)
+    }
+}
+
 impl Plan {
     /// Finds the documents, and settles which there are. `read` is called under the lock of that look if they
     /// are few, so that the answer is that of one moment; it returns how many it has read.
@@ -400,7 +412,7 @@ impl Settled {
         let of_left = match &self.left {
             // The iterator has a copy of the set.
             Left::Matches(_) => 0,
-            Left::Nearest(rows) => rows.len() * size_of::<SettledDocument>(),
+            Left::Nearest(rows) => rows.as_slice().iter().map(SettledDocument::bytes).sum(),
         };
         let of_matches =
             |matches: &Matches| 2 * matches.documents.serialized_size() + matches.ranges.heap_bytes();
@@ -412,7 +424,7 @@ impl Settled {
             }
             Found::Late | Found::Incomplete => 0,
         };
-        of_left + of_found + self.returned.len() * size_of::<SettledDocument>()
+        of_left + of_found + self.returned.iter().map(SettledDocument::bytes).sum::<usize>()
     }
 }
 

@@ -343,3 +343,19 @@ fn fusions_are_those_of_the_two_searches() {
         }
     }
 }
+
+#[test]
+fn cursors_of_both_searches_count_the_scores_and_keys_of_their_rows() {
+    let mut server = for_hybrid();
+    let long = "k".repeat(10_000);
+    for number in 0..50 {
+        let key = format!("d:{number}{long}");
+        server.hset(&key, &[("t", b"long shoes"), ("v", &blob(&[1.0, 1.0]))]);
+    }
+    let request = "SEARCH long VSIM @v $q KNN 2 K 4 COMBINE RRF 2 WINDOW 50 WITHCURSOR";
+    assert_eq!(server.line("FT.CONFIG SET CURSOR_MEMORY 400000"), "OK");
+    let refused = hybrid(&server, request);
+    assert!(refused.starts_with("Idle cursors need more memory"), "{refused}");
+    assert_eq!(server.line("FT.CONFIG SET CURSOR_MEMORY 800000"), "OK");
+    assert!(hybrid(&server, request).contains("VSIM"));
+}
