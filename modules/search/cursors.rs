@@ -95,6 +95,15 @@ impl CursorRegistry {
         Some(cursor)
     }
 
+    /// Ends a cursor whose id nobody was told.
+    pub fn end_untold(&self, id: u64) {
+        let idle = &mut *self.idle.lock();
+        if let Some(cursor) = idle.cursors.remove(&id) {
+            idle.bytes -= cursor.bytes;
+            idle.ended.push(cursor);
+        }
+    }
+
     /// Ends the cursors for which `is_over` is true.
     fn end(&self, is_over: impl Fn(&IdleCursor) -> bool) -> usize {
         let idle = &mut *self.idle.lock();

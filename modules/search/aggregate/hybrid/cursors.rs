@@ -115,6 +115,30 @@ fn last_look(
     let found = found.ok_or(Kind::Backfilling.error())?;
     let late = found.iter().any(|(_, late)| *late);
     let mut ids = Vec::new();
+    let kept = keep_all(view, module, found, &mut ids);
+    if kept.is_err() {
+        ids.iter().for_each(|&id| module.cursors.end_untold(id));
+    }
+    kept?;
+    shaped(is_flat(view, reply), reply, |reply| {
+        reply.map(3);
+        for (name, id) in ["SEARCH", "VSIM"].iter().zip(ids) {
+            reply.bulk(name.as_bytes());
+            reply.integer(id as i64);
+        }
+        reply.bulk(b"warnings");
+        Warnings { timed_out: late, incomplete: false }.write(reply, None);
+    });
+    Ok(Rest::Nothing)
+}
+
+/// Adds the ids of the cursors that are kept to `ids`.
+fn keep_all(
+    view: &View<'_>,
+    module: &SearchModule,
+    found: Vec<(Aggregation, bool)>,
+    ids: &mut Vec<u64>,
+) -> Result<(), SearchError> {
     for (aggregation, late) in found {
         if late && aggregation.fails_on_timeout {
             return Err(Kind::Timeout.error());
@@ -127,14 +151,5 @@ fn last_look(
         view.wait_for(aggregation.index.changed_by());
         ids.push(aggregation.keep(module)?);
     }
-    shaped(is_flat(view, reply), reply, |reply| {
-        reply.map(3);
-        for (name, id) in ["SEARCH", "VSIM"].iter().zip(ids) {
-            reply.bulk(name.as_bytes());
-            reply.integer(id as i64);
-        }
-        reply.bulk(b"warnings");
-        Warnings { timed_out: late, incomplete: false }.write(reply, None);
-    });
-    Ok(Rest::Nothing)
+    Ok(())
 }
