@@ -379,6 +379,7 @@ impl Aggregation {
         let mut answer = AggregateAnswer {
             total: self.pipeline.flow.total(),
             names: self.pipeline.names.clone(),
+            explanation: self.pipeline.explanation,
             rows,
             warnings: self.warnings,
             expands: self.expands,

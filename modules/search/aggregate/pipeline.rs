@@ -32,6 +32,8 @@ pub struct RowPipeline {
     pub flow: RowFlow,
     /// The names of the reply's rows with the places of their cells.
     pub names: Arc<[(Vec<u8>, usize)]>,
+    /// The place of the cell that explains a row's fused score, in FT.HYBRID EXPLAINSCORE.
+    pub explanation: Option<usize>,
     /// What the steps are called in a profile.
     pub labels: Vec<String>,
 }
@@ -376,6 +378,7 @@ impl Building {
                 counts_all: false,
             },
             names: names.into(),
+            explanation: None,
             labels: self.labels,
         }
     }

@@ -18,6 +18,8 @@ pub struct AggregateAnswer {
     pub total: usize,
     /// The names of the rows' cells with their places.
     pub names: Arc<[(Vec<u8>, usize)]>,
+    /// The place of the cell that explains a row's fused score.
+    pub explanation: Option<usize>,
     pub rows: Vec<OwnedRow>,
     pub warnings: Warnings,
     /// Values are written with their types.
@@ -30,7 +32,7 @@ pub struct AggregateAnswer {
     pub late: [bool; 2],
 }
 
-/// The name of the cell that explains a row's fused score. Requests cannot name it.
+/// The name of the cell that explains a row's fused score, until its place is known.
 pub const EXPLANATION: &[u8] = b"\0explanation";
 
 impl AggregateAnswer {
@@ -127,14 +129,15 @@ impl AggregateAnswer {
     }
 
     fn write_row(&self, reply: &mut dyn Reply, row: &OwnedRow) {
-        let cells =
-            || self.names.iter().filter_map(|(name, place)| Some((name, row.cells[*place].as_ref()?)));
-        let is_cell = |name: &[u8]| cells().any(|(own, _)| own == name);
+        let cells = || {
+            self.names.iter().filter_map(|(name, place)| Some((name, *place, row.cells[*place].as_ref()?)))
+        };
+        let is_cell = |name: &[u8]| cells().any(|(own, ..)| own == name);
         let whole = || row.whole.iter().filter(|(name, _)| !is_cell(name));
         reply.map(cells().count() + whole().count());
-        for (name, value) in cells() {
-            match (&name[..], value) {
-                (EXPLANATION, ExprValue::List(pair)) => write_explanation(reply, pair),
+        for (name, place, value) in cells() {
+            match value {
+                ExprValue::List(pair) if self.explanation == Some(place) => write_explanation(reply, pair),
                 _ => {
                     reply.bulk(name);
                     self.write_value(reply, value);

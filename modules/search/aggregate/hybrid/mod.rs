@@ -140,6 +140,8 @@ fn aggregation(
     }
     let mut pipeline = RowPipeline::new(&text, &request.rest, first, module.settings.aggregate_memory())?;
     pipeline.flow.counts_all = true;
+    let explained = pipeline.names.iter().find(|(name, _)| name == EXPLANATION);
+    pipeline.explanation = explained.map(|&(_, place)| place).filter(|_| request.rest.explains);
     let columns = std::mem::take(&mut pipeline.columns);
     let several = text.request().several();
     let reader = RowReader::new(&text, columns, pipeline.loads_all, several, pipeline.width());

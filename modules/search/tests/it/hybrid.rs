@@ -346,7 +346,7 @@ fn fusions_are_those_of_the_two_searches() {
 
 #[test]
 fn cursors_of_both_searches_count_the_scores_and_keys_of_their_rows() {
-    let mut server = for_hybrid();
+    let server = for_hybrid();
     let long = "k".repeat(10_000);
     for number in 0..50 {
         let key = format!("d:{number}{long}");
@@ -358,4 +358,26 @@ fn cursors_of_both_searches_count_the_scores_and_keys_of_their_rows() {
     assert!(refused.starts_with("Idle cursors need more memory"), "{refused}");
     assert_eq!(server.line("FT.CONFIG SET CURSOR_MEMORY 800000"), "OK");
     assert!(hybrid(&server, request).contains("VSIM"));
+}
+
+#[test]
+fn a_property_with_the_name_of_the_explanation_is_a_property() {
+    let server = for_hybrid();
+    let name = "\0explanation";
+    let words = ["FT.AGGREGATE", "idx", "running", "LOAD", "1", "@t", "APPLY", "split(@t,' ')", "AS", name];
+    let reply = server.run(&words.map(str::as_bytes));
+    assert!(reply.contains("explanation\": [\"red\", \"running\", \"shoes\"]"), "{reply}");
+}
+
+#[test]
+fn a_cursor_whose_pair_is_refused_does_not_stay() {
+    let server = for_hybrid();
+    assert_eq!(server.line("FT.CONFIG SET INDEX_CURSOR_LIMIT 3"), "OK");
+    let request = "SEARCH shoes VSIM @v $q WITHCURSOR";
+    assert!(hybrid(&server, request).contains("VSIM"));
+    for _ in 0..2 {
+        let refused = hybrid(&server, request);
+        assert_eq!(refused, "INDEX_CURSOR_LIMIT of 3 has been reached for an index");
+        assert!(server.line("FT.INFO idx").contains(r#""index_total": 2"#));
+    }
 }
