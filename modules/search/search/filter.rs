@@ -209,6 +209,11 @@ impl<'e> Evaluation<'e> {
         found.get() <= self.expansions_max
     }
 
+    /// Whether a pattern has more terms than its documents are looked for by: no others need be found.
+    fn is_expanded(&self, found: &Cell<usize>) -> bool {
+        found.get() > self.expansions_max
+    }
+
     pub fn documents(&self) -> &'e RwLock<Documents> {
         self.documents
     }
@@ -425,6 +430,7 @@ impl<'e> Evaluation<'e> {
             let matches = |term: &[u8]| pattern.matches(term) && self.expands(&found);
             let terms = documents.terms(field);
             terms.is_none_or(|terms| terms.step(&mut walk, prefix, (pattern.weight(), matches), work))
+                || self.is_expanded(&found)
         })?;
         Ok(walk.documents)
     }
@@ -454,6 +460,7 @@ impl<'e> Evaluation<'e> {
         self.in_steps(|documents, work| {
             let matches = |term: &[u8]| pattern.matches(term) && self.expands(&found);
             documents.texts().step(&mut walk, (prefix, fields), (pattern.weight(), matches), work)
+                || self.is_expanded(&found)
         })?;
         Ok(walk.documents)
     }
@@ -497,7 +504,7 @@ impl<'e> Evaluation<'e> {
                     1 + place.documents().len() as usize / MERGED_PER_WORK
                 };
                 places.map(merge).sum()
-            })
+            }) || self.is_expanded(&terms)
         })?;
         Ok(found)
     }

@@ -49,6 +49,14 @@ fn filters_end_in_time() {
 }
 
 #[test]
+fn a_pattern_ends_at_its_most_terms() {
+    let server = loaded(Arc::new(Ticking::by_millisecond()));
+    assert_eq!(server.line("FT.CONFIG SET MAXEXPANSIONS 3"), "OK");
+    let found = server.run(&[b"FT.SEARCH", b"idx", b"@c:{tag*}", b"TIMEOUT", b"5", b"NOCONTENT"]);
+    assert!(found.contains(r#""total_results": 3, "warning": []"#), "{found}");
+}
+
+#[test]
 fn what_is_short_is_done_where_it_came_in() {
     let server = loaded(Arc::new(Ticking::never()));
     for number in 0..10_000 {
