@@ -3,6 +3,7 @@
 use crate::error::{Kind, SearchError};
 use crate::words::{counted, whole_number};
 use engramdb_engine::command::OptionWords;
+use engramdb_engine::hashing::HashMap;
 
 /// What is done with the texts of fields.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +12,8 @@ pub struct ExcerptOptions {
     pub others: ExcerptMode,
     /// By the field's name; an empty list if no field is named.
     pub named: Vec<(Vec<u8>, ExcerptMode)>,
+    /// The places of the names in `named`.
+    places: HashMap<Vec<u8>, usize>,
 }
 
 /// What is done with the text of a field.
@@ -59,9 +62,12 @@ impl ExcerptOptions {
             self.others.add(&mode);
         }
         for name in names {
-            match self.named.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, own)) => own.add(&mode),
-                None => self.named.push((name, mode.clone())),
+            match self.places.get(&name) {
+                Some(&place) => self.named[place].1.add(&mode),
+                None => {
+                    self.places.insert(name.clone(), self.named.len());
+                    self.named.push((name, mode.clone()));
+                }
             }
         }
         Ok(true)
@@ -71,7 +77,7 @@ impl ExcerptOptions {
     /// the reply (`returns`), the options for others are for these; otherwise they are for all fields only if
     /// none is named, as in RediSearch.
     pub fn mode(&self, name: &[u8], returns: bool) -> ExcerptMode {
-        let named = self.named.iter().find(|(known, _)| known == name).map(|(_, mode)| mode);
+        let named = self.places.get(name).map(|&place| &self.named[place].1);
         let mut mode = ExcerptMode::default();
         if returns || named.is_some() || self.named.is_empty() {
             mode.add(&self.others);
