@@ -330,6 +330,7 @@ kinds! {
     FormatLong: "format makes a text that is more than {} bytes longer than its arguments",
         "SEARCH_LIMIT_OVER format makes a text that is more than {} bytes longer than its arguments";
     PropertiesOver: "An aggregation is limited to {} properties", "SEARCH_LIMIT_OVER An aggregation is limited to {} properties";
+    StepsOver: "An aggregation is limited to {} steps", "SEARCH_LIMIT_OVER An aggregation is limited to {} steps";
     GeoLong: "Geo string cannot be longer than 128 bytes", "SEARCH_PARSE_ARGS Geo string cannot be longer than 128 bytes";
     NotNumeric: "Could not convert value to a number", "SEARCH_NUMERIC_VALUE_INVALID Invalid numeric value";
     TextToNumber: "Error converting string '{}' to number", "SEARCH_NUMERIC_VALUE_INVALID Error converting string '{}' to number";

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// The most fields of SORTBY.
 const SORT_KEYS_MAX: usize = 8;
+/// The most steps.
+const STEPS_MAX: usize = 1024;
 /// The rows of an arrangement that sorts, if the request gives no number.
 pub const SORTED_DEFAULT: usize = 10;
 
@@ -246,6 +248,9 @@ fn step<'a>(words: &mut OptionWords<'a>, request: &mut AggregateRequest<'a>) -> 
         request.steps.push(StepWords::Filter(value(words, "APPLY/FILTER")?));
     } else {
         return Ok(false);
+    }
+    if request.steps.len() > STEPS_MAX {
+        return Err(Kind::StepsOver.with([STEPS_MAX.to_string().into()]));
     }
     Ok(true)
 }

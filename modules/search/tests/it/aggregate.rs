@@ -372,6 +372,9 @@ fn texts_that_steps_make_are_bounded() {
     let columns = (0..1_100).map(|number| format!("@t AS a{number}")).collect::<Vec<_>>().join(" ");
     let line = format!("FT.AGGREGATE idx * LOAD 3300 {columns}");
     assert_eq!(server.line(&line), "An aggregation is limited to 1024 properties");
+    let steps = |count: usize| format!("FT.AGGREGATE idx * {}", "GROUPBY 0 ".repeat(count));
+    assert_eq!(server.line(steps(1_025).trim()), "An aggregation is limited to 1024 steps");
+    assert_eq!(server.line(steps(1_024).trim()), "[1, []]");
     // Overlapping occurrences, in linear time.
     server.hset("d:1", &[("t", "a".repeat(400_000).as_bytes()), ("p", "a".repeat(200_000).as_bytes())]);
     let line = "FT.AGGREGATE idx * LOAD 2 @t @p APPLY 'contains(@t, @p)' AS n GROUPBY 1 @n";
