@@ -9,14 +9,12 @@
 //! words do.
 
 use super::filter::{Ranges, means_in};
-use super::proximity::{Places, divisor};
+use super::proximity::{Places, add_matching, divisor, of_derived};
 use super::score::ScoreNode;
 use super::walk::{TextWalk, WORDS_PER_FIELD};
-use crate::documents::texts::{TextPostings, is_derived, sound_term, stem_term};
+use crate::documents::texts::{TextPostings, is_derived};
 use crate::documents::{Documents, TEXT_END};
 use crate::query::{Node, Pattern, TextMatch};
-use crate::schema::language::Language;
-use crate::schema::sound::indexed_sound;
 use engramdb_engine::hashing::HashMap;
 
 /// The difference between the numbers of two words next to the end of a text. It is RediSearch's.
@@ -38,8 +36,10 @@ pub struct WordDistance<'n> {
     /// The leaves that a word is for because it matches a pattern, or because of its stem or sound, by the
     /// word's number and the document's language.
     by_word: HashMap<(u32, u8), Vec<usize>>,
-    /// Whether there are such leaves.
-    matches_words: bool,
+    /// The leaves of derived terms, by the term.
+    by_derived: HashMap<&'n [u8], Vec<usize>>,
+    /// The leaves of patterns.
+    patterns: Vec<usize>,
 }
 
 enum Part<'n> {
@@ -93,7 +93,8 @@ impl<'n> WordDistance<'n> {
             known: HashMap::default(),
             by_number: HashMap::default(),
             by_word: HashMap::default(),
-            matches_words: false,
+            by_derived: HashMap::default(),
+            patterns: Vec::new(),
         };
         // Less than two parts with words have no distance, and the words need not be read.
         if documents.has_no_offsets() || nodes.iter().filter(|node| has_words(node)).count() < 2 {
@@ -158,7 +159,10 @@ impl<'n> WordDistance<'n> {
         let next = self.leaves.len();
         let found = *self.known.entry((leaf.fields, [&[kind], text].concat())).or_insert(next);
         if found == next {
-            self.matches_words |= leaf.pattern.is_some() || leaf.derived.is_some();
+            if let Some(derived) = leaf.derived {
+                self.by_derived.entry(derived).or_default().push(found);
+            }
+            self.patterns.extend(leaf.pattern.map(|_| found));
             self.leaves.push(leaf);
         }
         (found, found == next)
@@ -198,10 +202,16 @@ impl<'n> WordDistance<'n> {
                     found[leaf].push((number, place, leaf_fields.binary_search(&field).is_ok()));
                 };
                 exact.into_iter().flatten().for_each(|&leaf| put(leaf));
-                if self.matches_words {
+                if !self.by_derived.is_empty() || !self.patterns.is_empty() {
                     let key = (number, language.number());
                     if !self.by_word.contains_key(&key) {
-                        let matched = matched(&self.leaves, documents.texts().term(number), language);
+                        if walk.is_over() {
+                            continue;
+                        }
+                        let word = documents.texts().term(number);
+                        let mut matched = of_derived(&self.by_derived, word, language);
+                        let patterns = self.patterns.iter().map(|&leaf| (leaf, self.leaves[leaf].pattern));
+                        add_matching(patterns, word, &mut matched, walk);
                         self.by_word.insert(key, matched);
                     }
                     let is_there = |leaf: &&usize| {
@@ -227,19 +237,6 @@ impl Leaf<'_> {
         let is_of_it = |(number, ..): &&Occurrence| self.pattern.is_none() || *number == first;
         Places::new(found.iter().filter(is_of_it).map(|(_, place, _)| *place).collect())
     }
-}
-
-/// The leaves that a word is for, beyond those of the word itself.
-fn matched(leaves: &[Leaf<'_>], word: &[u8], language: Language) -> Vec<usize> {
-    let stem = language.indexed_stem(word).map(|stem| stem_term(&stem));
-    let sound = indexed_sound(word).map(|sound| sound_term(&sound));
-    let is_meant = |leaf: &Leaf<'_>| {
-        leaf.pattern.is_some_and(|pattern| pattern.matches(word))
-            || leaf
-                .derived
-                .is_some_and(|derived| stem.as_deref() == Some(derived) || sound.as_deref() == Some(derived))
-    };
-    (0..leaves.len()).filter(|&leaf| is_meant(&leaves[leaf])).collect()
 }
 
 fn has_words(node: &Node) -> bool {

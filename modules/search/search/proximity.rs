@@ -10,6 +10,7 @@ use crate::documents::texts::{TextPostings, is_derived, sound_term, stem_term};
 use crate::documents::{Documents, TEXT_END};
 use crate::query::attributes::Nearness;
 use crate::query::{Node, Pattern, TextMatch};
+use crate::schema::language::Language;
 use crate::schema::sound::indexed_sound;
 use engramdb_engine::hashing::HashMap;
 use std::collections::BTreeMap;
@@ -38,8 +39,10 @@ pub struct Proximity<'n> {
     /// The leaves that a word is for because it is matched, or because of its stem or sound, by the word's
     /// number and the document's language.
     by_word: HashMap<(u32, u8), Vec<usize>>,
-    /// Whether there are such leaves.
-    matches_words: bool,
+    /// The leaves of derived terms, by the term.
+    by_derived: HashMap<&'n [u8], Vec<usize>>,
+    /// The leaves of patterns.
+    patterns: Vec<usize>,
     nearness: Nearness,
     /// Set if words next to each other, in this order, are all that is looked for.
     run: Option<Run<'n>>,
@@ -100,7 +103,8 @@ impl<'n> Proximity<'n> {
             known: HashMap::default(),
             by_number: HashMap::default(),
             by_word: HashMap::default(),
-            matches_words: false,
+            by_derived: HashMap::default(),
+            patterns: Vec::new(),
             nearness,
             run: None,
         }
@@ -135,7 +139,10 @@ impl<'n> Proximity<'n> {
         let next = self.leaves.len();
         let found = *self.known.entry((leaf.fields, [&[kind], text].concat())).or_insert(next);
         if found == next {
-            self.matches_words |= leaf.pattern.is_some() || leaf.derived.is_some();
+            if let Some(derived) = leaf.derived {
+                self.by_derived.entry(derived).or_default().push(found);
+            }
+            self.patterns.extend(leaf.pattern.map(|_| found));
             self.leaves.push(leaf);
         }
         (found, found == next)
@@ -218,10 +225,13 @@ impl<'n> Proximity<'n> {
                 place = place.saturating_add(1);
                 let exact = self.by_number.get(&number);
                 exact.into_iter().flatten().for_each(|&leaf| self.put(&mut by_leaf, leaf, field, place));
-                if self.matches_words {
+                if !self.by_derived.is_empty() || !self.patterns.is_empty() {
                     let key = (number, language.number());
                     if !self.by_word.contains_key(&key) {
-                        let found = self.matched(documents.texts().term(number), language);
+                        if walk.is_over() {
+                            continue;
+                        }
+                        let found = self.matched(documents.texts().term(number), language, walk);
                         self.by_word.insert(key, found);
                     }
                     self.by_word[&key].iter().for_each(|&leaf| self.put(&mut by_leaf, leaf, field, place));
@@ -238,18 +248,41 @@ impl<'n> Proximity<'n> {
     }
 
     /// The leaves that a word is for, beyond those of the word itself.
-    fn matched(&self, word: &[u8], language: crate::schema::language::Language) -> Vec<usize> {
-        let stem = language.indexed_stem(word).map(|stem| stem_term(&stem));
-        let sound = indexed_sound(word).map(|sound| sound_term(&sound));
+    fn matched(&self, word: &[u8], language: Language, walk: &mut TextWalk) -> Vec<usize> {
         // Whether the word's field has stems or sounds does not matter: then no query has such a leaf of it.
-        let is_meant = |leaf: &Leaf<'_>| {
-            leaf.pattern.is_some_and(|pattern| pattern.matches(word))
-                || leaf.derived.is_some_and(|derived| {
-                    stem.as_deref() == Some(derived) || sound.as_deref() == Some(derived)
-                })
-        };
-        (0..self.leaves.len()).filter(|&leaf| is_meant(&self.leaves[leaf])).collect()
+        let mut found = of_derived(&self.by_derived, word, language);
+        let patterns = self.patterns.iter().map(|&leaf| (leaf, self.leaves[leaf].pattern));
+        add_matching(patterns, word, &mut found, walk);
+        found
     }
+}
+
+/// The leaves of the stem and sound of a word.
+pub fn of_derived(by_derived: &HashMap<&[u8], Vec<usize>>, word: &[u8], language: Language) -> Vec<usize> {
+    if by_derived.is_empty() {
+        return Vec::new();
+    }
+    let stem = language.indexed_stem(word).map(|stem| stem_term(&stem));
+    let sound = indexed_sound(word).map(|sound| sound_term(&sound));
+    let of = |term: &Vec<u8>| by_derived.get(&term[..]).cloned().unwrap_or_default();
+    stem.iter().chain(sound.iter()).flat_map(of).collect()
+}
+
+/// Adds the leaves whose patterns a word matches.
+pub fn add_matching<'p>(
+    patterns: impl Iterator<Item = (usize, Option<&'p Pattern>)>,
+    word: &[u8],
+    found: &mut Vec<usize>,
+    walk: &mut TextWalk,
+) {
+    for (leaf, pattern) in patterns {
+        let Some(pattern) = pattern else { continue };
+        walk.walked += pattern.weight();
+        if pattern.matches(word) {
+            found.push(leaf);
+        }
+    }
+    found.sort_unstable();
 }
 
 impl<'n> Run<'n> {

@@ -49,7 +49,11 @@ mod tests {
 
     /// Scores one document with a text of these words; returns how many words that walked over.
     fn walked(text: &[&str], query: &str, scorer: &str) -> usize {
-        let definition = definition_of("FT.CREATE i STOPWORDS 0 SCHEMA t TEXT NOSTEM");
+        walked_with("TEXT NOSTEM", text, query, scorer)
+    }
+
+    fn walked_with(field: &str, text: &[&str], query: &str, scorer: &str) -> usize {
+        let definition = definition_of(&format!("FT.CREATE i STOPWORDS 0 SCHEMA t {field}"));
         let documents = RwLock::new(Documents::new(&definition));
         let words = text.iter().map(|word| Some(word.as_bytes())).collect();
         let content =
@@ -67,6 +71,22 @@ mod tests {
         let mut walk = TextWalk::unbounded();
         tree.scores_counted(&documents.read(), &ranges, &[0], &mut walk);
         walk.walked
+    }
+
+    #[test]
+    fn a_word_of_a_document_is_compared_with_no_word_of_a_query_that_has_not_its_stem() {
+        // Each word of the query has a stem of its own, and so has each word of the document.
+        let names: Vec<String> = (0..20_000).map(|number| format!("w{number}ing")).collect();
+        let text: Vec<&str> = names.iter().map(String::as_str).collect();
+        let took = |count: usize| {
+            let began = std::time::Instant::now();
+            let counted = walked_with("TEXT", &text[..count], &names[..count].join("|"), "TFIDF");
+            assert!(counted < 10 * count, "{counted}");
+            began.elapsed()
+        };
+        let few = (0..3).map(|_| took(1_000)).min().expect("three");
+        let many = (0..3).map(|_| took(20_000)).min().expect("three");
+        assert!(many < few * 150, "{few:?} {many:?}");
     }
 
     #[test]
