@@ -236,6 +236,17 @@ impl Node {
         }
     }
 
+    /// How many words and other conditions the tree has.
+    pub fn part_count(&self) -> usize {
+        match self {
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().map(Node::part_count).sum(),
+            Node::Not(node) | Node::Optional(node) => node.part_count(),
+            Node::With(with) => with.node.part_count(),
+            Node::Text { text: TextMatch::Phrase(terms), .. } => terms.len(),
+            _ => 1,
+        }
+    }
+
     /// The units of work of comparing a document's shapes with those of the tree, at most.
     pub fn shape_work(&self) -> usize {
         match self {

@@ -89,7 +89,7 @@ pub struct Profile {
 const TERM_WORK: usize = 128;
 const VALUE_WORK: usize = 32;
 const ORDER_WORK: usize = 256;
-/// The cost of a document that is scored.
+/// The cost of a part of the query in a document that is scored.
 const SCORE_WORK: usize = 64;
 /// The cost of a document that is sorted by a key that must be read from the keyspace.
 const STORED_ORDER_WORK: usize = 2048;
@@ -204,12 +204,30 @@ impl Plan {
         let request = self.request();
         let most = most_of(documents, &self.query.filter);
         let order = match &request.sort_by {
-            None if self.ranks_by_score() => most * SCORE_WORK,
             None => 0,
             Some(_) if self.stored_order().is_some() => most * STORED_ORDER_WORK,
             Some(_) => most * ORDER_WORK,
         };
-        order + self.page_work(most)
+        let scored = match request.sort_by {
+            None if self.ranks_by_score() => most,
+            _ if request.with_scores => most.min(request.limit),
+            _ => 0,
+        };
+        order + self.score_work(documents, scored) + self.page_work(most)
+    }
+
+    /// The work of scoring so many documents: by the parts of the query, and by the length of texts where it
+    /// matters how near words are.
+    fn score_work(&self, documents: &Documents, count: usize) -> usize {
+        if count == 0 {
+            return 0;
+        }
+        let words = match self.request().scorer.minds_nearness() {
+            true => documents.texts().length_sum() as usize / documents.len().max(1),
+            false => 0,
+        };
+        let each = self.query.filter.part_count().saturating_mul(SCORE_WORK).saturating_add(words);
+        count.saturating_mul(each)
     }
 
     fn page_work(&self, most: usize) -> usize {
@@ -227,7 +245,9 @@ impl Plan {
             Algorithm::Hnsw | Algorithm::Svs => all.min(self.ef(knn).max(knn.k) * options.m as usize * 2),
         };
         let rows = knn.k.min(documents.len());
-        distances * options.dimension as usize + rows * ORDER_WORK + self.page_work(rows)
+        let scored = if self.request().with_scores { rows } else { 0 };
+        let order = rows * ORDER_WORK + self.score_work(documents, scored);
+        distances * options.dimension as usize + order + self.page_work(rows)
     }
 
     pub fn ef(&self, knn: &Knn) -> usize {

@@ -70,6 +70,8 @@ fn what_is_short_is_done_where_it_came_in() {
         ("* SORTBY n", true),
         ("-@c:{tag7} SORTBY n", true),
         ("@c:{*7}|@t:*7|@t:7*|@c:{7*}", true),
+        ("same", false),
+        ("same|words|and|the7|words8|words9|a|b|c|d|e|f|g", true),
     ] {
         assert_eq!(server.is_offloaded(&format!("FT.SEARCH idx {query}")), is_offloaded, "{query}");
     }
