@@ -4,7 +4,8 @@
 //! query    := "" | "*" | sequence
 //! sequence := union { union }                 an intersection
 //! union    := part { "|" part }
-//! part     := ("-" | "~") sequence            all that follows, up to a closing parenthesis
+//! part     := "~" sequence                    all that follows, up to a closing parenthesis
+//!           | "-" sequence                    the same, up to a further sign or a phrase in it
 //!           | "@" fields ":" union
 //!           | primary { "=>" "{" attributes "}" }
 //! primary  := "(" sequence ")" | word { word } | leaf
@@ -35,11 +36,22 @@ impl Parser<'_> {
     }
 
     fn sequence(&mut self) -> Parsed<Option<Node>> {
+        self.sequence_up_to(|_| false)
+    }
+
+    /// What a minus covers.
+    fn negated(&mut self) -> Parsed<Option<Node>> {
+        self.sequence_up_to(|kind| matches!(kind, TokenKind::Quoted | TokenKind::Mark(b'-' | b'~' | b'"')))
+    }
+
+    /// Reads a sequence that ends before such a token, if it is not the first.
+    fn sequence_up_to(&mut self, ends: fn(&TokenKind) -> bool) -> Parsed<Option<Node>> {
         if !self.begins_part() {
             return Err(self.unexpected());
         }
         let mut nodes = Vec::new();
-        while self.begins_part() {
+        let mut is_first = true;
+        while self.begins_part() && (std::mem::take(&mut is_first) || !ends(&self.token.kind)) {
             let next = self.within(1, Self::union)?;
             if let [Node::And(parts)] = &mut nodes[..]
                 && next.is_some()
@@ -83,11 +95,13 @@ impl Parser<'_> {
     /// Reads a part with its sign, its fields and its attributes.
     fn signed(&mut self) -> Parsed<Option<Node>> {
         self.grow(1)?;
-        for (sign, wrap) in [(b'-', Node::Not as fn(Box<Node>) -> Node), (b'~', Node::Optional)] {
-            if self.take(sign) {
-                let node = self.within(1, Self::sequence)?;
-                return Ok(node.map(|node| wrap(Box::new(node))));
-            }
+        if self.take(b'-') {
+            let node = self.within(1, Self::negated)?;
+            return Ok(node.map(|node| Node::Not(Box::new(node))));
+        }
+        if self.take(b'~') {
+            let node = self.within(1, Self::sequence)?;
+            return Ok(node.map(|node| Node::Optional(Box::new(node))));
         }
         if self.token.kind == TokenKind::Field {
             return self.within(1, Self::of_field);

@@ -55,6 +55,20 @@ fn in_dialect_1_fields_and_signs_reach_further() {
     }
     let explained = server.line("FT.EXPLAIN idx '@c:(@n:[0 10])' DIALECT 1");
     assert!(explained.contains("NUMERIC {0.000000 <= @n <= 10.000000}"), "{explained}");
+    // A sign or a phrase ends what a minus covers.
+    for (one, other) in [
+        ("-mary -smith", "(-mary) (-smith)"),
+        ("-mary \"james brown\"", "(-mary) (\"james brown\")"),
+        ("-mary james -@n:[3 8]", "(-(mary james)) (-@n:[3 8])"),
+        ("@c:{x} -mary ~james -smith", "@c:{x} (-mary) (~(james -smith))"),
+        ("-mary (james -smith)", "-(mary (james (-smith)))"),
+    ] {
+        let explain = |query: &str| {
+            let words = [&b"FT.EXPLAIN"[..], b"idx", query.as_bytes(), b"DIALECT", b"1"];
+            server.run(&words)
+        };
+        assert_eq!(explain(one), explain(other), "{one}");
+    }
     let deep = "-".repeat(400) + "a";
     assert_eq!(found(&server, &deep, "1"), found(&server, &deep, "2"));
     assert_eq!(server.line("FT.CONFIG SET DEFAULT_DIALECT 1"), "OK");
