@@ -22,7 +22,7 @@ struct Facts {
 const FLAGS_IGNORED: &[&str] = &["sentinel", "only_sentinel"];
 
 /// Rows of ours that Redis does not describe: Redis's DEBUG has one row for all its subcommands.
-const OURS: &[&str] = &["debug|help", "debug|set-active-expire", "debug|sleep"];
+const OURS: &[&str] = &["debug|help", "debug|reload", "debug|set-active-expire", "debug|sleep"];
 
 fn oracle() -> BTreeMap<String, Facts> {
     let set = |text: &str| {

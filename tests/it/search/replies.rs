@@ -46,7 +46,7 @@ fn rows_are_flat_in_resp2() {
         ("NOCONTENT SORTBY @price DESC LIMIT 0 1", r#"[3, "p:1"]"#),
         ("NOCONTENT WITHSORTKEYS SORTBY price LIMIT 0 1", r##"[3, "p:2", "#10"]"##),
         ("NOCONTENT WITHSORTKEYS SORTBY c LIMIT 0 1", r#"[3, "p:2", "$blue"]"#),
-        ("NOCONTENT WITHSCORES WITHPAYLOADS LIMIT 0 1", r#"[3, "p:1", "1", null]"#),
+        ("NOCONTENT WITHSCORES WITHPAYLOADS LIMIT 0 1", r#"[3, "p:1", "0", null]"#),
         ("NOCONTENT INKEYS 2 p:3 p:4", r#"[2, "p:3", "p:4"]"#),
     ] {
         assert_eq!(nearest(&mut client, "*", options), reply, "{options}");
@@ -79,10 +79,10 @@ fn rows_are_maps_in_resp3() {
     let head = r#""attributes": [], "format": "STRING", "total_results": 3, "warning": []"#;
     for (options, row) in [
         ("NOCONTENT", r#"{"id": "p:1", "values": []}"#),
-        ("RETURN 2 c d", r#"{"id": "p:1", "extra_attributes": {"c": "red", "d": "1"}, "values": []}"#),
+        ("RETURN 2 c d", r#"{"id": "p:1", "extra_attributes": {"d": "1", "c": "red"}, "values": []}"#),
         (
             "RETURN 0 WITHSCORES WITHPAYLOADS WITHSORTKEYS SORTBY d",
-            r##"{"id": "p:1", "score": 1.0, "payload": null, "sortkey": "#1", "values": []}"##,
+            r##"{"id": "p:1", "score": 0.0, "payload": null, "sortkey": "#1", "values": []}"##,
         ),
     ] {
         let reply = nearest(&mut client, "*", &format!("{options} LIMIT 0 1"));
@@ -99,7 +99,7 @@ fn replies_are_flat_for_clients_that_read_them_so() {
     let row = |client: &mut Client| nearest(client, "*", "RETURN 2 c d LIMIT 0 1");
     assert!(row(&mut client).starts_with(r#"{"attributes""#));
     assert_eq!(ask(&mut client, "CLIENT SETINFO LIB-NAME GlidePy"), "+\"OK\"");
-    let flat = r#"[3, "p:1", ["c", "red", "d", "1"]]"#;
+    let flat = r#"[3, "p:1", ["d", "1", "c", "red"]]"#;
     assert_eq!(row(&mut client), flat);
     assert_eq!(ask(&mut client, "FT._LIST"), r#"["shop"]"#);
     assert!(ask(&mut client, "FT.INFO shop").starts_with(r#"["index_name", "shop", "index_options", []"#));
