@@ -284,11 +284,11 @@ fn texts_positions_shapes_and_several_vectors_are_the_same_live_replayed_and_fro
     });
     result.unwrap_or_else(|failure| panic!("{failure}"));
     let seen = seen.into_inner();
-    // Fewer cases may reach less; these numbers are less than half of the usual ones.
+    // Fewer cases may reach less; these numbers are a part of the usual ones.
     if cases >= CASES {
-        let shares = [(8 * seen.with_rows, seen.questions), (25 * seen.with_many_rows, seen.questions)];
+        let shares = [(4 * seen.with_rows, seen.questions), (10 * seen.with_many_rows, seen.questions)];
         assert!(shares.iter().all(|(some, all)| some >= all), "too little was found: {seen:?}");
-        assert!(seen.errors * 10 < seen.questions, "too much was refused: {seen:?}");
+        assert!(seen.errors * 20 < seen.questions, "too much was refused: {seen:?}");
         assert!(seen.tails > 4, "{seen:?}");
     }
     eprintln!("{seen:?}");
