@@ -9,37 +9,22 @@
 //! words do.
 
 use super::filter::{Ranges, means_in};
-use super::proximity::{Places, add_matching, divisor, of_derived};
+use super::leaves::{Leaves, Occurrence, Places};
+use super::proximity::divisor;
 use super::score::ScoreNode;
-use super::walk::{TextWalk, WORDS_PER_FIELD};
-use crate::documents::texts::{TextPostings, is_derived};
-use crate::documents::{Documents, TEXT_END};
+use super::walk::TextWalk;
+use crate::documents::Documents;
+use crate::documents::texts::TextPostings;
 use crate::query::{Node, Pattern, TextMatch};
-use engramdb_engine::hashing::HashMap;
 
-/// The difference between the numbers of two words next to the end of a text. It is RediSearch's.
-const TEXT_GAP: u32 = 100;
 /// The most places of composite parts that are gathered for a document. It bounds the time under a lock; what
 /// is beyond counts as without words.
 const GATHERED_MAX: usize = 1 << 22;
 
 /// The parts of a query whose distance counts, prepared to find their words in documents.
-///
-/// The numbers of terms are looked up once: those of unchanged documents stay the same.
 pub struct WordDistance<'n> {
     parts: Vec<Part<'n>>,
-    leaves: Vec<Leaf<'n>>,
-    /// The leaves that are known, by their fields, kind and text.
-    known: HashMap<(&'n [usize], Vec<u8>), usize>,
-    /// The leaves that a term is for, by its number.
-    by_number: HashMap<u32, Vec<usize>>,
-    /// The leaves that a word is for because it matches a pattern, or because of its stem or sound, by the
-    /// word's number and the document's language.
-    by_word: HashMap<(u32, u8), Vec<usize>>,
-    /// The leaves of derived terms, by the term.
-    by_derived: HashMap<&'n [u8], Vec<usize>>,
-    /// The leaves of patterns.
-    patterns: Vec<usize>,
+    leaves: Leaves<'n>,
 }
 
 enum Part<'n> {
@@ -51,18 +36,6 @@ enum Part<'n> {
     /// Without words.
     Other(&'n Node),
 }
-
-struct Leaf<'n> {
-    fields: &'n [usize],
-    pattern: Option<&'n Pattern>,
-    /// Set if the leaf is a derived term.
-    derived: Option<&'n [u8]>,
-    /// The fields in which a document may have a derived term.
-    derived_in: Vec<usize>,
-}
-
-/// An occurrence of a word: its number, its place, and whether it is in a field of the leaf.
-type Occurrence = (u32, u32, bool);
 
 /// The parts of a query whose distance counts, in RediSearch's order; `None` if the query has only one.
 pub fn parts_in_order(node: &Node, scored: &ScoreNode) -> Option<Vec<Node>> {
@@ -87,15 +60,7 @@ pub fn parts_in_order(node: &Node, scored: &ScoreNode) -> Option<Vec<Node>> {
 
 impl<'n> WordDistance<'n> {
     pub fn new(documents: &Documents, nodes: &'n [Node]) -> WordDistance<'n> {
-        let mut distance = WordDistance {
-            parts: Vec::new(),
-            leaves: Vec::new(),
-            known: HashMap::default(),
-            by_number: HashMap::default(),
-            by_word: HashMap::default(),
-            by_derived: HashMap::default(),
-            patterns: Vec::new(),
-        };
+        let mut distance = WordDistance { parts: Vec::new(), leaves: Leaves::default() };
         // Less than two parts with words have no distance, and the words need not be read.
         if documents.has_no_offsets() || nodes.iter().filter(|node| has_words(node)).count() < 2 {
             distance.parts = nodes.iter().map(Part::Other).collect();
@@ -110,62 +75,16 @@ impl<'n> WordDistance<'n> {
             Node::And(nodes) => Part::And(node, nodes.iter().map(|node| self.part(texts, node)).collect()),
             Node::Or(nodes) => Part::Or(nodes.iter().map(|node| self.part(texts, node)).collect()),
             Node::Optional(node) => Part::Optional(Box::new(self.part(texts, node))),
-            Node::Text { fields, text } => match text {
-                TextMatch::Term(Pattern::Exact(term)) | TextMatch::Expanded(term) => {
-                    Part::Leaf(self.term(texts, fields, term))
-                }
-                TextMatch::Term(pattern) => Part::Leaf(self.pattern(fields, pattern)),
-                TextMatch::Phrase(terms) => {
-                    let leaf = |term: &'n Vec<u8>| Part::Leaf(self.term(texts, fields, term));
-                    Part::And(node, terms.iter().map(leaf).collect())
-                }
-            },
+            Node::Text { fields, text: TextMatch::Phrase(terms) } => {
+                let leaf = |term: &'n Vec<u8>| Part::Leaf(self.leaves.term(texts, fields, term));
+                Part::And(node, terms.iter().map(leaf).collect())
+            }
+            Node::Text { fields, text } => {
+                let leaf = self.leaves.word(texts, fields, text);
+                Part::Leaf(leaf.expect("a text that is no phrase is a word or a pattern"))
+            }
             _ => Part::Other(node),
         }
-    }
-
-    fn term(&mut self, texts: &TextPostings, fields: &'n [usize], term: &'n [u8]) -> usize {
-        let derived = Some(term).filter(|term| is_derived(term));
-        let derived_in = derived.and_then(|term| texts.get(term)).map(|posting| {
-            let fields = posting.places().iter().map(|place| place.field());
-            fields.collect::<Vec<usize>>()
-        });
-        let leaf = Leaf { fields, pattern: None, derived, derived_in: derived_in.unwrap_or_default() };
-        let (leaf, is_new) = self.leaf(b't', term, leaf);
-        if is_new
-            && derived.is_none()
-            && let Some(number) = texts.number(term)
-        {
-            self.by_number.entry(number).or_default().push(leaf);
-        }
-        leaf
-    }
-
-    fn pattern(&mut self, fields: &'n [usize], pattern: &'n Pattern) -> usize {
-        let (kind, text) = match pattern {
-            Pattern::Exact(text) => (b'e', text),
-            Pattern::Prefix(text) => (b'p', text),
-            Pattern::Suffix(text) => (b's', text),
-            Pattern::Infix(text) => (b'i', text),
-            Pattern::Wildcard(text) => (b'w', text),
-            Pattern::Fuzzy(text, most) => (*most, text),
-        };
-        let leaf = Leaf { fields, pattern: Some(pattern), derived: None, derived_in: Vec::new() };
-        self.leaf(kind, text, leaf).0
-    }
-
-    /// The number of a leaf, and whether it is new.
-    fn leaf(&mut self, kind: u8, text: &[u8], leaf: Leaf<'n>) -> (usize, bool) {
-        let next = self.leaves.len();
-        let found = *self.known.entry((leaf.fields, [&[kind], text].concat())).or_insert(next);
-        if found == next {
-            if let Some(derived) = leaf.derived {
-                self.by_derived.entry(derived).or_default().push(found);
-            }
-            self.patterns.extend(leaf.pattern.map(|_| found));
-            self.leaves.push(leaf);
-        }
-        (found, found == next)
     }
 
     /// What the score of a document is divided by. Adds to `walk` the number of its words that were read.
@@ -173,7 +92,7 @@ impl<'n> WordDistance<'n> {
         if walk.is_over() {
             return 1;
         }
-        let by_leaf = if self.leaves.is_empty() { Vec::new() } else { self.by_leaf(documents, id, walk) };
+        let by_leaf = if self.leaves.len() == 0 { Vec::new() } else { self.by_leaf(documents, id, walk) };
         let mut gathered = (0, walk);
         let mut at = |part: &Part<'_>| places(part, &by_leaf, (documents, ranges, id), &mut gathered);
         let there: Vec<Places> = self.parts.iter().filter_map(&mut at).collect();
@@ -184,59 +103,27 @@ impl<'n> WordDistance<'n> {
 
     /// The places of each leaf; none for a leaf that the document has not.
     fn by_leaf(&mut self, documents: &Documents, id: u32, walk: &mut TextWalk) -> Vec<Places> {
-        let mut found: Vec<Vec<Occurrence>> = vec![Vec::new(); self.leaves.len()];
-        let language = documents.about(id).language;
-        let mut place = 0u32;
-        for field in (0..documents.field_count()).filter(|&field| documents.is_text(field)) {
-            let words = documents.words_of(id, field);
-            walk.walked += WORDS_PER_FIELD + words.len();
-            for &number in words {
-                if number == TEXT_END {
-                    place = place.saturating_add(TEXT_GAP - 1);
-                    continue;
-                }
-                place = place.saturating_add(1);
-                let exact = self.by_number.get(&number);
-                let mut put = |leaf: usize| {
-                    let leaf_fields = self.leaves[leaf].fields;
-                    found[leaf].push((number, place, leaf_fields.binary_search(&field).is_ok()));
-                };
-                exact.into_iter().flatten().for_each(|&leaf| put(leaf));
-                if !self.by_derived.is_empty() || !self.patterns.is_empty() {
-                    let key = (number, language.number());
-                    if !self.by_word.contains_key(&key) {
-                        if walk.is_over() {
-                            continue;
-                        }
-                        let word = documents.texts().term(number);
-                        let mut matched = of_derived(&self.by_derived, word, language);
-                        let patterns = self.patterns.iter().map(|&leaf| (leaf, self.leaves[leaf].pattern));
-                        add_matching(patterns, word, &mut matched, walk);
-                        self.by_word.insert(key, matched);
-                    }
-                    let is_there = |leaf: &&usize| {
-                        let leaf = &self.leaves[**leaf];
-                        leaf.derived.is_none() || leaf.derived_in.contains(&field)
-                    };
-                    self.by_word[&key].iter().filter(is_there).for_each(|&leaf| put(leaf));
-                }
-            }
-        }
-        let texts = documents.texts();
-        found.into_iter().zip(&self.leaves).map(|(found, leaf)| leaf.places(texts, found)).collect()
+        let mut by_leaf: Vec<Vec<Occurrence>> = Vec::new();
+        by_leaf.resize_with(self.leaves.len(), Vec::new);
+        self.leaves.find_in(documents, id, walk, |leaf, found| by_leaf[leaf].push(found));
+        let of_leaf = |(leaf, found): (usize, Vec<Occurrence>)| {
+            let word = self.leaves.is_pattern(leaf).then_some(documents.texts());
+            all_places(found, word)
+        };
+        by_leaf.into_iter().enumerate().map(of_leaf).collect()
     }
 }
 
-impl Leaf<'_> {
-    fn places(&self, texts: &TextPostings, found: Vec<Occurrence>) -> Places {
-        let own = found.iter().filter(|(.., is_in_field)| *is_in_field);
-        let Some(&(first, ..)) = own.min_by_key(|(number, ..)| self.pattern.map(|_| texts.term(*number)))
-        else {
-            return Places::default();
-        };
-        let is_of_it = |(number, ..): &&Occurrence| self.pattern.is_none() || *number == first;
-        Places::new(found.iter().filter(is_of_it).map(|(_, place, _)| *place).collect())
-    }
+/// The places of a leaf in all fields, if one of them is in a field of the leaf; of a pattern, for which the
+/// terms are given, those of the first of its words.
+fn all_places(found: Vec<Occurrence>, pattern_in: Option<&TextPostings>) -> Places {
+    let own = found.iter().filter(|occurrence| occurrence.is_in_field);
+    let Some(first) = own.min_by_key(|occurrence| pattern_in.map(|texts| texts.term(occurrence.number)))
+    else {
+        return Places::default();
+    };
+    let is_of_it = |occurrence: &&Occurrence| pattern_in.is_none() || occurrence.number == first.number;
+    Places::new(found.iter().filter(is_of_it).map(|occurrence| occurrence.place).collect())
 }
 
 fn has_words(node: &Node) -> bool {

@@ -37,6 +37,7 @@ mod fuzzing;
 mod fuzzy;
 mod highlight;
 mod lacking;
+mod leaves;
 mod matches;
 mod measure;
 mod near_scores;

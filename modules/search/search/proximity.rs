@@ -1,48 +1,24 @@
-//! Where words are in a document, and whether words are near enough to each other.
-//!
-//! The words of a document are numbered through all of its TEXT fields in the schema's order, as RediSearch
-//! numbers them, so that the last word of one field is next to the first one of the next. Between two texts
-//! of one field there is a gap.
+//! Whether the words of a query are near enough to each other in a document, and how near they are.
 
 use super::filter::{Ranges, means_in};
+use super::leaves::{Leaves, Places};
 use super::walk::{TextWalk, WORDS_PER_FIELD};
-use crate::documents::texts::{TextPostings, is_derived, sound_term, stem_term};
-use crate::documents::{Documents, TEXT_END};
+use crate::documents::Documents;
+use crate::documents::texts::{TextPostings, is_derived};
 use crate::query::attributes::Nearness;
-use crate::query::{Node, Pattern, TextMatch};
-use crate::schema::language::Language;
-use crate::schema::sound::indexed_sound;
+use crate::query::{Node, TextMatch};
 use engramdb_engine::hashing::HashMap;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-
-/// The difference between the numbers of two words next to the end of a text. It is RediSearch's.
-const TEXT_GAP: u32 = 100;
-
-/// The places of words in a document, ascending. Parts with the same words share them.
-pub type Places = Rc<Vec<u32>>;
 
 /// The most steps in which it is found out whether the words of a document are near to each other. It bounds
 /// the time under a lock where a text repeats the words of a long phrase; beyond it they are not.
 const STEPS_MAX: usize = 1 << 22;
 
 /// The parts of an intersection or phrase, prepared to find their words in documents.
-///
-/// The numbers of terms are looked up once: those of unchanged documents stay the same.
 pub struct Proximity<'n> {
     parts: Vec<Part<'n>>,
-    leaves: Vec<Leaf<'n>>,
-    /// The leaves that are known, by their fields, kind and text.
-    known: HashMap<(&'n [usize], Vec<u8>), usize>,
-    /// The leaves that a term is for, by its number.
-    by_number: HashMap<u32, Vec<usize>>,
-    /// The leaves that a word is for because it is matched, or because of its stem or sound, by the word's
-    /// number and the document's language.
-    by_word: HashMap<(u32, u8), Vec<usize>>,
-    /// The leaves of derived terms, by the term.
-    by_derived: HashMap<&'n [u8], Vec<usize>>,
-    /// The leaves of patterns.
-    patterns: Vec<usize>,
+    leaves: Leaves<'n>,
     nearness: Nearness,
     /// Set if words next to each other, in this order, are all that is looked for.
     run: Option<Run<'n>>,
@@ -60,13 +36,6 @@ struct Part<'n> {
     /// Where it must be checked that a document has the whole part.
     composite: Option<&'n Node>,
     leaves: Vec<usize>,
-}
-
-struct Leaf<'n> {
-    fields: &'n [usize],
-    pattern: Option<&'n Pattern>,
-    /// Set if the leaf is a derived term.
-    derived: Option<&'n [u8]>,
 }
 
 impl<'n> Proximity<'n> {
@@ -89,7 +58,7 @@ impl<'n> Proximity<'n> {
     pub fn of_phrase(texts: &TextPostings, fields: &'n [usize], phrase: &'n [Vec<u8>]) -> Proximity<'n> {
         let mut proximity = Proximity::new(Nearness::ADJACENT);
         for term in phrase {
-            let leaf = proximity.term(texts, fields, term);
+            let leaf = proximity.leaves.term(texts, fields, term);
             proximity.parts.push(Part { composite: None, leaves: vec![leaf] });
         }
         proximity.run = Run::of(texts, fields, phrase);
@@ -97,55 +66,7 @@ impl<'n> Proximity<'n> {
     }
 
     fn new(nearness: Nearness) -> Proximity<'n> {
-        Proximity {
-            parts: Vec::new(),
-            leaves: Vec::new(),
-            known: HashMap::default(),
-            by_number: HashMap::default(),
-            by_word: HashMap::default(),
-            by_derived: HashMap::default(),
-            patterns: Vec::new(),
-            nearness,
-            run: None,
-        }
-    }
-
-    fn term(&mut self, texts: &TextPostings, fields: &'n [usize], term: &'n [u8]) -> usize {
-        let derived = Some(term).filter(|term| is_derived(term));
-        let (leaf, is_new) = self.leaf(b't', term, Leaf { fields, pattern: None, derived });
-        if is_new
-            && derived.is_none()
-            && let Some(number) = texts.number(term)
-        {
-            self.by_number.entry(number).or_default().push(leaf);
-        }
-        leaf
-    }
-
-    fn pattern(&mut self, fields: &'n [usize], pattern: &'n Pattern) -> usize {
-        let (kind, text) = match pattern {
-            Pattern::Exact(text) => (b'e', text),
-            Pattern::Prefix(text) => (b'p', text),
-            Pattern::Suffix(text) => (b's', text),
-            Pattern::Infix(text) => (b'i', text),
-            Pattern::Wildcard(text) => (b'w', text),
-            Pattern::Fuzzy(text, most) => (*most, text),
-        };
-        self.leaf(kind, text, Leaf { fields, pattern: Some(pattern), derived: None }).0
-    }
-
-    /// The number of a leaf, and whether it is new.
-    fn leaf(&mut self, kind: u8, text: &[u8], leaf: Leaf<'n>) -> (usize, bool) {
-        let next = self.leaves.len();
-        let found = *self.known.entry((leaf.fields, [&[kind], text].concat())).or_insert(next);
-        if found == next {
-            if let Some(derived) = leaf.derived {
-                self.by_derived.entry(derived).or_default().push(found);
-            }
-            self.patterns.extend(leaf.pattern.map(|_| found));
-            self.leaves.push(leaf);
-        }
-        (found, found == next)
+        Proximity { parts: Vec::new(), leaves: Leaves::default(), nearness, run: None }
     }
 
     /// Adds the leaves of a node whose words have places.
@@ -153,15 +74,10 @@ impl<'n> Proximity<'n> {
         match node.bare() {
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| self.add(texts, node, leaves)),
             Node::Optional(node) => self.add(texts, node, leaves),
-            Node::Text { fields, text } => match text {
-                TextMatch::Term(Pattern::Exact(term)) | TextMatch::Expanded(term) => {
-                    leaves.push(self.term(texts, fields, term));
-                }
-                TextMatch::Term(pattern) => leaves.push(self.pattern(fields, pattern)),
-                TextMatch::Phrase(terms) => {
-                    leaves.extend(terms.iter().map(|term| self.term(texts, fields, term)));
-                }
-            },
+            Node::Text { fields, text: TextMatch::Phrase(terms) } => {
+                leaves.extend(terms.iter().map(|term| self.leaves.term(texts, fields, term)));
+            }
+            Node::Text { fields, text } => leaves.extend(self.leaves.word(texts, fields, text)),
             _ => {}
         }
     }
@@ -212,77 +128,13 @@ impl<'n> Proximity<'n> {
     /// The places of each leaf's words.
     fn by_leaf(&mut self, documents: &Documents, id: u32, walk: &mut TextWalk) -> Vec<Places> {
         let mut by_leaf: Vec<Vec<u32>> = vec![Vec::new(); self.leaves.len()];
-        let language = documents.about(id).language;
-        let mut place = 0u32;
-        for field in (0..documents.field_count()).filter(|&field| documents.is_text(field)) {
-            let words = documents.words_of(id, field);
-            walk.walked += WORDS_PER_FIELD + words.len();
-            for &number in words {
-                if number == TEXT_END {
-                    place = place.saturating_add(TEXT_GAP - 1);
-                    continue;
-                }
-                place = place.saturating_add(1);
-                let exact = self.by_number.get(&number);
-                exact.into_iter().flatten().for_each(|&leaf| self.put(&mut by_leaf, leaf, field, place));
-                if !self.by_derived.is_empty() || !self.patterns.is_empty() {
-                    let key = (number, language.number());
-                    if !self.by_word.contains_key(&key) {
-                        if walk.is_over() {
-                            continue;
-                        }
-                        let found = self.matched(documents.texts().term(number), language, walk);
-                        self.by_word.insert(key, found);
-                    }
-                    self.by_word[&key].iter().for_each(|&leaf| self.put(&mut by_leaf, leaf, field, place));
-                }
+        self.leaves.find_in(documents, id, walk, |leaf, found| {
+            if found.is_in_field {
+                by_leaf[leaf].push(found.place);
             }
-        }
+        });
         by_leaf.into_iter().map(Places::new).collect()
     }
-
-    fn put(&self, by_leaf: &mut [Vec<u32>], leaf: usize, field: usize, place: u32) {
-        if self.leaves[leaf].fields.binary_search(&field).is_ok() {
-            by_leaf[leaf].push(place);
-        }
-    }
-
-    /// The leaves that a word is for, beyond those of the word itself.
-    fn matched(&self, word: &[u8], language: Language, walk: &mut TextWalk) -> Vec<usize> {
-        // Whether the word's field has stems or sounds does not matter: then no query has such a leaf of it.
-        let mut found = of_derived(&self.by_derived, word, language);
-        let patterns = self.patterns.iter().map(|&leaf| (leaf, self.leaves[leaf].pattern));
-        add_matching(patterns, word, &mut found, walk);
-        found
-    }
-}
-
-/// The leaves of the stem and sound of a word.
-pub fn of_derived(by_derived: &HashMap<&[u8], Vec<usize>>, word: &[u8], language: Language) -> Vec<usize> {
-    if by_derived.is_empty() {
-        return Vec::new();
-    }
-    let stem = language.indexed_stem(word).map(|stem| stem_term(&stem));
-    let sound = indexed_sound(word).map(|sound| sound_term(&sound));
-    let of = |term: &Vec<u8>| by_derived.get(&term[..]).cloned().unwrap_or_default();
-    stem.iter().chain(sound.iter()).flat_map(of).collect()
-}
-
-/// Adds the leaves whose patterns a word matches.
-pub fn add_matching<'p>(
-    patterns: impl Iterator<Item = (usize, Option<&'p Pattern>)>,
-    word: &[u8],
-    found: &mut Vec<usize>,
-    walk: &mut TextWalk,
-) {
-    for (leaf, pattern) in patterns {
-        let Some(pattern) = pattern else { continue };
-        walk.walked += pattern.weight();
-        if pattern.matches(word) {
-            found.push(leaf);
-        }
-    }
-    found.sort_unstable();
 }
 
 impl<'n> Run<'n> {
