@@ -4,9 +4,8 @@
 
 use super::dump::{Dump, definitions, dump};
 use super::effects::show_batch;
-use super::run::begin;
+use super::run::{begin, write_once};
 use super::wire::Wire;
-use engramdb_engine::Engine;
 use engramdb_engine::command::{Args, Command, CommandTable, Stage};
 use engramdb_engine::commands::FAMILIES;
 use engramdb_engine::env::Env;
@@ -19,6 +18,7 @@ use engramdb_engine::recovery::{Recovering, StartOptions, StartReport, recover};
 use engramdb_engine::shard::follow::FollowerStep;
 use engramdb_engine::snapshot::create::{CreateOptions, CreateReport, LogSource};
 use engramdb_engine::snapshot::{SnapshotError, SnapshotFile, create};
+use engramdb_engine::{Engine, Retained};
 pub use engramdb_resp::{Protocol, Value};
 use engramdb_sim::disk::FaultyDisk;
 use engramdb_sim::env::SimEnv;
@@ -148,6 +148,17 @@ impl Instance {
             "{answer:?} failed and changed something"
         );
         answer
+    }
+
+    /// Runs a write in database 0 once, with what it retained when it was run before. Returns the reply if it
+    /// is done, and its stage. The follower does not follow.
+    pub fn write_once(&self, words: &[impl AsRef<[u8]>], retained: &mut Retained) -> (Option<Value>, Stage) {
+        let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
+        let args = Args::new(&words);
+        let command = self.table.resolve(args).expect("a known command").command;
+        let mut wire = Wire::new(Protocol::Resp3);
+        let ran = write_once(self.engine(), 0, (command, args), &mut wire, retained);
+        (matches!(ran.stage, Stage::Done).then(|| wire.value()), ran.stage)
     }
 
     fn execute(&mut self, args: Args<'_>, wire: &mut Wire) -> Lsn {

@@ -36,19 +36,31 @@ pub fn begin(
     if !command.is_write() {
         return engine.reads().expect("it serves").run(database, command, args, reply);
     }
-    let words: Vec<&[u8]> = args.iter().copied().collect();
     let mut retained = Retained::default();
     loop {
-        let bytes = command.batch_bytes_max(&words) + retained.room_bytes;
-        let credit = engine.admit(1, bytes).expect("a log in memory has room");
-        let mut run = engine.writes(credit).retaining(retained);
-        let ran = run.run(database, command, args, reply);
-        retained = run.retained();
-        drop(run);
+        let ran = write_once(engine, database, (command, args), reply, &mut retained);
         match ran.stage {
             Stage::Prepare(preparation) => retained.prepared = Some(engine.prepare(database, *preparation)),
             Stage::NeedsRoom(bytes) => retained.room_bytes = bytes,
             _ => return ran,
         }
     }
+}
+
+/// Runs a write once as its own batch, with what it retained when it was run before. The returned stage may
+/// ask for a preparation or for room.
+pub fn write_once(
+    engine: &Engine,
+    database: u32,
+    (command, args): (&Command, Args<'_>),
+    reply: &mut dyn Reply,
+    retained: &mut Retained,
+) -> Ran {
+    let words: Vec<&[u8]> = args.iter().copied().collect();
+    let bytes = command.batch_bytes_max(&words) + retained.room_bytes;
+    let credit = engine.admit(1, bytes).expect("a log in memory has room");
+    let mut run = engine.writes(credit).retaining(std::mem::take(retained));
+    let ran = run.run(database, command, args, reply);
+    *retained = run.retained();
+    ran
 }

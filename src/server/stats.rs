@@ -153,7 +153,8 @@ impl Stats {
     }
 }
 
-/// As in Redis: so many words, and so many bytes of each and of the client's name.
+/// The most words of a slow command that are kept, and the most bytes of a word and of the client's name,
+/// as in Redis.
 const SLOW_WORDS_MAX: usize = 32;
 const SLOW_WORD_BYTES_MAX: usize = 128;
 

@@ -43,16 +43,7 @@ fn once_with_room(
     prepared: Option<Box<Prepared>>,
     room_bytes: usize,
 ) -> (Option<Value>, Stage) {
-    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-    let args = Args::new(&words);
-    let command = instance.table().resolve(args).expect("a command of the instance").command;
-    let mut wire = Wire::new(Protocol::Resp3);
-    let room = command.batch_bytes_max(&words) + room_bytes;
-    let credit = instance.engine().admit(1, room).expect("there is room");
-    let mut writes = instance.engine().writes(credit).retaining(Retained { prepared, room_bytes });
-    let ran = writes.run(0, command, args, &mut wire);
-    drop(writes);
-    (matches!(ran.stage, Stage::Done).then(|| wire.value()), ran.stage)
+    instance.write_once(words, &mut Retained { prepared, room_bytes })
 }
 
 #[test]
@@ -291,25 +282,17 @@ fn what_was_prepared_is_retained_while_a_command_asks_for_room() {
     let mut instance = instance();
     instance.run(&["JSON.SET", "d", "$", "{\"a\":[{\"b\":1},{\"b\":2}]}"]);
     let large = numbers(30_000);
-    let words = ["JSON.SET", "d", "$.a[*].b", large.as_str()].map(str::as_bytes);
-    let command = instance.table().resolve(Args::new(&words)).expect("a known command").command;
+    let words = ["JSON.SET", "d", "$.a[*].b", large.as_str()];
     let mut retained = Retained::default();
     let mut asked = Vec::new();
     let reply = loop {
-        let bytes = command.batch_bytes_max(&words) + retained.room_bytes;
-        let credit = instance.engine().admit(1, bytes).expect("there is room");
-        let mut run = instance.engine().writes(credit).retaining(retained);
-        let mut wire = Wire::new(Protocol::Resp3);
-        let ran = run.run(0, command, Args::new(&words), &mut wire);
-        retained = run.retained();
-        drop(run);
-        match ran.stage {
-            Stage::Done => break wire.value(),
-            Stage::Prepare(preparation) => {
+        match instance.write_once(&words, &mut retained) {
+            (Some(reply), _) => break reply,
+            (None, Stage::Prepare(preparation)) => {
                 asked.push("preparation");
                 retained.prepared = Some(instance.engine().prepare(0, *preparation));
             }
-            Stage::NeedsRoom(bytes) => {
+            (None, Stage::NeedsRoom(bytes)) => {
                 asked.push("room");
                 retained.room_bytes = bytes;
             }

@@ -1,7 +1,7 @@
 //! Values of a module's data type: large ones, and those of a module that the program does not have.
 
 use engramdb_engine::ReplayError;
-use engramdb_engine::command::{Args, Stage};
+use engramdb_engine::command::Stage;
 use engramdb_engine::log::Lsn;
 use engramdb_engine::recovery::{Recovering, RecoveryError};
 use engramdb_engine::snapshot::SnapshotError;
@@ -10,7 +10,6 @@ use engramdb_resp::{Protocol, Value};
 use engramdb_sim::env::SimEnv;
 use engramdb_testkit::counter;
 use engramdb_testkit::instance::{Instance, Kept};
-use engramdb_testkit::wire::Wire;
 
 const PARTS: usize = 5000;
 
@@ -25,18 +24,7 @@ fn with_large_counter() -> Instance {
 
 /// Runs a write once. Also returns its stage.
 fn once(instance: &Instance, words: &[&str], prepared: Option<Box<Prepared>>) -> (Option<Value>, Stage) {
-    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-    let args = Args::new(&words);
-    let command = instance.table().resolve(args).expect("a command of the instance").command;
-    let mut wire = Wire::new(Protocol::Resp3);
-    let credit =
-        instance.engine().admit(1, command.batch_bytes_max(&words)).expect("a log in memory has room");
-    let ran = instance
-        .engine()
-        .writes(credit)
-        .retaining(Retained { prepared, room_bytes: 0 })
-        .run(0, command, args, &mut wire);
-    (matches!(ran.stage, Stage::Done).then(|| wire.value()), ran.stage)
+    instance.write_once(words, &mut Retained { prepared, room_bytes: 0 })
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl ParsedText {
     }
 }
 
-/// Whether so many texts are parsed without the lock.
+/// Whether the texts are so long together that they are parsed without the lock.
 pub fn are_large(words: &[&[u8]]) -> bool {
     words.iter().map(|word| word.len()).sum::<usize>() > AT_ONCE_BYTES
 }

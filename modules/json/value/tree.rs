@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// A buffer of more bytes is made into blocks, unless it is one text or number.
 pub const RUN_MAX: usize = 16 << 10;
-/// Blocks are made of about so many bytes.
+/// The size at which blocks are made, about, in bytes.
 const RUN_FULL: usize = 8 << 10;
 /// A run of fewer bytes is joined with the one beside it.
 const RUN_LOW: usize = 1 << 10;

@@ -236,7 +236,7 @@ impl Aggregation {
         })
     }
 
-    /// Runs until there are so many rows, or no more.
+    /// Runs until there are `want` rows, or no more come.
     fn run(&mut self, looks: &dyn Looks, want: usize) -> Result<(), SearchError> {
         while self.pipeline.flow.out.len() < want {
             if !self.warnings.timed_out && self.is_late() {

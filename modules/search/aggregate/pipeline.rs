@@ -75,7 +75,7 @@ enum Step {
         expression: Expression,
         places: Vec<usize>,
     },
-    /// Skips rows, and lets so many pass.
+    /// Skips `skip` rows, and lets `left` pass.
     Page {
         skip: usize,
         left: usize,
@@ -236,7 +236,7 @@ impl RowFlow {
         Ok(())
     }
 
-    /// How many rows passed all FILTERs, of so many documents.
+    /// How many rows passed all FILTERs, where `documents` rows came in.
     pub fn passed(&self, documents: usize) -> usize {
         self.groups.unwrap_or(documents).saturating_sub(self.filtered)
     }

@@ -76,7 +76,7 @@ pub struct Arrangement<'a> {
 }
 
 impl AggregateRequest<'_> {
-    /// Refuses a LIMIT of more rows, and limits the answer to so many.
+    /// Refuses a LIMIT of more than `most` rows, and ends the steps with a LIMIT of `most`.
     pub fn bound(&mut self, most: usize) -> Result<(), SearchError> {
         if most == usize::MAX {
             return Ok(());

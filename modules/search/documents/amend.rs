@@ -12,7 +12,7 @@ use super::{Documents, FieldContent, Postings};
 use engramdb_engine::hashing::HashSet;
 use std::slice;
 
-/// Beyond so many changed values, those that are still there are looked up in a table.
+/// Beyond this number of changed values, those that are still there are looked up in a table.
 const SCANNED_MAX: usize = 8;
 
 /// How many items two lists have in common at their beginning, and behind that at their end.

@@ -37,7 +37,7 @@ impl Counted {
         is_removed
     }
 
-    /// Bytes on the heap, estimated: two for each id, unless a container has so many that it is a bitmap.
+    /// Bytes on the heap, estimated: two for each id of a sparse container, or a bitmap.
     pub fn bytes(&self) -> usize {
         let containers = self.ids.max().map_or(0, |id| id as usize / CONTAINER_IDS + 1);
         let count = self.count as usize;

@@ -3,7 +3,7 @@
 use super::TEXT_END;
 use engramdb_engine::hashing::HashMap;
 
-/// Beyond so many words, each further word that was there before is kept once.
+/// Beyond this number of words, each further word that was there before is kept once.
 const LISTED_MAX: usize = 256;
 
 /// Words in order, in one buffer. Long texts repeat most of their words, so that they have these once.

@@ -208,8 +208,8 @@ fn mapped(value: &ExprValue<'_>, map: impl Fn(&u8) -> u8) -> ExprValue<'static> 
     text.map_or(ExprValue::Null, |text| ExprValue::Text(Cow::Owned(text)))
 }
 
-/// The bytes from an offset on, or from the end if it is negative. A negative length leaves so many bytes at
-/// the end out.
+/// The bytes from an offset on, or from the end if it is negative. A negative length leaves
+/// that number of bytes at the end out.
 fn substring<'r>(values: &mut [ExprValue<'r>]) -> Result<ExprValue<'r>, SearchError> {
     let whole = |place: usize| match values[place].seen() {
         // Beyond 32 bits, C's conversion gives the smallest integer.

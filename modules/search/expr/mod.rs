@@ -74,7 +74,7 @@ enum Step {
     /// Removes the value, and goes to the step of this number if it is false.
     Unless(usize),
     Go(usize),
-    /// Replaces so many values by the function's result.
+    /// Replaces the last values, of this number, by the function's result.
     Call(Function, usize),
 }
 

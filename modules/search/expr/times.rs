@@ -265,7 +265,7 @@ fn skip_spaces(text: &[u8]) -> &[u8] {
     &text[spaces..]
 }
 
-/// Reads a number of at most so many digits, after spaces.
+/// Reads a number of at most `digits_max` digits, after spaces.
 fn number(text: &[u8], (least, most): (i64, i64), digits_max: usize) -> Option<(i64, &[u8])> {
     let text = skip_spaces(text);
     let mut value = 0;

@@ -149,7 +149,8 @@ pub enum Pattern {
     Infix(Vec<u8>),
     /// `?` stands for one byte, `*` for any number of them.
     Wildcard(Vec<u8>),
-    /// Terms that become this one by at most so many insertions, deletions or replacements of a character.
+    /// Terms that become this one by at most this number of insertions, deletions or replacements of
+    /// characters.
     Fuzzy(Vec<u8>, u8),
 }
 

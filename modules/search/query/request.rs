@@ -102,7 +102,8 @@ impl QueryOptions {
         if is_new { Several::All } else { Several::First }
     }
 
-    /// Refuses a page that has more rows than FT.SEARCH may return, or begins behind so many.
+    /// Refuses a page that has more than `most` rows, the most that FT.SEARCH may return, or begins behind
+    /// that number.
     pub fn check_limits(&self, most: usize) -> Result<(), SearchError> {
         for (name, number) in [("LIMIT", self.limit), ("OFFSET", self.offset)] {
             if self.names_limit && number > most.min(LIMIT_MAX) {

@@ -50,7 +50,7 @@ pub enum Affix {
     Infix,
     /// The whole term, with `?` and `*` for missing characters.
     Wildcard,
-    /// The whole term, with at most so many changes.
+    /// The whole term, with at most this number of changes.
     Fuzzy(u8),
 }
 

@@ -97,7 +97,7 @@ impl Dictionaries {
         }
     }
 
-    /// Calls `each` with every dictionary, and its terms in parts of at most so many.
+    /// Calls `each` with every dictionary, and its terms in parts of at most `most`.
     pub fn each_part(&self, most: usize, mut each: impl FnMut(u32, &[u8], &[Vec<u8>])) {
         for (&database, here) in &self.databases {
             for (name, terms) in here {

@@ -71,7 +71,7 @@ impl SharedSynonyms {
         groups.filter_map(|group| synonyms.groups.get(group)).map(BTreeSet::len).sum()
     }
 
-    /// At most so many terms after this one, sorted, with the names of their groups.
+    /// At most `most` terms after this one, sorted, with the names of their groups.
     pub fn terms_after(&self, term: Option<&[u8]>, most: usize) -> Vec<(Vec<u8>, Vec<Vec<u8>>)> {
         let from = term.map_or(Bound::Unbounded, Bound::Excluded);
         let synonyms = self.0.read();
@@ -79,7 +79,7 @@ impl SharedSynonyms {
         terms.map(|(term, groups)| (term.clone(), groups.iter().cloned().collect())).collect()
     }
 
-    /// Calls `each` with every group, and its terms in parts of at most so many.
+    /// Calls `each` with every group, and its terms in parts of at most `most`.
     pub fn each_part(&self, most: usize, mut each: impl FnMut(&[u8], &[Vec<u8>])) {
         for (group, terms) in &self.0.read().groups {
             let terms: Vec<Vec<u8>> = terms.iter().cloned().collect();

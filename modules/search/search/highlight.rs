@@ -17,7 +17,7 @@ use crate::schema::{Definition, FieldKind};
 use engramdb_engine::hashing::HashMap;
 use parking_lot::RwLock;
 
-/// Words of a fragment that are next to each other in it have at most so many others between them.
+/// The most other words between two words of a fragment that follow each other in it.
 const APART_MAX: u32 = 8;
 /// The length of a word on average, in bytes.
 const WORD_BYTES: usize = 6;

@@ -117,8 +117,8 @@ impl<'n> Leaves<'n> {
         (found, found == next)
     }
 
-    /// Calls `put` with each leaf and place at which a document has it, in the order of the places. Adds to `walk`
-    /// the number of the document's words, and what comparing them with patterns took.
+    /// Calls `put` with each leaf and place at which a document has it, in the order of the places. Adds to
+    /// `walk` the number of the document's words, and what comparing them with patterns took.
     pub fn find_in(
         &mut self,
         documents: &Documents,

@@ -216,7 +216,7 @@ impl Plan {
         order + self.score_work(documents, scored) + self.page_work(most)
     }
 
-    /// The work of scoring so many documents: by the parts of the query, and by the length of texts where it
+    /// The work of scoring `count` documents: by the parts of the query, and by the length of texts where it
     /// matters how near words are.
     fn score_work(&self, documents: &Documents, count: usize) -> usize {
         if count == 0 {

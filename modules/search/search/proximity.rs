@@ -183,8 +183,8 @@ fn is_composite(node: &Node) -> bool {
     }
 }
 
-/// Whether there are words, one of each list of places, between which at most so many others are; in
-/// RediSearch's way, for which two parts may have the same word. Adds the steps that it took to `cost`.
+/// Whether there are words, one of each list of places, between which at most `nearness.slop` others are;
+/// in RediSearch's way, for which two parts may have the same word. Adds the steps that it took to `cost`.
 fn is_near(places: &[Places], nearness: Nearness, cost: &mut usize) -> bool {
     let mut steps = 0;
     let met = match places.len() {

@@ -354,7 +354,7 @@ impl ScoreCost {
         &ids[..count.max(1)]
     }
 
-    /// In units of work, for a block of so many documents.
+    /// In units of work, for a block of `documents` documents.
     fn of_block(self, documents: usize) -> usize {
         documents * self.each / TERMS_PER_WORK + self.block * WORK_PER_TERM
     }

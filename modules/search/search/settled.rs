@@ -134,16 +134,10 @@ impl Plan {
         read: &mut dyn FnMut(&mut CurrentDocuments<'_, '_>, &[SettledDocument]) -> usize,
     ) -> Settled {
         self.reads_all = true;
-        self.note(|profile, now| profile.started = now);
-        let mut expired = ExpiredDocuments::default();
-        let mut found = match self.is_searched(waits) {
-            true => self.find(looks, &mut expired).unwrap_or(Found::Late),
-            false => Found::Incomplete,
+        let (mut found, mut expired) = match self.is_searched(waits) {
+            true => self.find_noted(looks),
+            false => (Found::Incomplete, ExpiredDocuments::default()),
         };
-        self.note(|profile, now| profile.found = now);
-        if self.profile.is_some() {
-            self.measure(&found);
-        }
         let mut rounds = 0;
         loop {
             if let Found::Nearest(nearest) = &mut found {
@@ -198,13 +192,7 @@ impl Plan {
         if !self.is_searched(waits) {
             return None;
         }
-        self.note(|profile, now| profile.started = now);
-        let mut expired = ExpiredDocuments::default();
-        let mut found = self.find(looks, &mut expired).unwrap_or(Found::Late);
-        self.note(|profile, now| profile.found = now);
-        if self.profile.is_some() {
-            self.measure(&found);
-        }
+        let (mut found, mut expired) = self.find_noted(looks);
         let mut rounds = 0;
         loop {
             if let Found::Nearest(nearest) = &mut found {
@@ -250,6 +238,18 @@ impl Plan {
                 }
             }
         }
+    }
+
+    /// Finds documents, and notes in the profile when and what.
+    fn find_noted(&mut self, looks: &dyn Looks) -> (Found, ExpiredDocuments) {
+        self.note(|profile, now| profile.started = now);
+        let mut expired = ExpiredDocuments::default();
+        let found = self.find(looks, &mut expired).unwrap_or(Found::Late);
+        self.note(|profile, now| profile.found = now);
+        if self.profile.is_some() {
+            self.measure(&found);
+        }
+        (found, expired)
     }
 
     /// The documents at this moment: of a KNN, all of them; of a filter, all if they are few. With the

@@ -19,7 +19,7 @@ use roaring::RoaringBitmap;
 /// How many times as many vectors the next question asks for.
 const MORE: usize = 4;
 
-/// The nearest documents, at least as many as were asked for if there are so many.
+/// The nearest documents, at least as many as were asked for, or all that there are.
 pub struct Reached {
     pub rows: Rows,
     /// The distance up to which all documents are in `rows`; `None` if all are, at any distance.

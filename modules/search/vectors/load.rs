@@ -1,5 +1,5 @@
-//! How many graphs have so much pending work that writers must wait: one number for all fields, so that
-//! asking takes the same time however many there are; and how much is too much.
+//! How many graphs have more pending work than their bound, for which writers must wait: one number for all
+//! fields, so that asking takes the same time however many there are; and the bound.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 

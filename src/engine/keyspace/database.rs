@@ -22,7 +22,7 @@ impl Database {
         Database::default()
     }
 
-    /// Makes room for so many keys, where there are none.
+    /// Makes room for `keys` keys, where there are none.
     pub(super) fn reserve(&mut self, keys: usize) {
         if self.is_empty() {
             self.table.reserve(keys);

@@ -126,7 +126,7 @@ impl Keyspace {
         apply::apply(self, record, key, given)
     }
 
-    /// Makes room for so many keys in a database that has none.
+    /// Makes room for `keys` keys in a database that has none.
     pub(crate) fn reserve(&mut self, database: u32, keys: usize) {
         self.database_mut(database).reserve(keys);
     }

@@ -26,9 +26,9 @@ const ENGINE_TYPES: [&'static dyn DataType; 0] = [];
 /// What is done with each effect that builds a value.
 pub type EachEffect<'a> = dyn FnMut(&Effect<'_>) -> io::Result<()> + 'a;
 
-/// An effect that builds a part of a value has at most so many elements, or about [`SAVED_BYTES_MAX`].
+/// The most elements of an effect that builds a part of a value; about [`SAVED_BYTES_MAX`] bound it too.
 pub const SAVED_PARTS_MAX: usize = 512;
-/// Beyond so many bytes, no further element goes into the same effect.
+/// Beyond this number of bytes, no further element goes into the same effect.
 pub const SAVED_BYTES_MAX: usize = 64 << 10;
 
 /// A data type. It knows no module's state: the offline snapshotter has it without the module.

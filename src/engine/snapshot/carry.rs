@@ -67,7 +67,7 @@ impl From<io::Error> for CarryError {
 }
 
 impl Carrier {
-    /// A carrier for a tail with so many effects of two keys; values take about `budget_bytes` of memory.
+    /// A carrier for a tail with `pairs` effects of two keys; values take about `budget_bytes` of memory.
     pub fn new(
         env: &Env,
         directory: &Path,

@@ -540,13 +540,13 @@ pub(crate) fn open_listed(
     Ok(snapshot)
 }
 
-/// Memory is measured once in so many effects.
+/// Memory is measured once in this many effects.
 const MEASURE_EVERY: u32 = 1024;
 
 /// What reading the tail came to.
 enum Sorted {
     Tail(Box<Tail>),
-    /// An effect spans two parts: a carrier is needed, for so many effects of two keys.
+    /// An effect spans two parts: a carrier is needed, for this number of effects of two keys.
     Pairs(u64),
 }
 

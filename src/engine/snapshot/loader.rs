@@ -105,7 +105,7 @@ impl SnapshotFile {
         self.bytes
     }
 
-    /// Loads all of it, by so many threads.
+    /// Loads all of it, by `threads` threads.
     pub fn load(&self, recovering: &mut Recovering, threads: usize) -> Result<(), SnapshotError> {
         self.load_modules(recovering)?;
         let (followers, types) = (recovering.modules().followers(), recovering.keyspace().types().clone());

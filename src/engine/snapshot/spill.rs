@@ -21,7 +21,7 @@ const KEPT_BYTES_MAX: usize = 256 << 20;
 pub struct Spills {
     env: Env,
     parts: Vec<Spill>,
-    /// The disk has no room: what comes from now on stays in memory, so much so far.
+    /// Set once the disk has no room: what comes from then on stays in memory, and this is its size.
     kept_bytes: Option<usize>,
 }
 

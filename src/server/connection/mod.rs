@@ -78,8 +78,8 @@ struct Connection {
 /// clients, and the runtime's record of its socket.
 const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Client>() + 512;
 
-/// Memory that a connection takes and gives back within a round is not told to the others, up to so many
-/// bytes.
+/// Memory that a connection takes and gives back within a round is not told to the others, up to this
+/// number of bytes.
 const UNPUBLISHED_BYTES_MAX: usize = 48 * 1024;
 
 /// What was read and is not yet executed.
@@ -540,7 +540,7 @@ impl Connection {
 
 /// Lists of arguments that a connection without a request may keep, in bytes: those of a usual pipeline.
 const KEPT_ARGUMENTS_BYTES_MAX: usize = 4096;
-/// A buffer is made smaller when it is so many times as large as what is in it.
+/// A buffer is made smaller when it is more than this many times as large as what is in it.
 const SLACK_MAX: usize = 4;
 
 impl Input {

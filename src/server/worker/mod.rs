@@ -31,8 +31,8 @@ const STOP_ROUND: Duration = Duration::from_millis(5);
 /// Tasks polled between two looks at the sockets: a whole group of connections that one durable batch woke.
 const EVENT_INTERVAL: u32 = 256;
 
-/// Looking for more commands for the sake of one entry takes so many times as long as writing one, at most,
-/// and so long in all.
+/// Looking for more commands for the sake of one entry takes at most this many times as long as writing one,
+/// and at most this long in all.
 const LOOK_ENTRIES_MAX: u32 = 8;
 const LOOK_TIME_MAX: Duration = Duration::from_millis(1);
 

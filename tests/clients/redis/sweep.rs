@@ -23,7 +23,7 @@ const WORDS: &str = concat!(
 /// A word longer than what errors show of one.
 const LONG_WORD_BYTES: usize = 200;
 
-/// Where there are more combinations of so many arguments, some of them are tried.
+/// Where arguments have more combinations, only some of them are tried.
 const COMBINATIONS_MAX: usize = 700;
 const SOME: usize = 200;
 

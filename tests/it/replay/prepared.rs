@@ -3,10 +3,9 @@
 
 use super::asked::answer;
 use engramdb_engine::Retained;
-use engramdb_engine::command::{Args, Stage};
-use engramdb_resp::{Protocol, Value};
+use engramdb_engine::command::Stage;
+use engramdb_resp::Value;
 use engramdb_testkit::instance::{Instance, Kept};
-use engramdb_testkit::wire::Wire;
 use engramdb_testkit::words::split_words;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -84,28 +83,20 @@ fn disturb(rng: &mut StdRng, instance: &mut Instance, key: &str) {
 /// Runs a write as the server does. What was made for it may be left to the next one, as if it had been
 /// refused.
 fn run(rng: &mut StdRng, instance: &mut Instance, words: &[String], mut retained: Retained) -> Retained {
-    let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-    let command = instance.table().resolve(Args::new(&words)).expect("a known command").command;
-    let key = String::from_utf8_lossy(words[1]).into_owned();
+    let key = &words[1];
     for _ in 0..RUNS_MAX {
-        let bytes = command.batch_bytes_max(&words) + retained.room_bytes;
-        let credit = instance.engine().admit(1, bytes).expect("there is room");
-        let mut run = instance.engine().writes(credit).retaining(retained);
-        let mut wire = Wire::new(Protocol::Resp3);
-        let ran = run.run(0, command, Args::new(&words), &mut wire);
-        retained = run.retained();
-        drop(run);
-        match ran.stage {
+        let (_, stage) = instance.write_once(words, &mut retained);
+        match stage {
             Stage::Prepare(preparation) => {
                 if rng.random_bool(0.3) {
-                    disturb(rng, instance, &key);
+                    disturb(rng, instance, key);
                 }
                 retained.prepared = Some(instance.engine().prepare(0, *preparation));
                 if rng.random_bool(0.3) {
                     return retained;
                 }
                 if rng.random_bool(0.4) {
-                    disturb(rng, instance, &key);
+                    disturb(rng, instance, key);
                 }
             }
             Stage::NeedsRoom(bytes) => retained.room_bytes = bytes,

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const WORKERS: usize = 16;
 const ROUNDS: usize = 24;
-/// Every so many rounds a document is deleted.
+/// A document is deleted once in this number of rounds.
 const DELETE_EVERY: usize = 4;
 const LOADERS: usize = 2;
 const LOADED_AT_ONCE: usize = 32;

@@ -208,7 +208,7 @@ fn pair_count(words: &mut OptionWords<'_>) -> Result<usize, SearchError> {
     }
 }
 
-/// Reads so many words as pairs of these names and their values.
+/// Reads the counted words of a clause as pairs of these names and their values.
 fn pairs<'a, const N: usize>(
     words: &mut OptionWords<'a>,
     clause: &str,
@@ -259,7 +259,7 @@ fn range<'a>(words: &mut OptionWords<'a>) -> Result<VectorMethod<'a>, SearchErro
     Ok(VectorMethod::Range { radius, epsilon })
 }
 
-/// FILTER of the vector search: an expression, or a count and so many words.
+/// FILTER of the vector search: an expression, or a count and that number of words.
 fn filter<'a>(words: &mut OptionWords<'a>, part: &mut VectorPart<'a>) -> Result<(), SearchError> {
     let Some(first) = words.peek() else { return wrong("Missing argument count for FILTER") };
     let Some(count) = whole_number::<usize>(first) else {

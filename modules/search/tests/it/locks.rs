@@ -153,7 +153,7 @@ fn no_writer_waits_for_a_filter_which_is_true_of_the_moment_of_the_reply() {
     let mut state = 7u64;
     for (turn, query) in LONG_FILTERS.into_iter().cycle().take(2 * LONG_FILTERS.len()).enumerate() {
         for options in [&["LIMIT", "0", "20000"][..], &["SORTBY", "n", "LIMIT", "3", "500"]] {
-            // Few changes, and so many that the job looks again itself.
+            // Few changes first, then enough of them that the job looks again itself.
             let mut counts = [100; 4].into_iter().filter(move |_| turn % 2 == 0);
             clock.arm(move || {
                 for _ in 0..counts.next().unwrap_or(3) {

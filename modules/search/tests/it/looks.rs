@@ -189,7 +189,7 @@ fn documents_that_change_while_they_are_put_in_order_are_read_again_before_the_l
 }
 
 /// A document is changed in what the index knows, in what it does not know, removed, or added.
-/// A polygon around a point, with so many corners.
+/// A polygon around a point, with `corners` corners.
 fn polygon(x: f64, y: f64, corners: usize) -> String {
     let corner = |number: usize| {
         let angle = std::f64::consts::TAU * (number % corners) as f64 / corners as f64;

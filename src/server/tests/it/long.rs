@@ -158,7 +158,7 @@ fn however_many_wait_the_pool_serves_others_and_its_bound_holds() {
     waiting.iter_mut().for_each(|client| client.expect("$0\r\n\r\n"));
 }
 
-/// A hash of so many fields that it is copied in slices.
+/// A hash of 5,000 fields, which is copied in slices.
 fn store_large_hash(client: &mut TestClient, key: &str) {
     let pairs: String = (0..5000).map(|number| format!("$5\r\nf{number:04}\r\n$1\r\nv\r\n")).collect();
     client.send(format!("*10002\r\n$4\r\nHSET\r\n${}\r\n{key}\r\n{pairs}", key.len()));

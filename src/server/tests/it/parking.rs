@@ -17,7 +17,7 @@ fn taken(key: &str, name: &str) -> String {
     format!("*2\r\n${}\r\n{key}\r\n${}\r\n{name}\r\n", key.len(), name.len())
 }
 
-/// Waits until so many clients are blocked, as INFO counts them.
+/// Waits until `count` clients are blocked, as INFO counts them.
 pub fn wait_for_parked(server: &TestServer, count: usize) {
     let mut client = server.client();
     let wanted = format!("blocked_clients:{count}");

@@ -80,7 +80,7 @@ impl TestServer {
         self.server().engine().pipeline().pump();
     }
 
-    /// Waits until so many batches were written, durable or not.
+    /// Waits until `batches` batches were written, durable or not.
     pub fn wait_for_batches(&self, batches: u64) {
         let pipeline = self.server().engine().pipeline();
         while pipeline.last_lsn().0 < batches {
