@@ -208,8 +208,8 @@ impl Connection {
         }
         if self.waiting.is_some() {
             let event = self.poll_waiting(context);
-            return if event.is_pending() && self.core.is_parked() {
-                self.poll_parked(context)
+            return if event.is_pending() && self.core.waits_for_others() {
+                self.poll_waiting_for_others(context)
             } else {
                 event
             };
@@ -269,10 +269,10 @@ impl Connection {
         Poll::Ready(Ok(Event::Resumed(resumed)))
     }
 
-    /// Reads on while the client waits for keys, so that its end is noticed: a client that has closed its
-    /// side waits no longer, as in Redis, and gets the replies that are on their way. What comes is kept for
+    /// Reads on while the client waits for keys or a signal, so that its end is noticed: a client that has closed
+    /// its side waits no longer, as in Redis, and gets the replies that are on their way. What comes is kept for
     /// later, up to the limit of what a client may have us keep.
-    fn poll_parked(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
+    fn poll_waiting_for_others(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let bytes_max = self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed);
         let mut read_bytes = 0;
         loop {
@@ -291,7 +291,7 @@ impl Connection {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => {
                     self.waiting = None;
-                    self.core.end_parking();
+                    self.core.end_waiting();
                     self.core.closing = true;
                     return self.poll_end();
                 }
@@ -437,7 +437,7 @@ impl Connection {
             if let Some(words) = self.core.owning.take() {
                 self.own(words);
             }
-            if self.core.is_parked() && self.input.next >= self.input.requests.len() {
+            if self.core.waits_for_others() && self.input.next >= self.input.requests.len() {
                 // It may wait for long, without a buffer.
                 self.input.drop_consumed();
             }

@@ -41,6 +41,8 @@ pub struct Core {
     pub(super) has_failed: bool,
     /// What the connection takes while it waits for keys; 0 while it does not.
     pub(super) parked_bytes: usize,
+    /// Set while a staged command waits for its signal, and until its reply is made.
+    pub(super) waits_for_signal: bool,
     /// What the request that is next retains from its last run: it came back for that.
     pub(super) retained: Retained,
     /// The place of the request that is next among those that wait for much room in the log.
@@ -88,6 +90,7 @@ impl Core {
             closing: false,
             has_failed: false,
             parked_bytes: 0,
+            waits_for_signal: false,
             retained: Retained::default(),
             turn: AdmissionTurn::default(),
             owned: None,
@@ -99,14 +102,15 @@ impl Core {
         &self.shared
     }
 
-    /// Whether the connection waits for keys.
-    pub fn is_parked(&self) -> bool {
-        self.parked_bytes > 0
+    /// Whether the connection waits for what others do, which can take any time: keys, or a signal.
+    pub fn waits_for_others(&self) -> bool {
+        self.parked_bytes > 0 || self.waits_for_signal
     }
 
-    /// The connection waits for keys no more, and for no reply: the caller has dropped the wait.
-    pub fn end_parking(&mut self) {
+    /// The connection waits for others no more, and for no reply: the caller has dropped the wait.
+    pub fn end_waiting(&mut self) {
         self.parked_bytes = 0;
+        self.waits_for_signal = false;
     }
 
     /// What was made for the request that is next, or is kept of a command that waits for keys.

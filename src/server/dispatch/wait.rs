@@ -43,7 +43,7 @@ impl Core {
     /// Ends a wait.
     pub fn resume(&mut self, resumed: Resumed) {
         self.begin_round();
-        self.parked_bytes = 0;
+        self.end_waiting();
         match resumed {
             Resumed::Retry | Resumed::Buffer(..) => {}
             Resumed::Prepared(prepared) => self.retained.prepared = Some(prepared),
@@ -87,6 +87,7 @@ impl Core {
                 let (waiter, at_most) = (wait.signal.waiter(), wait.at_most);
                 let make = self.making(wait.job);
                 let counted = WaitingClient::new(&shared.stats);
+                self.waits_for_signal = true;
                 Some(Box::pin(async move {
                     match at_most {
                         None => waiter.await,

@@ -158,6 +158,29 @@ fn however_many_wait_the_pool_serves_others_and_its_bound_holds() {
     waiting.iter_mut().for_each(|client| client.expect("$0\r\n\r\n"));
 }
 
+/// A search that waits for a backfill can wait for minutes.
+#[test]
+fn a_client_that_closes_while_its_command_waits_for_a_signal_is_gone() {
+    let _alone = ALONE.lock();
+    let signal = new_signal();
+    let server = TestServer::with_commands(COMMANDS);
+    let mut waiting = server.client();
+    // What comes behind it is kept.
+    waiting.send("TEST.WAIT\r\nPING\r\n");
+    wait_for_parked(&server, 1);
+    waiting.send("PING\r\n");
+    drop(waiting);
+    wait_for_parked(&server, 0);
+    assert_eq!(signal.waiting(), 0);
+    let mut other = server.client();
+    other.command("TEST.WAIT");
+    wait_for_parked(&server, 1);
+    other.send("PING\r\nPING\r\n");
+    allow_one();
+    signal.give();
+    other.expect("$0\r\n\r\n+PONG\r\n+PONG\r\n");
+}
+
 /// A hash of 5,000 fields, which is copied in slices.
 fn store_large_hash(client: &mut TestClient, key: &str) {
     let pairs: String = (0..5000).map(|number| format!("$5\r\nf{number:04}\r\n$1\r\nv\r\n")).collect();
