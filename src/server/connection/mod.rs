@@ -269,9 +269,9 @@ impl Connection {
         Poll::Ready(Ok(Event::Resumed(resumed)))
     }
 
-    /// Reads on while the client waits for keys or a signal, so that its end is noticed: a client that has closed
-    /// its side waits no longer, as in Redis, and gets the replies that are on their way. What comes is kept for
-    /// later, up to the limit of what a client may have us keep.
+    /// Reads on while the client waits for keys or a signal, so that its end is noticed: a client that has
+    /// closed its side waits no longer, as in Redis, and gets the replies that are on their way. What comes is
+    /// kept for later, up to the limit of what a client may have us keep.
     fn poll_waiting_for_others(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let bytes_max = self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed);
         let mut read_bytes = 0;
