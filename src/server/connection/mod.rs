@@ -270,8 +270,8 @@ impl Connection {
     }
 
     /// Reads on while the client waits for keys or a signal, so that its end is noticed: a client that has
-    /// closed its side waits no longer, as in Redis, and gets the replies that are on their way. What comes is
-    /// kept for later, up to the limit of what a client may have us keep.
+    /// closed its side waits no longer, as in Redis, and gets the replies that are on their way. What
+    /// comes is kept for later, up to the limit of what the server keeps for a client.
     fn poll_waiting_for_others(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let bytes_max = self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed);
         let mut read_bytes = 0;
