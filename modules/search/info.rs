@@ -107,16 +107,16 @@ fn attribute(field: &FieldDefinition, is_resp3: bool) -> Part {
         ("attribute", Part::text(&field.name)),
         ("type", Part::text(field.kind.type_name())),
     ];
-    let mut flags = Vec::new();
+    let (mut keeps_words, mut keeps_case, mut has_trie) = (false, false, false);
     match &field.kind {
         FieldKind::Text { weight, no_stem, suffix_trie, .. } => {
             pairs.push(("WEIGHT", Part::Number(*weight)));
-            flags.extend([(*no_stem, "NOSTEM"), (*suffix_trie, "WITHSUFFIXTRIE")]);
+            (keeps_words, has_trie) = (*no_stem, *suffix_trie);
         }
         FieldKind::Tag { separator, case_sensitive, suffix_trie } => {
             let separator = Some(*separator).filter(|&separator| separator != NO_SEPARATOR);
             pairs.push(("SEPARATOR", Part::text(separator.as_slice())));
-            flags.extend([(*case_sensitive, "CASESENSITIVE"), (*suffix_trie, "WITHSUFFIXTRIE")]);
+            (keeps_case, has_trie) = (*case_sensitive, *suffix_trie);
         }
         FieldKind::Vector(vector) => {
             pairs.push(("algorithm", Part::text(vector.algorithm.name())));
@@ -144,13 +144,16 @@ fn attribute(field: &FieldDefinition, is_resp3: bool) -> Part {
         FieldKind::GeoShape(coordinates) => pairs.push(("coord_system", Part::text(coordinates.name()))),
         FieldKind::Numeric | FieldKind::Geo => {}
     }
-    flags.extend([
+    let flags = [
+        (keeps_case, "CASESENSITIVE"),
         (field.sortable, "SORTABLE"),
         (field.sortable && field.unf, "UNF"),
+        (keeps_words, "NOSTEM"),
         (field.no_index, "NOINDEX"),
+        (has_trie, "WITHSUFFIXTRIE"),
         (field.index_empty, "INDEXEMPTY"),
         (field.index_missing, "INDEXMISSING"),
-    ]);
+    ];
     let flags: Vec<Part> = flags.iter().filter(|(set, _)| *set).map(|(_, name)| Part::text(name)).collect();
     if is_resp3 {
         pairs.push(("flags", Part::List(flags)));
@@ -173,7 +176,7 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
     vec![
         ("num_docs", integer(counts.documents)),
         ("max_doc_id", integer(counts.id_bound as usize)),
-        ("num_terms", integer(counts.terms)),
+        ("num_terms", integer(counts.words)),
         ("num_records", integer(records)),
         ("inverted_sz_mb", megabytes(counts.posting_bytes)),
         ("vector_index_sz_mb", megabytes(vector_bytes)),

@@ -26,7 +26,7 @@ use engramdb_engine::env::Env;
 use engramdb_engine::gate::OpenBatch;
 use engramdb_engine::keyspace::{DataType, Database, Housing, Keyspace, SAVED_PARTS_MAX};
 use engramdb_engine::module::{
-    Applied, BackgroundWork, Exporter, Follower, Module, ModuleEffect, ObservationMaking, Upcoming,
+    Applied, BackgroundWork, DueEffect, Exporter, Follower, Module, ModuleEffect, ObservationMaking, Upcoming,
 };
 use engramdb_engine::signal::Signal;
 use engramdb_engine::store::view::View;
@@ -113,7 +113,8 @@ impl SearchModule {
     }
 
     pub(crate) fn index(&self, database: u32, name: &[u8]) -> Option<&Arc<Index>> {
-        self.registry.index(database, name)
+        let index = self.registry.index(database, name);
+        index.inspect(|index| index.note_use(&*self.options.env.clock))
     }
 
     /// The index of a database that this one is, or has become by FT.ALTER.
@@ -151,6 +152,7 @@ impl SearchModule {
         let is_complete = !self.live || definition.options.skip_initial_scan;
         let index = Arc::new(Index::with_load(definition, is_complete, &self.load));
         index.change(batch);
+        index.note_use(&*self.options.env.clock);
         if self.live {
             self.begin_filling(keyspace, effect.database, &index);
         } else if !self.options.offline {
@@ -358,6 +360,7 @@ impl Module for SearchModule {
                         if let Some(restoring) = self.restoring.get(&index.definition.id) {
                             return restoring.observe(keyspace, (database, key), &effect);
                         }
+                        index.note_use(&*self.options.env.clock);
                         let content = foreseen.as_mut().and_then(|foreseen| foreseen.take(index));
                         let mut content = content.unwrap_or_default();
                         index.observe(
@@ -413,6 +416,7 @@ impl Module for SearchModule {
             return Vec::new();
         }
         self.live = true;
+        self.registry.temporary().for_each(|index| index.note_use(&*self.options.env.clock));
         // What is left was saved of indexes that no longer exist.
         (self.reading, self.saved) = (None, AllSaved::default());
         let mut restoring = std::mem::take(&mut self.restoring);
@@ -421,6 +425,17 @@ impl Module for SearchModule {
             (database, restoring.expect("each index began to come back, and no key is read any more"))
         });
         recovery::finish_all(&self.options.env, &self.workers, keyspace, taken.collect())
+    }
+
+    fn due(&mut self) -> Vec<DueEffect> {
+        let due = self.registry.due(self.options.env.clock.monotonic()).into_iter();
+        due.map(|(database, payload)| DueEffect {
+            database,
+            version: schema::VERSION,
+            kind: KIND_DROP,
+            payload,
+        })
+        .collect()
     }
 
     fn rebuild(&mut self, _keyspace: &mut Housing<'_>) {

@@ -35,6 +35,14 @@ pub struct ModuleEffect<'a> {
     pub payload: &'a [u8],
 }
 
+/// A change of a module's own state that time has made due.
+pub struct DueEffect {
+    pub database: u32,
+    pub version: u8,
+    pub kind: u8,
+    pub payload: Vec<u8>,
+}
+
 pub trait Module: Any + Send + Sync {
     /// The name in errors, MODULE LIST and data directories.
     fn name(&self) -> &'static str;
@@ -100,6 +108,13 @@ pub trait Module: Any + Send + Sync {
     /// `None` if nothing is left.
     fn background(&mut self, _keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
         None
+    }
+
+    /// The changes of the module's own state that time has made due, as an expiry of a key is. Called
+    /// regularly, under the keyspace's write lock, and only where a log is written. What is returned is
+    /// applied at once, if the log has room; else it is due again. Must take bounded time.
+    fn due(&mut self) -> Vec<DueEffect> {
+        Vec::new()
     }
 
     /// Replaces the derived state by one that is made anew from the keyspace, under its write lock: what

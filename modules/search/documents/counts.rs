@@ -6,7 +6,8 @@ use super::{Documents, Postings};
 pub struct DocumentCounts {
     pub documents: usize,
     pub id_bound: u32,
-    /// Different terms of all fields.
+    /// Different words of texts, and different terms of texts and tags.
+    pub words: usize,
     pub terms: usize,
     /// What postings hold: a document for each term of its texts, one for its tags, and each of its numbers,
     /// positions and shapes. Vectors are not counted.
@@ -26,6 +27,7 @@ impl Documents {
         let mut counts = DocumentCounts {
             documents: self.len(),
             id_bound: self.id_bound(),
+            words: self.texts.len(),
             terms: self.texts.len(),
             records: self.texts.record_count(),
             posting_bytes: self.posting_bytes(),

@@ -9,12 +9,14 @@
 
 mod backfill;
 pub mod foreseen;
+mod last_use;
 pub mod leftover;
 pub mod scope;
 mod several;
 
 use self::backfill::Backfill;
 use self::foreseen::ForeseenContent;
+use self::last_use::LastUse;
 use self::scope::ReadScope;
 
 use crate::documents::filtering::accepts;
@@ -66,6 +68,8 @@ pub struct Index {
     pub uses: AtomicU64,
     /// The dialects that searches have used, a bit for each; for FT.INFO.
     pub dialects: AtomicU64,
+    /// When it was used last. Kept of temporary indexes only.
+    pub last_use: LastUse,
     /// The time that documents took to be indexed, without their graphs; see `indexing_time`.
     indexing_ns: AtomicU64,
     /// Parsed searches. They are valid for as long as the definition.
@@ -136,6 +140,7 @@ impl Index {
             }),
             uses: AtomicU64::new(0),
             dialects: AtomicU64::new(0),
+            last_use: LastUse::default(),
             indexing_ns: AtomicU64::new(0),
             prepared: PreparedCache::default(),
             changed: Arc::default(),
@@ -148,8 +153,8 @@ impl Index {
 
     /// The same index without documents, which a backfill is to find.
     pub fn rebuilt(&self, load: &Arc<Load>) -> Index {
-        let changed = self.changed.clone();
-        Index { changed, ..Index::with_load(self.definition.clone(), false, load) }
+        let (changed, last_use) = (self.changed.clone(), self.last_use.clone());
+        Index { changed, last_use, ..Index::with_load(self.definition.clone(), false, load) }
     }
 
     /// The index with more fields at the end.
@@ -179,11 +184,20 @@ impl Index {
             failures: Mutex::new(failures),
             uses: same(&self.uses),
             dialects: same(&self.dialects),
+            last_use: self.last_use.clone(),
             indexing_ns: same(&self.indexing_ns),
             prepared: PreparedCache::default(),
             changed: self.changed.clone(),
             backfill: self.backfill.clone(),
             dropped: self.dropped.clone(),
+        }
+    }
+
+    /// Lets the time of a temporary index begin anew.
+    #[inline]
+    pub fn note_use(&self, clock: &dyn Clock) {
+        if self.definition.options.temporary_s.is_some() {
+            self.last_use.note(clock.monotonic());
         }
     }
 

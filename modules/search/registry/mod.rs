@@ -5,12 +5,15 @@
 
 pub mod dictionaries;
 pub mod prefixes;
+pub mod temporary;
 
 use crate::index::Index;
 use parking_lot::Mutex;
 use prefixes::{PrefixTree, shortest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+use temporary::TemporaryIndexes;
 
 /// Fields whose memory one call of `memory_bytes` estimates again, so that it takes bounded time. With more
 /// fields, several calls go once around.
@@ -20,6 +23,7 @@ const ESTIMATED_FIELDS: usize = 1024;
 pub struct Registry {
     databases: BTreeMap<u32, Here>,
     members: BTreeMap<u64, Member>,
+    temporary: TemporaryIndexes,
     memory: Mutex<Memory>,
 }
 
@@ -126,6 +130,7 @@ impl Registry {
         let here = self.databases.entry(database).or_default();
         here.cover(&index);
         here.indexes.insert(index.definition.name.clone(), index.clone());
+        self.temporary.add(&index);
         self.members.insert(index.definition.id, Member { database, index, aliases: BTreeSet::new() });
     }
 
@@ -149,6 +154,7 @@ impl Registry {
         if here.indexes.is_empty() {
             self.databases.remove(&database);
         }
+        self.temporary.remove(&index);
         self.memory.get_mut().forget(index.definition.id);
         Some(index)
     }
@@ -159,6 +165,7 @@ impl Registry {
         let removed: Vec<Arc<Index>> = here.indexes.into_values().collect();
         for index in &removed {
             self.members.remove(&index.definition.id);
+            self.temporary.remove(index);
             self.memory.get_mut().forget(index.definition.id);
         }
         removed
@@ -205,6 +212,18 @@ impl Registry {
         let member = self.members.get_mut(&id).expect("an alias is an index's");
         member.aliases.remove(alias);
         Some(member.index.clone())
+    }
+
+    /// The temporary indexes.
+    pub fn temporary(&self) -> impl Iterator<Item = &Arc<Index>> {
+        self.temporary.ids().map(|id| &self.members[&id].index)
+    }
+
+    /// The databases and names of some temporary indexes that were not used for their time.
+    pub fn due(&mut self, now: Duration) -> Vec<(u32, Vec<u8>)> {
+        let due = self.temporary.due(now, |id| &*self.members[&id].index);
+        let named = |id: u64| (self.members[&id].database, self.members[&id].index.definition.name.clone());
+        due.into_iter().map(named).collect()
     }
 
     /// An estimate of the bytes of all indexes. Each call looks at some of them again.

@@ -1,9 +1,8 @@
 //! Parses FT.CREATE's words into a definition.
 //!
 //! Every option before SCHEMA that clients send is read and checked. Options without an effect here are kept
-//! for FT.INFO; docs/compatibility.md lists them. Options that would change answers and are not implemented
-//! (TEMPORARY) are refused, here or when a query uses them; so is ON with a
-//! document type that the program lacks.
+//! for FT.INFO; docs/compatibility.md lists them. What would change answers and is not implemented is
+//! refused, here or when a query uses it; so is ON with a document type that the program lacks.
 
 use super::filter::DocumentFilter;
 use super::language::NamedLanguage;
@@ -26,6 +25,8 @@ pub const FIELDS_MAX: usize = 1024;
 const DIMENSION_MAX: u64 = 65_536;
 const M_MAX: u64 = 2048;
 const EF_MAX: u64 = 1_000_000;
+/// As in RediSearch, which counts milliseconds in 64 bits.
+const TEMPORARY_S_MAX: i64 = i64::MAX / 1000;
 
 type Parsed<T> = Result<T, SearchError>;
 
@@ -49,9 +50,6 @@ pub fn parse(args: Args<'_>, types: &DataTypes, block_bytes_max: u64) -> Parsed<
     add_fields(&mut words, args[1], documents, block_bytes_max, &mut fields)?;
     if fields.is_empty() {
         return Err(Kind::NoFields.error());
-    }
-    if options.no_fields && options.max_text_fields {
-        return Err(error::unsupported("MAXTEXTFIELDS together with NOFIELDS is"));
     }
     let (name, synonyms) = (args[1].to_vec(), SharedSynonyms::default());
     Ok(Definition { id: 0, name, documents, prefixes, options, fields, synonyms })
@@ -160,8 +158,9 @@ fn head_option(words: &mut OptionWords<'_>, options: &mut IndexOptions) -> Parse
         options.payload_field = value(words, "PAYLOAD_FIELD")?.to_vec();
     } else if words.take("TEMPORARY") {
         let seconds: Option<i64> = whole_number(value(words, "TEMPORARY")?);
-        seconds.ok_or(error::bad_arguments("TEMPORARY", error::CONVERSION))?;
-        return Err(error::unsupported("TEMPORARY is"));
+        let seconds = seconds.filter(|&seconds| seconds <= TEMPORARY_S_MAX);
+        let seconds = seconds.ok_or(error::bad_arguments("TEMPORARY", error::CONVERSION))?;
+        options.temporary_s = Some(seconds.max(1) as u64);
     } else if words.take("INDEXALL") {
         let choice = value(words, "INDEXALL")?;
         options.index_all = choice.eq_ignore_ascii_case(b"ENABLE");

@@ -3,7 +3,8 @@
 //! A definition is the payload of a module effect, in the log and in snapshots:
 //!
 //! ```text
-//! id u64 | flags u8 | score f64 | temporary_s u64 (0) | name, language, language field, score field: bytes
+//! id u64 | flags u8 | score f64 | temporary_s u64 (0: not temporary)
+//! name, language, language field, score field: bytes
 //! since version 3: payload field: bytes
 //! since version 4: type of the documents, as ON calls it: bytes (before: HASH)
 //! since version 5: filter: bytes (empty: none)
@@ -90,6 +91,8 @@ pub struct IndexOptions {
     pub language: Vec<u8>,
     pub language_field: Vec<u8>,
     pub score_field: Vec<u8>,
+    /// The seconds without use after which the index is dropped; at least 1.
+    pub temporary_s: Option<u64>,
     /// The document's field that WITHPAYLOADS shows; empty for none.
     pub payload_field: Vec<u8>,
     /// `None` for the default stop words.
@@ -259,8 +262,7 @@ impl Definition {
             options.index_all,
         ]);
         out.f64(options.score);
-        // The seconds of TEMPORARY, which is refused.
-        out.u64(0);
+        out.u64(options.temporary_s.unwrap_or_default());
         for bytes in [
             &self.name,
             &options.language,
@@ -304,7 +306,9 @@ impl Definition {
     ) -> Option<Definition> {
         let id = reader.u64()?;
         let flags = reader.flags()?;
-        let (score, _temporary_s) = (reader.f64()?, reader.u64()?);
+        // Before version 3 the seconds were kept and had no effect.
+        let (score, seconds) = (reader.f64()?, reader.u64()?);
+        let temporary_s = (version >= 3 && seconds > 0).then_some(seconds);
         let mut text = || reader.bytes().map(<[u8]>::to_vec);
         let (name, language, language_field, score_field) = (text()?, text()?, text()?, text()?);
         let payload_field = if version >= 3 { text()? } else { Vec::new() };
@@ -332,6 +336,7 @@ impl Definition {
             language,
             language_field,
             score_field,
+            temporary_s,
             payload_field,
             stop_words,
             filter,

@@ -14,6 +14,7 @@
 //! engine is held.
 
 use crate::command::{CommandError, Finish, Job, Reply, Stage};
+use crate::effect::Effect;
 use crate::env::Env;
 use crate::env::engine_clock::EngineClock;
 use crate::gate::Submitted;
@@ -21,7 +22,7 @@ use crate::keyspace::Housing;
 use crate::log::pipeline::{AdmissionTurn, Credit, DurableWatcher, Fatal, Pipeline, Refusal};
 use crate::log::replay::Checkpoint;
 use crate::log::{Lsn, Purpose, ShardLog};
-use crate::module::{Exporter, Module};
+use crate::module::{DueEffect, Exporter, Module};
 use crate::shard::parked::ParkedClients;
 use crate::shard::role::{DurableWatchers, Following, Leading, Role, RoleRefusal};
 use crate::shard::run::{Holds, ReadRun, RunReplies, WriteRun, end, release, submitted};
@@ -37,6 +38,8 @@ use std::sync::{Arc, OnceLock};
 
 /// The approximate number of hash fields that active expiry visits in one hold of the lock.
 const EXPIRY_LOOKED_AT_MAX: usize = 10_000;
+/// The bytes of a batch of one effect of a module, without its payload; at most.
+const DUE_BYTES: usize = 64;
 
 /// Redis's default of `proto-max-bulk-len`, in bytes.
 const STRING_BYTES_MAX_DEFAULT: usize = 512 << 20;
@@ -327,16 +330,20 @@ impl Engine {
         submitted(&run.store, view.gate())
     }
 
-    /// Deletes expired keys and fields, of at most `limit` keys. Returns how many keys it visited, or `limit`
-    /// if there is more to do. The caller must run it regularly, to free memory; reads do not need it. A
-    /// follower deletes nothing.
+    /// Deletes expired keys and fields, of at most `limit` keys, and applies what is due of modules. Returns
+    /// how many keys it visited, or `limit` if there is more to do. The caller must run it regularly, to free
+    /// memory; reads do not need it. A follower deletes nothing.
     pub fn expire_due(&self, limit: usize) -> Result<usize, Refusal> {
         let Some(pipeline) = self.writer() else { return Ok(0) };
         let mut credit = pipeline.admit_run(0, 0, Purpose::Expiry)?;
         let mut store = self.store.write();
         let now_ms = self.now_ms();
         let due = store.keyspace.take_due(now_ms, limit);
-        let done = self.expire_each(pipeline, &mut store, &mut credit, now_ms, &due);
+        let mut done = self.expire_each(pipeline, &mut store, &mut credit, now_ms, &due);
+        if done.is_ok() {
+            let applied = self.apply_due(pipeline, &mut store, &mut credit, now_ms);
+            done = done.and_then(|is_more_left| Ok(applied? | is_more_left));
+        }
         self.submit(&mut store, &mut credit, now_ms);
         release(store);
         done.map(|is_more_left| if is_more_left { limit } else { due.len() })
@@ -381,6 +388,33 @@ impl Engine {
         }
         self.context.expired.looked_at.fetch_add(looked_at as u64, Ordering::Relaxed);
         Ok(is_more_left)
+    }
+
+    /// Applies what time has made due of modules' own state. True if there was something.
+    fn apply_due(
+        &self,
+        pipeline: &Pipeline,
+        store: &mut Store,
+        credit: &mut Credit,
+        now_ms: u64,
+    ) -> Result<bool, Refusal> {
+        let mut lent = Lent::default();
+        let due: Vec<(u8, DueEffect)> = store
+            .modules
+            .iter_mut()
+            .flat_map(|module| {
+                let number = module.number();
+                module.due().into_iter().map(move |due| (number, due))
+            })
+            .collect();
+        for (module, DueEffect { database, version, kind, payload }) in &due {
+            let (module, version, kind) = (*module, *version, *kind);
+            credit.absorb(pipeline.admit_run(1, payload.len() + DUE_BYTES, Purpose::Expiry)?);
+            let mut tx = Tx::new(store, &self.context, &mut lent, *database, now_ms);
+            tx.apply(Effect::Module { module, version, kind, key: None, payload });
+            tx.finish();
+        }
+        Ok(!due.is_empty())
     }
 
     /// Sets the largest string that a command may make, and the largest table of LCS, in bytes:

@@ -23,6 +23,7 @@ mod saved;
 mod search;
 mod several;
 mod strictness;
+mod temporary;
 mod text;
 mod timeouts;
 mod vanishing;
