@@ -93,6 +93,8 @@ pub struct TextPostings {
     length_sum: u64,
     /// The documents of all terms.
     records: u64,
+    /// See `Documents::take_posted`.
+    posted: usize,
 }
 
 /// How the texts of a field are indexed.
@@ -438,6 +440,7 @@ impl TextPostings {
             lengths: SparseCells::default(),
             length_sum: 0,
             records: 0,
+            posted: 0,
         }
     }
 
@@ -559,6 +562,7 @@ impl TextPostings {
     }
 
     fn set_count(&mut self, number: u32, (field, document): (usize, u32), count: u32) {
+        self.posted += 1;
         let count = if self.counts { count } else { 1 };
         let records = &mut self.records;
         self.terms.post(number, |posting| {
@@ -569,7 +573,12 @@ impl TextPostings {
         });
     }
 
+    pub fn take_posted(&mut self) -> usize {
+        std::mem::take(&mut self.posted)
+    }
+
     fn remove(&mut self, number: u32, (field, document): (usize, u32)) {
+        self.posted += 1;
         let records = &mut self.records;
         self.terms.unpost(number, |posting| {
             *records -= u64::from(posting.places.remove(field as u16, document));

@@ -22,9 +22,9 @@ use std::mem;
 use std::sync::Arc;
 
 /// A value of a hash's field of more bytes is read before it is there.
-const VALUE_BYTES_MIN: usize = 64 << 10;
+pub const VALUE_BYTES_MIN: usize = 64 << 10;
 /// An object is, if its bytes times the fields to read are more: about a millisecond.
-const WALKED_BYTES_MIN: usize = 256 << 10;
+pub const WALKED_BYTES_MIN: usize = 256 << 10;
 
 /// What several indexes read of a document.
 pub struct ForeseenDocument(Vec<ForeseenContent>);
@@ -41,6 +41,8 @@ pub struct ForeseenContent {
     vectors: Vec<(usize, Vec<Box<[u8]>>)>,
     /// What was posted: it is freed without the lock.
     used: Vec<FieldContent>,
+    /// How many values were added to postings or removed from them.
+    pub posted: usize,
 }
 
 /// An index that reads a document before, and what it reads.
@@ -73,16 +75,15 @@ pub fn foreseeing(
 
 /// Reads the document for these indexes.
 pub fn foresee(key: &[u8], upcoming: &Upcoming, by: Vec<Foreseeing>) -> Observation {
-    let read = |(index, scope): Foreseeing| match upcoming {
-        Upcoming::Object(object) => match object.document() {
-            Some(document) => index.foresee(key, &Document::Object(document), scope),
-            None => ForeseenContent::of(&index),
-        },
-        Upcoming::Fields(fields) => index.foresee(key, &UpcomingFields(fields), scope),
-    };
+    let read = |(index, scope): Foreseeing| index.foresee_upcoming(key, upcoming, scope);
     let all: Vec<ForeseenContent> = by.into_iter().map(read).collect();
     let heap_bytes = all.iter().map(ForeseenContent::heap_bytes).sum();
     Observation { value: Box::new(ForeseenDocument(all)), heap_bytes }
+}
+
+/// Reads all that an index wants of a document.
+pub fn foresee_whole(index: &Index, key: &[u8], upcoming: &Upcoming) -> ForeseenContent {
+    index.foresee_upcoming(key, upcoming, ReadScope::Whole)
 }
 
 /// Fields of a hash that a write brings.
@@ -139,6 +140,12 @@ impl ForeseenContent {
         self.index.is_none()
     }
 
+    /// Whether a field was read, or what was read says that the document is not indexed.
+    pub fn has(&self, field: usize) -> bool {
+        let says = |(of, content): &(usize, Result<_, _>)| *of == field || content.is_err();
+        self.is_accepted == Some(false) || self.contents.iter().any(says)
+    }
+
     fn heap_bytes(&self) -> usize {
         let content = |(_, content): &(usize, Result<FieldContent, SearchError>)| {
             content.as_ref().map_or(0, FieldContent::heap_bytes)
@@ -184,6 +191,16 @@ impl Index {
             ReadScope::Fields(fields) => fields.len(),
         };
         (bytes.saturating_mul(fields) >= WALKED_BYTES_MIN).then_some(scope)
+    }
+
+    fn foresee_upcoming(&self, key: &[u8], upcoming: &Upcoming, scope: ReadScope) -> ForeseenContent {
+        match upcoming {
+            Upcoming::Object(object) => match object.document() {
+                Some(document) => self.foresee(key, &Document::Object(document), scope),
+                None => ForeseenContent::of(self),
+            },
+            Upcoming::Fields(fields) => self.foresee(key, &UpcomingFields(fields), scope),
+        }
     }
 
     fn foresee(&self, key: &[u8], document: &impl DocumentValues, scope: ReadScope) -> ForeseenContent {

@@ -74,6 +74,9 @@ impl Plan {
         minds_time: bool,
     ) -> Result<LastChanges, Lack> {
         let lacking = |lack| if self.was_late { Ok(LastChanges::TooLate) } else { Err(lack) };
+        if self.index.is_behind() {
+            return lacking(Lack::Behind);
+        }
         let changes = documents.version() - version;
         let most = if self.accepts_changes { u64::MAX } else { self.changed_few() };
         let Some(left) = most.checked_sub(changes) else { return lacking(Lack::Changes) };

@@ -53,6 +53,8 @@ pub enum Lack {
     Changes,
     /// More places of the engine's expiry index hold expired entries than a last look visits.
     Expired,
+    /// Documents are late: the index does not have them yet as they are.
+    Behind,
     /// Fewer rows are left than the query asks for, and there may be others.
     Rows,
 }

@@ -27,11 +27,9 @@ use crate::gate::Submitted;
 use crate::keyspace::{EffectOutcome, Garbage, Given, Housing, Keyspace, OwnedValue};
 use crate::log::Lsn;
 use crate::log::pipeline::Batches;
-use crate::module::{Applied, Modules};
+use crate::module::{Applied, Circumstances, Modules};
 use crate::store::hook::Hook;
 use crate::table::HashedKey;
-use std::any::Any;
-use std::cell::Cell;
 
 pub struct Store {
     pub(crate) keyspace: Keyspace,
@@ -65,10 +63,10 @@ impl Store {
         &mut self,
         record: &Record<'_>,
         given: Given<'_>,
-        observation: Option<Box<dyn Any + Send + Sync>>,
+        circumstances: Circumstances,
     ) -> usize {
         self.batches.open().push(record.database, &record.effect, given.contents);
-        match self.change(record, given, observation) {
+        match self.change(record, given, circumstances) {
             Ok(count) => count,
             Err(error) => panic!("a handler applied an impossible effect: {error}"),
         }
@@ -77,7 +75,7 @@ impl Store {
     /// Applies a batch of the log.
     pub(crate) fn replay(&mut self, lsn: Lsn, batch: &[u8]) -> Result<(), ReplayError> {
         let applied = decode_batch(batch).try_for_each(|record| {
-            self.change(&record?, Given::default(), None)?;
+            self.change(&record?, Given::default(), Circumstances::default())?;
             Ok(())
         });
         // Also after an error: a reader of a part of the batch then waits for the whole batch, which never
@@ -89,7 +87,7 @@ impl Store {
 
     /// Applies one effect of the log or of a snapshot.
     pub(crate) fn replay_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ReplayError> {
-        self.change(record, Given::default(), None)?;
+        self.change(record, Given::default(), Circumstances::default())?;
         self.replayed(lsn);
         Ok(())
     }
@@ -148,7 +146,7 @@ impl Store {
         &mut self,
         record: &Record<'_>,
         given: Given<'_>,
-        observation: Option<Box<dyn Any + Send + Sync>>,
+        circumstances: Circumstances,
     ) -> Result<usize, ReplayError> {
         let key = record.effect.key().map(HashedKey::new);
         let outcome = match record.effect {
@@ -162,7 +160,7 @@ impl Store {
             return Err(ReplayError::of_mismatch(&self.keyspace, record));
         }
         let count = outcome.count;
-        let applied = Applied { record, count, observation: Cell::new(observation) };
+        let applied = Applied { record, count, circumstances };
         self.hook.applied(&mut self.keyspace, &mut self.modules, &applied, key);
         if !outcome.garbage.is_none() {
             self.garbage.push(outcome);

@@ -7,7 +7,7 @@
 use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
 use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, ValueRef};
-use crate::module::UpcomingMaking;
+use crate::module::{Circumstances, UpcomingMaking};
 use crate::store::Store;
 use crate::store::prepared::{Copied, Copy, Foreseen, Foresight, MadeOfWords, Making, Preparing, mark_of};
 use crate::store::view::{StoreContext, View};
@@ -76,6 +76,8 @@ pub(crate) struct Lent {
     pub(crate) contents: Option<Arc<Contents>>,
     /// The bytes that effects may take in the log beyond the bound from the commands' words.
     pub(crate) room_bytes: usize,
+    /// Whether the commands are those of EXEC, which see each other's consequences.
+    pub(crate) is_transaction: bool,
 }
 
 /// One open batch: exclusive access to the store, at one moment of the engine clock.
@@ -285,7 +287,11 @@ impl<'a> Tx<'a> {
             }
             _ => None,
         };
-        let count = self.store.execute(&record, given, observation);
+        let circumstances = Circumstances {
+            observation: Cell::new(observation),
+            effects_before: (!self.lent.is_transaction).then_some(self.effects - 1),
+        };
+        let count = self.store.execute(&record, given, circumstances);
         if matches!(effect, Effect::HashDelete { cause: Cause::Expired, .. }) {
             self.context.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
         }

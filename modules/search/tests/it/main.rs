@@ -11,6 +11,7 @@ mod harness;
 mod holds;
 mod hybrid;
 mod language;
+mod late;
 mod locks;
 mod looks;
 mod management;
