@@ -214,6 +214,11 @@ pub const COMMANDS: &[Command] = &[
         "O(1)",
         "Tells or sets options of the search module (deprecated).",
     ),
+    row(read("_FT.CONFIG", "action option [value]", config)).docs(
+        "1.0.0",
+        "O(1)",
+        "As FT.CONFIG, by the name that RediSearch gives it.",
+    ),
 ];
 
 const fn row(command: Command) -> Command {

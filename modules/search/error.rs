@@ -298,6 +298,12 @@ kinds! {
     AggregateMemory: "The aggregation needs more memory than search-aggregate-memory allows ({} bytes): narrow the query, or group, sort or return less",
         "SEARCH_LIMIT_OVER The aggregation needs more memory than search-aggregate-memory allows ({} bytes): narrow the query, or group, sort or return less";
     HybridArguments: "{}", "SEARCH_PARSE_ARGS {}";
+    NoPrefix: "Missing prefix: name requires '@' prefix, JSON path require '$' prefix, got: {0} in {1}",
+        "SEARCH_PARSE_ARGS Missing prefix: name requires '@' prefix, JSON path require '$' prefix, got: {0} in {1}";
+    NoVectorHere: "Vector expressions are not allowed in FT.HYBRID {}",
+        "SEARCH_VECTOR_NOT_ALLOWED Vector expressions are not allowed in FT.HYBRID {}";
+    NoWeightHere: "Weight attributes are not allowed in FT.HYBRID VSIM FILTER",
+        "SEARCH_WEIGHT_NOT_ALLOWED Weight attributes are not allowed in FT.HYBRID VSIM FILTER";
     HybridSyntax: "{}", "SEARCH_SYNTAX {}";
     NoCursor: "Cursor not found", "SEARCH_CURSOR_NOT_FOUND Cursor not found";
     NoCursorToDelete: "Cursor does not exist", "SEARCH_CURSOR_NOT_FOUND Cursor does not exist";

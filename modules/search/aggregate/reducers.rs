@@ -38,6 +38,11 @@ const NAMES: [&[u8]; 13] = [
     b"RANDOM_SAMPLE",
 ];
 
+/// Whether the first argument of this reducer is a property.
+pub fn reads_property(name: &[u8]) -> bool {
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 /// A reducer, and its states by the number of the group.
 #[derive(Debug)]
 pub struct Reducer {

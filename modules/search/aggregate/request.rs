@@ -3,7 +3,7 @@
 //! What finds the documents becomes the words of an FT.SEARCH, which parses and keeps it. The steps stay
 //! words here; `plan.rs` looks their properties up.
 
-use super::reducers::Reducer;
+use super::reducers::{Reducer, reads_property};
 use crate::error::{self, Kind, SearchError};
 use crate::words::{counted, value, whole_number};
 use engramdb_engine::command::{Args, OptionWords};
@@ -121,12 +121,13 @@ pub fn parse_from<'a>(
             request.explains = true;
             continue;
         }
-        let known = step(&mut words, &mut request)?
+        let known = step(&mut words, &mut request, is_hybrid)?
             || of_query(args, &mut words, &mut request)?
             || of_reply(&mut words, &mut request)?;
         if !known {
             let place = words.index() - 2;
-            return Err(refused(words.word()?, place));
+            let word = words.word()?;
+            return Err(if is_hybrid { unknown(word) } else { refused(word, place) });
         }
     }
     let sorts = |step: &StepWords<'_>| matches!(step, StepWords::Arrange(Arrangement { keys: Some(_), .. }));
@@ -134,6 +135,18 @@ pub fn parse_from<'a>(
         return Err(Kind::HybridArguments.with(["NOSORT is not allowed with SORTBY".into()]));
     }
     Ok(request)
+}
+
+fn unknown(word: &[u8]) -> SearchError {
+    Kind::HybridArguments.with([format!("{}: Unknown argument", error::text(word)).into()])
+}
+
+/// Fails unless a name of FT.HYBRID says that it is one, or a path; FT.AGGREGATE needs no prefix.
+fn prefixed(word: &[u8], of: &str) -> Result<(), SearchError> {
+    if matches!(word.first(), Some(b'@' | b'$')) {
+        return Ok(());
+    }
+    Err(Kind::NoPrefix.with([error::text(word).into(), of.to_owned().into()]))
 }
 
 fn refused(word: &[u8], place: usize) -> SearchError {
@@ -209,17 +222,21 @@ fn positive(words: &mut OptionWords<'_>, option: &str, most: u64) -> Result<u64,
     number.ok_or_else(|| error::bad_arguments(option, error::BOUNDS))
 }
 
-fn step<'a>(words: &mut OptionWords<'a>, request: &mut AggregateRequest<'a>) -> Result<bool, SearchError> {
+fn step<'a>(
+    words: &mut OptionWords<'a>,
+    request: &mut AggregateRequest<'a>,
+    is_hybrid: bool,
+) -> Result<bool, SearchError> {
     if words.take("LOAD") {
         let is_late = |step: &StepWords<'_>| matches!(step, StepWords::Group(_) | StepWords::Apply { .. });
         if request.steps.iter().any(is_late) {
             return Err(Kind::LateLoad.error());
         }
-        request.steps.push(load(words)?);
+        request.steps.push(load(words, is_hybrid)?);
     } else if words.take("GROUPBY") {
-        request.steps.push(StepWords::Group(group(words)?));
+        request.steps.push(StepWords::Group(group(words, is_hybrid)?));
     } else if words.take("SORTBY") {
-        let keys = sort_keys(words)?;
+        let keys = sort_keys(words, is_hybrid)?;
         let arrangement = arrangement(request);
         if arrangement.keys.is_some() {
             return Err(Kind::SecondSorting.error());
@@ -273,13 +290,16 @@ fn arrangement<'r, 'a>(request: &'r mut AggregateRequest<'a>) -> &'r mut Arrange
     }
 }
 
-fn load<'a>(words: &mut OptionWords<'a>) -> Result<StepWords<'a>, SearchError> {
+fn load<'a>(words: &mut OptionWords<'a>, is_hybrid: bool) -> Result<StepWords<'a>, SearchError> {
     if words.take("*") {
         return Ok(StepWords::LoadAll);
     }
     let mut rest = counted(words, "LOAD")?;
     let mut loaded = Vec::new();
     while let [path, after @ ..] = rest {
+        if is_hybrid {
+            prefixed(path, "LOAD")?;
+        }
         let path = path.strip_prefix(b"@").unwrap_or(path);
         rest = after;
         let mut name = path;
@@ -294,7 +314,7 @@ fn load<'a>(words: &mut OptionWords<'a>) -> Result<StepWords<'a>, SearchError> {
     Ok(StepWords::Load(loaded))
 }
 
-fn sort_keys<'a>(words: &mut OptionWords<'a>) -> Result<Vec<(&'a [u8], bool)>, SearchError> {
+fn sort_keys<'a>(words: &mut OptionWords<'a>, is_hybrid: bool) -> Result<Vec<(&'a [u8], bool)>, SearchError> {
     let mut keys: Vec<(&[u8], bool)> = Vec::new();
     for word in counted(words, "SORTBY")? {
         if let Some(name) = word.strip_prefix(b"@") {
@@ -305,13 +325,16 @@ fn sort_keys<'a>(words: &mut OptionWords<'a>) -> Result<Vec<(&'a [u8], bool)>, S
         } else if word.eq_ignore_ascii_case(b"ASC") || word.eq_ignore_ascii_case(b"DESC") {
             keys.iter_mut().last().into_iter().for_each(|key| key.1 = word.eq_ignore_ascii_case(b"DESC"));
         } else {
+            if is_hybrid {
+                prefixed(word, "SORTBY")?;
+            }
             return Err(Kind::SortDirection.of(word));
         }
     }
     Ok(keys)
 }
 
-fn group<'a>(words: &mut OptionWords<'a>) -> Result<GroupWords<'a>, SearchError> {
+fn group<'a>(words: &mut OptionWords<'a>, is_hybrid: bool) -> Result<GroupWords<'a>, SearchError> {
     let named = counted(words, "GROUPBY")?;
     let name = |word: &&'a [u8]| {
         word.strip_prefix(b"@").ok_or_else(|| {
@@ -324,6 +347,9 @@ fn group<'a>(words: &mut OptionWords<'a>) -> Result<GroupWords<'a>, SearchError>
     while words.take("REDUCE") {
         let name = value(words, "REDUCE")?;
         let arguments = counted(words, &error::text(name))?;
+        if is_hybrid && let Some(property) = arguments.first().filter(|_| reads_property(name)) {
+            prefixed(property, &error::text(name))?;
+        }
         let alias = if words.take("AS") { Some(value(words, "AS")?) } else { None };
         reducers.push(ReducerWords { name, arguments, alias });
     }

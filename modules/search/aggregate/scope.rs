@@ -146,11 +146,7 @@ impl PropertyScope {
             return;
         }
         let documents = self.documents.as_ref().expect("LOAD comes before GROUPBY");
-        let source = match path {
-            b"__key" => ColumnSource::Key,
-            b"__score" => ColumnSource::Nothing,
-            path => field_source(&documents.index, path, false),
-        };
+        let source = loaded_source(&documents.index, path);
         self.column(name, source);
     }
 
@@ -163,6 +159,15 @@ impl PropertyScope {
         let documents = self.documents.as_mut().expect("columns are of documents");
         documents.columns.push(Column { place, source });
         place
+    }
+}
+
+/// What LOAD of this path, or field, reads.
+pub fn loaded_source(index: &Index, path: &[u8]) -> ColumnSource {
+    match path {
+        b"__key" => ColumnSource::Key,
+        b"__score" => ColumnSource::Nothing,
+        path => field_source(index, path, false),
     }
 }
 

@@ -166,6 +166,16 @@ impl Node {
         }
     }
 
+    /// Whether a part has a weight of its own.
+    pub fn has_weight(&self) -> bool {
+        match self {
+            Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::has_weight),
+            Node::Not(node) | Node::Optional(node) => node.has_weight(),
+            Node::With(with) => with.attributes.weight != open::Slot::Given(1.0) || with.node.has_weight(),
+            _ => false,
+        }
+    }
+
     /// Calls `each` with every vector range in the tree.
     pub fn ranges<'n>(&'n self, each: &mut dyn FnMut(&'n VectorRange)) {
         self.ranges_by_place(false, &mut |range, _| each(range));

@@ -15,7 +15,7 @@ use super::cursor::CursorPlace;
 use super::pipeline::{FirstColumns, RowPipeline};
 use super::reply::EXPLANATION;
 use super::request::{Arrangement, SORTED_DEFAULT, StepWords};
-use super::scope::ColumnSource;
+use super::scope::{ColumnSource, loaded_source};
 use super::source::RowReader;
 use super::{Aggregation, Shape, Source};
 use crate::error::{self, Kind, SearchError};
@@ -99,6 +99,7 @@ fn begin(
     let vector = prepare(view, index, Args::new(&vector), is_resp3, profile)?;
     let (PreparedPlan { plan: mut text, backfill }, PreparedPlan { plan: vector, backfill: other }) =
         (text, vector);
+    check_queries(&text, &vector, &request)?;
     text.in_hybrid = true;
     let backfill = backfill.or(other);
     let waits = backfill.is_some();
@@ -128,8 +129,10 @@ fn aggregation(
     if !steps.iter().any(is_load) {
         first.push((b"__key".to_vec(), ColumnSource::Key));
         first.push((fused_name.to_vec(), ColumnSource::FusedScore));
-    } else if request.fused_alias.is_some() || names_score(steps) {
+    } else if request.fused_alias.is_some() {
         first.push((fused_name.to_vec(), ColumnSource::FusedScore));
+    } else {
+        first.extend(up_to_score(&text, steps));
     }
     first.extend(request.search_alias.map(|alias| (alias.to_vec(), ColumnSource::TextScore)));
     first.extend(request.vector.alias.map(|alias| (alias.to_vec(), ColumnSource::VectorScore)));
@@ -171,10 +174,33 @@ fn normaliser(plan: &Plan, request: &HybridRequest<'_>) -> fn(f64) -> f64 {
     }
 }
 
-/// Whether LOAD names the fused score.
-fn names_score(steps: &[StepWords<'_>]) -> bool {
-    let is_score = |(path, _): &(&[u8], &[u8])| *path == b"__score";
-    steps.iter().any(|step| matches!(step, StepWords::Load(loaded) if loaded.iter().any(is_score)))
+/// What LOAD names, up to the fused score; nothing if it does not name this. The score has no other name.
+fn up_to_score(plan: &Plan, steps: &[StepWords<'_>]) -> FirstColumns {
+    let loaded = steps.iter().flat_map(|step| match step {
+        StepWords::Load(loaded) => &loaded[..],
+        _ => &[],
+    });
+    let is_score = |(path, name): &(&[u8], &[u8])| *path == b"__score" && path == name;
+    let Some(place) = loaded.clone().position(is_score) else { return Vec::new() };
+    let named = loaded.take(place).map(|(path, name)| (name.to_vec(), loaded_source(&plan.index, path)));
+    named.chain([(b"__score".to_vec(), ColumnSource::FusedScore)]).collect()
+}
+
+/// Refuses what one of the searches may not have: vectors where words are searched, and vectors and weights
+/// in the filter of the vector search.
+fn check_queries(text: &Plan, vector: &Plan, request: &HybridRequest<'_>) -> Result<(), SearchError> {
+    if text.has_vectors() {
+        return Err(Kind::NoVectorHere.of(b"SEARCH"));
+    }
+    let (mut ranges, filter) = (0, &vector.query.filter);
+    filter.ranges(&mut |_| ranges += 1);
+    if ranges > usize::from(matches!(request.vector.method, VectorMethod::Range { .. })) {
+        return Err(Kind::NoVectorHere.of(b"VSIM FILTER"));
+    }
+    if filter.has_weight() {
+        return Err(Kind::NoWeightHere.error());
+    }
+    Ok(())
 }
 
 impl Fused {

@@ -183,6 +183,9 @@ fn vector_part<'a>(words: &mut OptionWords<'a>) -> Result<VectorPart<'a>, Search
     if words.take("FILTER") {
         filter(words, &mut part)?;
     }
+    if matches!(part.method, VectorMethod::Range { .. }) && !part.policy.is_empty() {
+        return Err(Kind::NotHybrid.error());
+    }
     while words.take("YIELD_SCORE_AS") {
         if part.alias.is_some() {
             return wrong("Duplicate YIELD_SCORE_AS argument");
@@ -240,6 +243,11 @@ fn knn<'a>(words: &mut OptionWords<'a>) -> Result<VectorMethod<'a>, SearchError>
     let positive = |word: &[u8]| whole_number::<i64>(word).filter(|number| *number > 0);
     if ef_runtime.is_some_and(|word| positive(word).is_none()) {
         return syntax("Invalid EF_RUNTIME value");
+    }
+    if let Some(ratio) = shard_ratio
+        && parse_double(ratio).is_none_or(|ratio| !(ratio > 0.0 && ratio <= 1.0))
+    {
+        return Err(Kind::BadShardRatio.of(ratio));
     }
     let Some(k) = k else { return wrong("Missing required argument K") };
     let Some(k) = positive(k) else { return syntax("Invalid K value") };

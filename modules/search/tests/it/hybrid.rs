@@ -110,6 +110,74 @@ fn wrong_hybrid_requests_get_the_texts_of_redisearch() {
     assert_eq!(server.line("FT.HYBRID idx"), "Missing subqueries count for FT.HYBRID");
 }
 
+fn no_prefix(name: &str, of: &str) -> String {
+    format!("Missing prefix: name requires '@' prefix, JSON path require '$' prefix, got: {name} in {of}")
+}
+
+#[test]
+fn what_an_aggregation_may_and_a_hybrid_search_may_not_is_refused() {
+    let server = for_hybrid();
+    let errors: &[(&str, &str)] = &[
+        ("SEARCH x VSIM @v $q BOGUS", "BOGUS: Unknown argument"),
+        (
+            "SEARCH x VSIM @v $q COMBINE RRF 2 CONSTANT 1 YIELD_SCORE_AS a YIELD_SCORE_AS b",
+            "YIELD_SCORE_AS: Unknown argument",
+        ),
+        ("SEARCH x VSIM @v $q KNN 4 K 1 SHARD_K_RATIO LIMIT", "Invalid shard k ratio value 'LIMIT'"),
+        ("SEARCH x VSIM @v $q KNN 4 K 1 SHARD_K_RATIO 0", "Invalid shard k ratio value '0'"),
+        (
+            "SEARCH '@v:[VECTOR_RANGE 1 $q]' VSIM @v $q",
+            "Vector expressions are not allowed in FT.HYBRID SEARCH",
+        ),
+        ("SEARCH '*=>[KNN 1 @v $q]' VSIM @v $q", "Vector expressions are not allowed in FT.HYBRID SEARCH"),
+        (
+            "SEARCH x VSIM @v $q FILTER '@v:[VECTOR_RANGE 1 $q]'",
+            "Vector expressions are not allowed in FT.HYBRID VSIM FILTER",
+        ),
+        (
+            "SEARCH x VSIM @v $q RANGE 2 RADIUS 1 FILTER '-@v:[VECTOR_RANGE 1 $q]'",
+            "Vector expressions are not allowed in FT.HYBRID VSIM FILTER",
+        ),
+        (
+            "SEARCH x VSIM @v $q FILTER '(@c:{shoes})=>{$weight: 2}'",
+            "Weight attributes are not allowed in FT.HYBRID VSIM FILTER",
+        ),
+        (
+            "SEARCH x VSIM @v $q RANGE 2 RADIUS 1 FILTER 3 @c:{gear} POLICY ADHOC",
+            "Error parsing vector similarity parameters: hybrid query attributes were sent for a non-hybrid query",
+        ),
+        ("SEARCH x VSIM @v $q LOAD 2 @c t", &no_prefix("t", "LOAD")),
+        ("SEARCH x VSIM @v $q LOAD 1 __key", &no_prefix("__key", "LOAD")),
+        ("SEARCH x VSIM @v $q LOAD 1 @c SORTBY 2 c DESC", &no_prefix("c", "SORTBY")),
+        ("SEARCH x VSIM @v $q GROUPBY 1 @c REDUCE sum 1 c AS n", &no_prefix("c", "sum")),
+        ("SEARCH x VSIM @v $q LOAD 1 @c SORTBY 2 @c c", &no_prefix("c", "SORTBY")),
+    ];
+    for (rest, error) in errors {
+        assert_eq!(hybrid(&server, rest), *error, "{rest}");
+    }
+}
+
+#[test]
+fn columns_are_in_the_order_of_load_and_the_score_has_no_other_name() {
+    let server = for_hybrid();
+    let first = |load: &str| {
+        let reply = hybrid(&server, &format!("SEARCH running VSIM @v $q KNN 2 K 2 {load} LIMIT 0 1"));
+        between(&reply, "[", "]").to_owned()
+    };
+    let score = r#""__score": "0.032522474881""#;
+    assert_eq!(first("LOAD 2 @__key @__score"), format!(r#"{{"__key": "d:2", {score}}}"#));
+    assert_eq!(first("LOAD 2 @__score @__key"), format!(r#"{{{score}, "__key": "d:2"}}"#));
+    assert_eq!(
+        first("LOAD 1 @c LOAD 3 @t @__score @__key APPLY 1 AS one"),
+        format!(r#"{{"c": "shoes", "t": "red running shoes", {score}, "__key": "d:2", "one": "1"}}"#)
+    );
+    assert_eq!(first("LOAD 3 @__score AS x"), "{}");
+    assert_eq!(
+        first("LOAD 1 @c GROUPBY 1 @c REDUCE COUNT 0 AS n SORTBY 2 @n ASC"),
+        r#"{"c": "gear", "n": "1"}"#
+    );
+}
+
 /// The text after `from` up to `to`.
 fn between<'t>(text: &'t str, from: &str, to: &str) -> &'t str {
     let rest = text.split(from).nth(1).unwrap_or_else(|| panic!("{from} in {text}"));
