@@ -5,7 +5,7 @@
 
 use crate::documents::texts::shown_term;
 use crate::number::format_number;
-use crate::query::{Attributed, Knn, Node, Pattern, Query, TextMatch, VectorRange};
+use crate::query::{Attributed, Knn, Node, Pattern, Policy, Query, TextMatch, VectorRange};
 use crate::schema::{Definition, FieldDefinition, FieldKind};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -43,7 +43,9 @@ impl Tree<'_> {
         if let Some(ef_runtime) = knn.ef_runtime {
             _ = write!(self.text, ", EF_RUNTIME = {ef_runtime}");
         }
-        if let Some(recall) = knn.recall {
+        if knn.policy == Some(Policy::Exact) {
+            self.text.push_str(", HYBRID_POLICY = ADHOC_BF");
+        } else if let Some(recall) = knn.recall {
             _ = write!(self.text, ", RECALL = {recall}");
         }
         _ = writeln!(self.text, ", yields distance as `{}`}}", lossy(&knn.alias));

@@ -37,7 +37,7 @@ mod vectors;
 
 pub use attributes::{Attributed, QueryAttributes};
 pub use defaults::QueryDefaults;
-pub use open::{OpenLeaf, Template};
+pub use open::{OpenLeaf, Policy, Template};
 pub use parser::{Parameters, Postfix, WordScope, fuzz_query, parse};
 
 use crate::documents::geo::GeoCircle;
@@ -62,6 +62,7 @@ pub struct Knn {
     pub ef_runtime: Option<usize>,
     /// The requested share of the true nearest, above 0 and at most 1; excludes EF_RUNTIME.
     pub recall: Option<f32>,
+    pub policy: Option<Policy>,
     /// The name of the distance in the reply.
     pub alias: Arc<[u8]>,
     /// The number of the request's word that is the vector.

@@ -128,8 +128,8 @@ pub struct OpenKnn {
     pub alias: Slot<Arc<[u8]>>,
     /// A second name of the distance, which `bind` refuses.
     pub second_alias: Option<Slot<Arc<[u8]>>>,
-    /// This and what follows is checked, but does not change the answer.
     pub policy: Option<Slot<Policy>>,
+    /// This and what follows is checked, but does not change the answer.
     pub batch_size: Option<Slot<usize>>,
     pub buffer_capacity: Option<Slot<usize>>,
     pub shard_ratio: Option<Slot<f64>>,
@@ -138,7 +138,10 @@ pub struct OpenKnn {
 /// RediSearch's methods of searching filtered documents (HYBRID_POLICY).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
+    /// The matches of the filter are compared one by one.
     Exact,
+    /// The filter is applied to batches of near documents. There are no batches here: the plan is chosen as
+    /// without a policy.
     Batches,
 }
 
@@ -443,7 +446,7 @@ impl Values<'_> {
             let second = self.alias(second)?;
             return Err(Kind::SecondName.with([error::text(&alias).into(), error::text(&second).into()]));
         }
-        self.check_policy(knn)?;
+        let policy = self.policy(knn)?;
         let ef_runtime = knn.ef_runtime.as_ref().map(|slot| slot.value(self.words, count));
         let recall = knn.recall.as_ref().map(|slot| slot.value(self.words, recall));
         Ok(Knn {
@@ -451,14 +454,16 @@ impl Values<'_> {
             k: self.given(&knn.k, whole_number, unreadable_number).and_then(check_k)?,
             vector: self.vector(knn.field, knn.vector)?,
             ef_runtime: ef_runtime.transpose()?,
-            recall: recall.transpose()?,
+            // What is compared one by one is found whole.
+            recall: if policy == Some(Policy::Exact) { Some(1.0) } else { recall.transpose()? },
+            policy,
             alias,
             word: knn.vector,
         })
     }
 
-    /// Checks the attributes that choose RediSearch's method, which have no effect here.
-    fn check_policy(&self, knn: &OpenKnn) -> Parsed<()> {
+    /// Checks the attributes that choose RediSearch's method, and returns the policy.
+    fn policy(&self, knn: &OpenKnn) -> Parsed<Option<Policy>> {
         knn.shard_ratio.as_ref().map(|slot| slot.value(self.words, shard_ratio)).transpose()?;
         for slot in knn.batch_size.iter().chain(&knn.buffer_capacity) {
             slot.value(self.words, count)?;
@@ -470,7 +475,7 @@ impl Values<'_> {
         if policy == Some(Policy::Exact) && knn.ef_runtime.is_some() {
             return Err(Kind::ExactWithEf.error());
         }
-        Ok(())
+        Ok(policy)
     }
 
     fn alias(&self, slot: &Slot<Arc<[u8]>>) -> Parsed<Arc<[u8]>> {

@@ -21,15 +21,15 @@ use super::filter::Late;
 use super::follow::{Follows, LastChanges};
 use super::matches::{Lack, Matches};
 use super::near_scores::NearScores;
-use super::plan::{Plan, Row};
+use super::plan::{Plan, Row, most_of};
 use super::ranking::Ranking;
 use super::reply;
 use super::rows::ROWS_FEW;
 use super::walk::TextWalk;
 use crate::audit::{AuditorHandle, Sample};
 use crate::documents::Documents;
-use crate::query::Knn;
-use crate::vectors::facts::SearchMode;
+use crate::query::{Knn, Policy};
+use crate::vectors::facts::{FilterWidth, SearchMode};
 use crate::vectors::live::SAMPLE_ROWS_MAX;
 use crate::vectors::{Cost, Rows, VectorField};
 use engramdb_engine::command::Looks;
@@ -174,12 +174,31 @@ impl Plan {
         }
         nearest.timed_out |= rows.timed_out;
         nearest.cost = rows.cost;
-        // Without matches no vector was compared.
-        if nearest.matches.as_ref().is_none_or(|matches| !matches.documents.is_empty()) {
-            let mode = SearchMode::of(nearest.matches.is_some(), &rows.cost);
-            self.vectors_of(knn).last_mode.note(mode);
-        }
+        self.note_mode(knn, nearest.matches.as_ref(), &rows.cost);
         self.score_nearest(nearest);
+    }
+
+    /// Notes how the field was searched. A filter that cannot match anything leaves it as it was.
+    fn note_mode(&self, knn: &Knn, matches: Option<&Matches>, cost: &Cost) {
+        let mode = match matches {
+            None => SearchMode::Standard,
+            Some(matches) => {
+                let documents = self.index.documents.read();
+                let left = matches.documents.len() as usize;
+                let expected = most_of(&documents, &self.query.filter).min(self.in_keys_most());
+                if expected == 0 {
+                    return;
+                }
+                let width = FilterWidth { all: documents.len(), expected, left };
+                SearchMode::of_filter(width, knn.k, cost, knn.policy == Some(Policy::Exact))
+            }
+        };
+        self.vectors_of(knn).last_mode.note(mode);
+    }
+
+    /// The most documents that INKEYS names.
+    fn in_keys_most(&self) -> usize {
+        self.request().in_keys.as_ref().map_or(usize::MAX, |keys| keys.len())
     }
 
     pub fn vectors_of(&self, knn: &Knn) -> &VectorField {

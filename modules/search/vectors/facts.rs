@@ -6,7 +6,7 @@ use engramdb_vector::Statistics;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// How a vector field is searched. Names are RediSearch's, where this server does what they mean.
+/// How a vector field is searched, in RediSearch's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchMode {
     /// It was not searched yet.
@@ -15,10 +15,10 @@ pub enum SearchMode {
     Standard,
     /// The documents that a filter left were compared one by one.
     Scan,
-    /// The graph was walked under the filter.
-    FilteredWalk,
-    /// The graph was walked under the filter, found too little, and the documents were compared one by one.
-    WalkThenScan,
+    /// The graph was walked under the filter, or a filter that leaves many documents did not prevent a scan.
+    Wide,
+    /// The same, but too few documents were found, and those that the filter left were compared one by one.
+    WideThenScan,
     /// All within a radius.
     Range,
 }
@@ -28,18 +28,24 @@ impl SearchMode {
         SearchMode::None,
         SearchMode::Standard,
         SearchMode::Scan,
-        SearchMode::FilteredWalk,
-        SearchMode::WalkThenScan,
+        SearchMode::Wide,
+        SearchMode::WideThenScan,
         SearchMode::Range,
     ];
 
-    /// The mode of a search for neighbours that had this cost.
-    pub fn of(is_filtered: bool, cost: &Cost) -> SearchMode {
-        match (is_filtered, cost.visited > 0) {
-            (false, _) => SearchMode::Standard,
-            (true, false) => SearchMode::Scan,
-            (true, true) if cost.exact => SearchMode::WalkThenScan,
-            (true, true) => SearchMode::FilteredWalk,
+    /// The mode of a search for `k` neighbours under a filter that had this cost. A scan has the name that
+    /// RediSearch's choice would have by how many documents the filter was expected to leave: it compares one
+    /// by one what a narrow filter leaves, or the policy says so. Of a wide filter it takes batches of near
+    /// documents, until these turn out to contain too few matches.
+    pub fn of_filter(filter: FilterWidth, k: usize, cost: &Cost, is_exact: bool) -> SearchMode {
+        let FilterWidth { all, expected, left } = filter;
+        let is_narrow = all <= NARROW_INDEX || expected <= all / NARROW_SHARE;
+        match cost.visited > 0 {
+            true if cost.exact => SearchMode::WideThenScan,
+            true => SearchMode::Wide,
+            false if is_narrow || is_exact => SearchMode::Scan,
+            false if left < k => SearchMode::WideThenScan,
+            false => SearchMode::Wide,
         }
     }
 
@@ -48,12 +54,25 @@ impl SearchMode {
             SearchMode::None => "EMPTY_MODE",
             SearchMode::Standard => "STANDARD_KNN",
             SearchMode::Scan => "HYBRID_ADHOC_BF",
-            SearchMode::FilteredWalk => "HYBRID_BATCHES",
-            SearchMode::WalkThenScan => "HYBRID_BATCHES_TO_ADHOC_BF",
+            SearchMode::Wide => "HYBRID_BATCHES",
+            SearchMode::WideThenScan => "HYBRID_BATCHES_TO_ADHOC_BF",
             SearchMode::Range => "RANGE_QUERY",
         }
     }
 }
+
+/// The documents of an index, those that its filter was expected to leave at most, and those that it left.
+#[derive(Clone, Copy, Debug)]
+pub struct FilterWidth {
+    pub all: usize,
+    pub expected: usize,
+    pub left: usize,
+}
+
+/// RediSearch compares the matches of a filter one by one in indexes of at most this many documents, and
+/// where the filter leaves at most this part of them.
+const NARROW_INDEX: usize = 5500;
+const NARROW_SHARE: usize = 6;
 
 /// The mode of the last search.
 #[derive(Debug, Default)]

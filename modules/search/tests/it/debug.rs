@@ -97,6 +97,7 @@ fn a_vector_field_tells_its_numbers_and_how_it_was_searched() {
     assert_eq!(search("@c:{rare}=>[KNN 3 @v $q]"), "\"HYBRID_ADHOC_BF\"");
     assert_eq!(search("@c:{none}=>[KNN 3 @v $q]"), "\"HYBRID_ADHOC_BF\"", "no vector was compared");
     assert_eq!(search("@c:{common}=>[KNN 3 @v $q]"), "\"HYBRID_BATCHES\"");
+    assert_eq!(search("@c:{common}=>[KNN 3 @v $q HYBRID_POLICY ADHOC_BF]"), "\"HYBRID_ADHOC_BF\"");
     assert_eq!(search("@v:[VECTOR_RANGE 2 $q]"), "\"RANGE_QUERY\"");
     assert_eq!(told(&info("f"), "LAST_SEARCH_MODE"), "\"EMPTY_MODE\"");
     // Too few for a repair that begins by itself.
@@ -106,4 +107,30 @@ fn a_vector_field_tells_its_numbers_and_how_it_was_searched() {
     assert_eq!(server.line("FT.DEBUG GC_FORCEINVOKE idx"), "DONE");
     assert_eq!(told(&info("v"), "NUMBER_OF_MARKED_DELETED"), "0");
     assert_eq!(told(&info("v"), "INDEX_SIZE"), "1990");
+}
+
+#[test]
+fn the_mode_of_a_scan_is_named_by_what_the_filter_was_expected_to_leave() {
+    let server = Server::new();
+    server.line("FT.CREATE idx SCHEMA c TAG d TAG v VECTOR FLAT 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2");
+    // Half are of one kind, a tenth of another, and no `b` is a `y`.
+    for number in 0..6_000 {
+        let (kind, other) = if number % 2 == 0 { ("a", "x,y") } else { ("b", "x") };
+        let kind = if number % 10 == 0 { "few" } else { kind };
+        let fields: [(&str, &[u8]); 3] =
+            [("c", kind.as_bytes()), ("d", other.as_bytes()), ("v", &blob(&[number as f32]))];
+        server.hset(&format!("d:{number}"), &fields);
+    }
+    let search = |query: &str| {
+        let blob = blob(&[5.0]);
+        let words: [&[u8]; 6] = [b"FT.SEARCH", b"idx", query.as_bytes(), b"PARAMS", b"2", b"q"];
+        server.run(&[&words[..], &[&blob[..]]].concat());
+        told(&server.line("FT.DEBUG VECSIM_INFO idx v"), "LAST_SEARCH_MODE").replace('"', "")
+    };
+    assert_eq!(search("@c:{b}=>[KNN 3 @v $q]"), "HYBRID_BATCHES");
+    assert_eq!(search("@c:{few}=>[KNN 3 @v $q]"), "HYBRID_ADHOC_BF");
+    assert_eq!(search("(@c:{b} @d:{y})=>[KNN 3 @v $q]"), "HYBRID_BATCHES_TO_ADHOC_BF", "nothing was left");
+    assert_eq!(search("@c:{none}=>[KNN 3 @v $q]"), "HYBRID_BATCHES_TO_ADHOC_BF", "nothing was compared");
+    assert_eq!(search("@c:{b}=>[KNN 3 @v $q]=>{$HYBRID_POLICY: ADHOC_BF}"), "HYBRID_ADHOC_BF");
+    assert_eq!(search("@c:{b}=>[KNN 3 @v $q HYBRID_POLICY BATCHES]"), "HYBRID_BATCHES");
 }

@@ -138,6 +138,10 @@ fn a_profile_says_what_was_chosen_and_what_it_cost() {
         ("*=>[KNN 2 @v $B EF_RUNTIME 2000]", &[("STANDARD_KNN", "exact scan")]),
         ("@c:{rare}=>[KNN 2 @v $B EF_RUNTIME 10]", &[("HYBRID_ADHOC_BF", "exact scan of the matches")]),
         (
+            "@c:{half}=>[KNN 2 @v $B HYBRID_POLICY ADHOC_BF]",
+            &[("HYBRID_ADHOC_BF", "exact scan of the matches")],
+        ),
+        (
             "@c:{half}=>[KNN 2 @v $B EF_RUNTIME 10]",
             // The planner may choose either.
             &[
