@@ -53,13 +53,10 @@ fn is_shorter(pattern: &Pattern, least: usize) -> bool {
 
 fn has_shorter(node: &Node, least: usize) -> bool {
     match node {
-        Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(|node| has_shorter(node, least)),
-        Node::Not(node) | Node::Optional(node) => has_shorter(node, least),
-        Node::With(with) => has_shorter(&with.node, least),
         Node::Tag { pattern, .. } | Node::Text { text: TextMatch::Term(pattern), .. } => {
             is_shorter(pattern, least)
         }
-        _ => false,
+        node => node.children().iter().any(|node| has_shorter(node, least)),
     }
 }
 

@@ -72,15 +72,15 @@ impl<'a> Parser<'a> {
             _ => {
                 let place = self.named(name)?;
                 match self.kind(place) {
-                    FieldKind::Text { .. } => self.text_in(vec![place.field], postfix),
+                    FieldKind::Text { .. } => self.words_in(vec![place.field], postfix),
                     _ => Err(self.wrong("TEXT", place)),
                 }
             }
         }
     }
 
-    /// Reads words in several fields. Fields that are not TEXT are ignored; an error if no field is TEXT.
-    fn several_fields(&mut self, first: Token<'a>, postfix: Postfix) -> Parsed<Option<Node>> {
+    /// Reads the names of the fields up to the colon, of which the first has been read.
+    pub fn names_after(&mut self, first: Token<'a>) -> Parsed<Vec<Token<'a>>> {
         let mut names = vec![first];
         while self.take(b'|') {
             if !matches!(self.token.kind, TokenKind::Word | TokenKind::Number) {
@@ -89,13 +89,23 @@ impl<'a> Parser<'a> {
             names.push(self.advance());
         }
         self.expect(b':')?;
+        Ok(names)
+    }
+
+    /// Reads words in several fields. Fields that are not TEXT are ignored; an error if no field is TEXT.
+    fn several_fields(&mut self, first: Token<'a>, postfix: Postfix) -> Parsed<Option<Node>> {
+        let names = self.names_after(first)?;
         let places = names.into_iter().map(|name| self.named(name)).collect::<Parsed<Vec<NamedField>>>()?;
         let of_text = places.iter().filter(|place| matches!(self.kind(**place), FieldKind::Text { .. }));
         let fields: Vec<usize> = of_text.map(|place| place.field).collect();
         match fields.is_empty() {
             true => Err(self.wrong("TEXT", places[0])),
-            false => self.text_in(fields, postfix),
+            false => self.words_in(fields, postfix),
         }
+    }
+
+    fn words_in(&mut self, fields: Vec<usize>, postfix: Postfix) -> Parsed<Option<Node>> {
+        self.within_fields(fields, |parser| parser.within(2, |parser| parser.unary(postfix)))
     }
 
     pub fn tags(&mut self, name: Token<'a>) -> Parsed<Node> {
@@ -114,7 +124,7 @@ impl<'a> Parser<'a> {
         if !matches!(self.kind(place), FieldKind::Tag { .. }) {
             return Err(self.wrong("TAG", place));
         }
-        Ok(if nodes.len() > 1 { Node::Or(nodes) } else { nodes.remove(0) })
+        Ok(Node::any_of(nodes).expect("a tag at least"))
     }
 
     /// Reads a pattern, a parameter, or several words that form one tag, joined by spaces.

@@ -16,11 +16,10 @@
 
 use super::fields::NamedField;
 use super::lexer::TokenKind;
-use super::parser::{Parsed, Parser, of_fields};
+use super::parser::{Parsed, Parser, push_and};
 use super::{Node, Postfix};
 use crate::error::{self, Kind as Wrong, SearchError};
 use crate::schema::FieldKind;
-use std::sync::Arc;
 
 impl Parser<'_> {
     /// Reads a whole query of dialect 1.
@@ -53,14 +52,9 @@ impl Parser<'_> {
         let mut is_first = true;
         while self.begins_part() && (std::mem::take(&mut is_first) || !ends(&self.token.kind)) {
             let next = self.within(1, Self::union)?;
-            if let [Node::And(parts)] = &mut nodes[..]
-                && next.is_some()
-            {
-                nodes = std::mem::take(parts);
-            }
-            nodes.extend(next);
+            push_and(&mut nodes, next);
         }
-        Ok(if nodes.len() > 1 { Some(Node::And(nodes)) } else { nodes.pop() })
+        Ok(Node::all_of(nodes))
     }
 
     fn begins_part(&self) -> bool {
@@ -89,7 +83,7 @@ impl Parser<'_> {
         while self.take(b'|') {
             nodes.extend(self.within(1, Self::signed)?);
         }
-        Ok(if nodes.len() > 1 { Some(Node::Or(nodes)) } else { nodes.pop() })
+        Ok(Node::any_of(nodes))
     }
 
     /// Reads a part with its sign, its fields and its attributes.
@@ -135,19 +129,13 @@ impl Parser<'_> {
             self.grow(1)?;
             nodes.extend(self.word()?);
         }
-        Ok(if nodes.len() > 1 { Some(Node::And(nodes)) } else { nodes.pop() })
+        Ok(Node::all_of(nodes))
     }
 
     /// Reads a part that begins with the name of a field, or of several.
     fn of_field(&mut self) -> Parsed<Option<Node>> {
-        let mut names = vec![self.advance()];
-        while self.take(b'|') {
-            if !matches!(self.token.kind, TokenKind::Word | TokenKind::Number) {
-                return Err(self.syntax());
-            }
-            names.push(self.advance());
-        }
-        self.expect(b':')?;
+        let first = self.advance();
+        let names = self.names_after(first)?;
         if let [name] = names[..] {
             match self.token.kind {
                 TokenKind::Mark(b'{') => return self.tags(name).map(Some),
@@ -168,14 +156,6 @@ impl Parser<'_> {
         if self.are_fields_named {
             fields.retain(|field| self.fields.contains(field));
         }
-        fields.sort_unstable();
-        fields.dedup();
-        let named = self.wanted(fields.into_iter());
-        let outer =
-            (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.are_fields_named, true));
-        let node = self.union();
-        let named: Arc<[usize]> = std::mem::replace(&mut self.fields, outer.0);
-        self.are_fields_named = outer.1;
-        node.map(|node| node.map(|node| of_fields(node, named)))
+        self.within_fields(fields, Self::union)
     }
 }

@@ -43,6 +43,7 @@ pub use parser::{Parameters, Postfix, WordScope, fuzz_query, parse};
 use crate::documents::geo::GeoCircle;
 use crate::documents::postings::Limit;
 use crate::documents::shapes::{Geometry, ShapePredicate};
+use std::slice;
 use std::sync::Arc;
 
 /// A query whose parameters have values.
@@ -156,15 +157,30 @@ pub enum Pattern {
 }
 
 impl Node {
+    /// What matches all of the nodes; `None` of none.
+    pub fn all_of(mut nodes: Vec<Node>) -> Option<Node> {
+        if nodes.len() > 1 { Some(Node::And(nodes)) } else { nodes.pop() }
+    }
+
+    /// What matches one of the nodes or several; `None` of none.
+    pub fn any_of(mut nodes: Vec<Node>) -> Option<Node> {
+        if nodes.len() > 1 { Some(Node::Or(nodes)) } else { nodes.pop() }
+    }
+
+    /// The nodes of which this one consists.
+    pub fn children(&self) -> &[Node] {
+        match self {
+            Node::And(nodes) | Node::Or(nodes) => nodes,
+            Node::Not(node) | Node::Optional(node) => slice::from_ref(node),
+            Node::With(with) => slice::from_ref(&with.node),
+            _ => &[],
+        }
+    }
+
     /// The number of nodes, plus the number of fields of each text node.
     pub fn size(&self) -> usize {
-        match self {
-            Node::And(nodes) | Node::Or(nodes) => 1 + nodes.iter().map(Node::size).sum::<usize>(),
-            Node::Not(node) | Node::Optional(node) => 1 + node.size(),
-            Node::With(with) => 1 + with.node.size(),
-            Node::Text { fields, .. } => 1 + fields.len(),
-            _ => 1,
-        }
+        let own = if let Node::Text { fields, .. } = self { 1 + fields.len() } else { 1 };
+        own + self.children().iter().map(Node::size).sum::<usize>()
     }
 
     /// Whether a part has a weight of its own.
@@ -200,10 +216,7 @@ impl Node {
     pub fn negates_range(&self) -> bool {
         match self {
             Node::Not(node) => node.has_range(),
-            Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::negates_range),
-            Node::Optional(node) => node.negates_range(),
-            Node::With(with) => with.node.negates_range(),
-            _ => false,
+            node => node.children().iter().any(Node::negates_range),
         }
     }
 
@@ -237,25 +250,21 @@ impl Node {
         }
     }
 
-    /// Whether a part of the tree looks for words.
+    /// Whether a document that matches may have words that the tree looks for.
     pub fn has_text(&self) -> bool {
         match self {
             Node::Text { .. } => true,
-            Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::has_text),
-            Node::Optional(node) => node.has_text(),
-            Node::With(with) => with.node.has_text(),
-            _ => false,
+            Node::Not(_) => false,
+            node => node.children().iter().any(Node::has_text),
         }
     }
 
     /// How many words and other conditions the tree has.
     pub fn part_count(&self) -> usize {
         match self {
-            Node::And(nodes) | Node::Or(nodes) => nodes.iter().map(Node::part_count).sum(),
-            Node::Not(node) | Node::Optional(node) => node.part_count(),
-            Node::With(with) => with.node.part_count(),
             Node::Text { text: TextMatch::Phrase(terms), .. } => terms.len(),
-            _ => 1,
+            node if node.children().is_empty() => 1,
+            node => node.children().iter().map(Node::part_count).sum(),
         }
     }
 
@@ -263,10 +272,7 @@ impl Node {
     pub fn shape_work(&self) -> usize {
         match self {
             Node::Geometry(query) => query.shape.work_max(),
-            Node::And(nodes) | Node::Or(nodes) => nodes.iter().map(Node::shape_work).sum(),
-            Node::Not(node) | Node::Optional(node) => node.shape_work(),
-            Node::With(with) => with.node.shape_work(),
-            _ => 0,
+            node => node.children().iter().map(Node::shape_work).sum(),
         }
     }
 

@@ -226,10 +226,8 @@ fn check_aliases(filter: &Node, knn: Option<&Knn>) -> Parsed<()> {
 fn has_open(node: &Node) -> bool {
     match node {
         Node::Open(_) => true,
-        Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(has_open),
-        Node::Not(node) | Node::Optional(node) => has_open(node),
-        Node::With(with) => with.attributes.is_open() || has_open(&with.node),
-        _ => false,
+        Node::With(with) if with.attributes.is_open() => true,
+        node => node.children().iter().any(has_open),
     }
 }
 

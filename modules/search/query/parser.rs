@@ -227,22 +227,16 @@ impl<'a> Parser<'a> {
             })?;
             push_flat(&mut nodes, next);
         }
-        Ok(if nodes.len() > 1 { Some(Node::Or(nodes)) } else { nodes.pop() })
+        Ok(Node::any_of(nodes))
     }
 
     fn and_after(&mut self, first: Option<Node>) -> Parsed<Option<Node>> {
         let mut nodes: Vec<Node> = first.into_iter().collect();
         while self.begins_operand() {
             let next = self.within(1, |parser| parser.unary(Postfix::Attributes))?;
-            if let [Node::And(parts)] = &mut nodes[..]
-                && next.is_some()
-            {
-                // As in RediSearch, a first part that is an intersection goes on.
-                nodes = std::mem::take(parts);
-            }
-            nodes.extend(next);
+            push_and(&mut nodes, next);
         }
-        Ok(if nodes.len() > 1 { Some(Node::And(nodes)) } else { nodes.pop() })
+        Ok(Node::all_of(nodes))
     }
 
     pub fn begins_operand(&self) -> bool {
@@ -277,7 +271,7 @@ impl<'a> Parser<'a> {
         if self.size <= SIZE_MAX { Ok(()) } else { Err(error::query_too_large(SIZE_MAX)) }
     }
 
-    fn unary(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
+    pub fn unary(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
         self.grow(1)?;
         for (sign, wrap) in [(b'-', Node::Not as fn(Box<Node>) -> Node), (b'~', Node::Optional)] {
             if self.take(sign) {
@@ -423,13 +417,17 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads words to be searched in those of these fields that the request allows.
-    pub fn text_in(&mut self, mut fields: Vec<usize>, postfix: Postfix) -> Parsed<Option<Node>> {
+    pub fn within_fields(
+        &mut self,
+        mut fields: Vec<usize>,
+        read: impl FnOnce(&mut Self) -> Parsed<Option<Node>>,
+    ) -> Parsed<Option<Node>> {
         fields.sort_unstable();
         fields.dedup();
         let named = self.wanted(fields.into_iter());
         let outer =
             (std::mem::replace(&mut self.fields, named), std::mem::replace(&mut self.are_fields_named, true));
-        let node = self.within(2, |parser| parser.unary(postfix));
+        let node = read(self);
         let named = std::mem::replace(&mut self.fields, outer.0);
         self.are_fields_named = outer.1;
         node.map(|node| node.map(|node| of_fields(node, named)))
@@ -454,6 +452,16 @@ pub fn of_fields(node: Node, fields: Arc<[usize]>) -> Node {
     };
     attributes.fields = Some(fields);
     node.with(attributes)
+}
+
+/// Adds a node behind others; as in RediSearch, a first node that is an intersection goes on.
+pub fn push_and(nodes: &mut Vec<Node>, next: Option<Node>) {
+    if let [Node::And(parts)] = &mut nodes[..]
+        && next.is_some()
+    {
+        *nodes = std::mem::take(parts);
+    }
+    nodes.extend(next);
 }
 
 /// Adds a node; a first node that is a union is replaced by its parts.

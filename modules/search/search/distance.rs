@@ -62,7 +62,7 @@ impl<'n> WordDistance<'n> {
     pub fn new(documents: &Documents, nodes: &'n [Node]) -> WordDistance<'n> {
         let mut distance = WordDistance { parts: Vec::new(), leaves: Leaves::default() };
         // Less than two parts with words have no distance, and the words need not be read.
-        if documents.has_no_offsets() || nodes.iter().filter(|node| has_words(node)).count() < 2 {
+        if documents.has_no_offsets() || nodes.iter().filter(|node| node.has_text()).count() < 2 {
             distance.parts = nodes.iter().map(Part::Other).collect();
         } else {
             distance.parts = nodes.iter().map(|node| distance.part(documents.texts(), node)).collect();
@@ -124,15 +124,6 @@ fn all_places(found: Vec<Occurrence>, pattern_in: Option<&TextPostings>) -> Plac
     };
     let is_of_it = |occurrence: &&Occurrence| pattern_in.is_none() || occurrence.number == first.number;
     Places::new(found.iter().filter(is_of_it).map(|occurrence| occurrence.place).collect())
-}
-
-fn has_words(node: &Node) -> bool {
-    match node.bare() {
-        Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(has_words),
-        Node::Optional(node) => has_words(node),
-        Node::Text { .. } => true,
-        _ => false,
-    }
 }
 
 /// The places of a part in a document; `None` if the document has it not.

@@ -21,9 +21,9 @@ pub fn is_lacking(index: &Index, query: &Query, request: &QueryOptions) -> bool 
 fn reaches(node: &Node, first: usize) -> bool {
     match node {
         Node::All | Node::Nothing => false,
-        Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(|node| reaches(node, first)),
-        Node::Not(node) | Node::Optional(node) => reaches(node, first),
-        Node::With(with) => reaches(&with.node, first),
+        Node::And(_) | Node::Or(_) | Node::Not(_) | Node::Optional(_) | Node::With(_) => {
+            node.children().iter().any(|node| reaches(node, first))
+        }
         Node::Tag { field, .. }
         | Node::Number { field, .. }
         | Node::Near { field, .. }

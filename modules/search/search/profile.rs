@@ -62,18 +62,9 @@ pub fn measure(plan: &Plan, ranges: &Ranges) -> Vec<(Duration, u64)> {
         let before = plan.now();
         let Ok(matches) = evaluation.matches(node) else { break };
         measured.push((plan.now() - before, matches.len()));
-        left.extend(children(node).iter().rev());
+        left.extend(node.bare().children().iter().rev());
     }
     measured
-}
-
-fn children(node: &Node) -> &[Node] {
-    match node {
-        Node::And(nodes) | Node::Or(nodes) => nodes,
-        Node::Not(node) | Node::Optional(node) => slice::from_ref(node),
-        Node::With(with) => children(&with.node),
-        _ => &[],
-    }
 }
 
 /// Opens the reply. The reply of the search follows, and then `write`.
@@ -260,7 +251,7 @@ impl Tree<'_> {
             ),
             Node::With(_) | Node::Open(_) => unreachable!("a bare node of a query with its values"),
         };
-        let children = children(node);
+        let children = node.bare().children();
         reply.map(3 + usize::from(detail.is_some()) + usize::from(!children.is_empty()));
         pair(reply, "Type", |reply| reply.bulk(kind));
         if let Some((name, value)) = detail {

@@ -104,16 +104,13 @@ fn begin(view: &View<'_>, args: Args<'_>) -> Result<Stage, SearchError> {
 /// The exact words of a query's tree, whose depth the parser bounds.
 fn words_of(node: &Node, words: &mut Vec<(Arc<[usize]>, Vec<u8>)>) {
     match node {
-        Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| words_of(node, words)),
-        Node::Not(node) | Node::Optional(node) => words_of(node, words),
-        Node::With(with) => words_of(&with.node, words),
         Node::Text { fields, text: TextMatch::Term(Pattern::Exact(word)) } => {
             words.push((fields.clone(), word.clone()));
         }
         Node::Text { fields, text: TextMatch::Phrase(phrase) } => {
             words.extend(phrase.iter().map(|word| (fields.clone(), word.clone())));
         }
-        _ => {}
+        node => node.children().iter().for_each(|node| words_of(node, words)),
     }
 }
 
