@@ -97,6 +97,7 @@ pub use commands::COMMANDS;
 pub use documents::shapes::fuzz_shape;
 pub use expr::fuzz_expression;
 pub use fuzzing::fuzz_definitions;
+pub use manage::documents::fuzz_addition;
 pub use module::{SearchModule, SearchOptions};
 pub use query::fuzz_query;
 pub use search::fuzz_search;

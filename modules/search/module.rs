@@ -448,8 +448,9 @@ impl Module for SearchModule {
             by.extend(foreseeing(index, keyspace, (database, key), &effect));
         });
         let key = key.to_vec();
-        (!by.is_empty())
-            .then(|| Box::new(move |upcoming: &Upcoming| foresee(&key, upcoming, by)) as ObservationMaking)
+        (!by.is_empty()).then(|| -> ObservationMaking {
+            Box::new(move |upcoming: &Upcoming, is_wanted| foresee(&key, upcoming, by, is_wanted))
+        })
     }
 
     fn save(&self, each: &mut dyn FnMut(&Record<'_>)) {

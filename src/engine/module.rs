@@ -211,8 +211,9 @@ pub struct Observation {
     pub heap_bytes: usize,
 }
 
-/// Reads a document that a write is going to make, without any lock of the engine.
-pub type ObservationMaking = Box<dyn FnOnce(&Upcoming) -> Observation + Send>;
+/// Reads a document that a write is going to make, without any lock of the engine. The function says whether
+/// the result is still wanted: if not, it may be any.
+pub type ObservationMaking = Box<dyn FnOnce(&Upcoming, &dyn Fn() -> bool) -> Observation + Send>;
 
 /// Work without any lock of the engine.
 pub type BackgroundWork = Box<dyn FnOnce() + Send>;

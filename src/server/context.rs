@@ -8,6 +8,7 @@ use crate::output::gate::Gate;
 use crate::output::{Delivery, Posted, Push};
 use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
+use crate::turns::KeyTurns;
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, CommandTable};
 use engramdb_engine::log::Lsn;
@@ -40,6 +41,10 @@ pub struct ServerContext {
     pub searches: Arc<LongWork>,
     /// Commands that copy much out of the keyspace.
     pub copies: Arc<LongWork>,
+    /// Documents that indexes read before they are written: each can take seconds.
+    pub readings: Arc<LongWork>,
+    /// Whose document is read, of several writers of a key.
+    pub turns: Arc<KeyTurns>,
     /// Buffers and words of large requests: their clients do not wait for the long copies of others.
     pub buffers: Arc<LongWork>,
     pub snapshotter: Arc<dyn Snapshotter>,

@@ -11,7 +11,8 @@
 //!   all;
 //! - `dispatch`: decoded requests as runs under one lock; `commands`: commands about sessions and the server;
 //! - `output`: replies, and the gate that holds them until what they show is durable;
-//! - `housekeeping`, `long_work`: what is done beside the connections;
+//! - `housekeeping`, `long_work`: what is done beside the connections; `turns`: of several writers of a large
+//!   document, who has it read;
 //! - [`snapshots`]: snapshots in the background, backups, and the tools for both;
 //! - [`config`]: one table for flags, environment, file, CONFIG GET and SET.
 //!
@@ -46,6 +47,7 @@ mod stats;
 #[allow(dead_code, reason = "shared with the tests over TCP")]
 #[path = "tests/it/support.rs"]
 mod support;
+mod turns;
 mod worker;
 
 pub use commands::{FAMILIES as COMMANDS, table as command_table};

@@ -53,6 +53,8 @@ fn abort(fatal: &Fatal) {
 
 /// Threads for commands that copy much: one that copies gigabytes does not keep all others waiting.
 const COPY_THREADS: usize = 2;
+/// The same for the reading of documents before their write.
+const READING_THREADS: usize = 2;
 /// Threads for large requests. What they do takes a fraction of a second at most.
 const BUFFER_THREADS: usize = 2;
 
@@ -118,6 +120,7 @@ impl Server {
         let standby_thread = standby.start(watched).map_err(ServerError::Thread)?;
         let long = shared.searches.start("search", search_threads).and_then(|mut long| {
             long.extend(shared.copies.start("copy", COPY_THREADS)?);
+            long.extend(shared.readings.start("read", READING_THREADS)?);
             long.extend(shared.buffers.start("buffer", BUFFER_THREADS)?);
             Ok(long)
         });
@@ -155,7 +158,7 @@ impl Server {
         for worker in self.workers {
             _ = worker.join();
         }
-        let pools = [&self.shared.searches, &self.shared.copies, &self.shared.buffers];
+        let pools = [&self.shared.searches, &self.shared.copies, &self.shared.readings, &self.shared.buffers];
         pools.into_iter().for_each(|pool| pool.close());
         for thread in self.long {
             _ = thread.join();
@@ -207,6 +210,8 @@ fn share(
         stats: Stats::default(),
         searches: Arc::default(),
         copies: Arc::default(),
+        readings: Arc::default(),
+        turns: Arc::default(),
         buffers: Arc::default(),
         snapshotter: hooks.snapshotter.clone(),
         has_modules: !module_commands.is_empty(),

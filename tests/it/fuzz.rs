@@ -149,6 +149,30 @@ fn searches() {
 }
 
 #[test]
+fn search_additions() {
+    let corpus: Vec<Vec<u8>> = [
+        "0.5\tREPLACE\tPARTIAL\tNOCREATE\tLANGUAGE\tgerman\tPAYLOAD\tp\tIF\t@a==\"b\"\tFIELDS\tt\thello\tn\t1",
+        "1\tFIELDS\tFIELDS\tREPLACE\t__score\t2",
+        "1e-3\tIF\t!exists(@x) && @y+1<2\tNOSAVE\tFIELDS",
+    ]
+    .map(|words| words.as_bytes().to_vec())
+    .into();
+    let dictionary: &[&[u8]] = &[
+        b"\t",
+        b"\tFIELDS\t",
+        b"\tIF\t",
+        b"\tPAYLOAD\t",
+        b"\tLANGUAGE\t",
+        b"nan",
+        b"-0",
+        b"1.0",
+        b"@",
+        b"\"",
+    ];
+    fuzz::run("search_additions", &corpus, dictionary, engramdb_search::fuzz_addition);
+}
+
+#[test]
 fn search_shapes() {
     let corpus: Vec<Vec<u8>> = [
         "POINT(1 2)",

@@ -116,9 +116,9 @@ impl Documents {
         let FieldColumn::Texts(column) = &mut self.columns[field] else { unreachable!("a TEXT field") };
         let before = column.take(id);
         self.value_bytes -= size_of_val(&*before);
-        let after = match content {
-            FieldContent::Text(text) => self.texts.repost((id, field), before, text, language, measuring),
-            _ => {
+        let after = match content.text() {
+            Some(text) => self.texts.repost((id, field), before, text, language, measuring),
+            None => {
                 measuring.is_wanted |= !before.is_empty();
                 self.texts.unpost((id, field), &before, language);
                 Box::default()

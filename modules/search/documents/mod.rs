@@ -241,12 +241,23 @@ pub enum FieldContent {
     /// Tags.
     Terms(Vec<Vec<u8>>),
     Text(TextContent),
+    /// The same, read for several indexes.
+    SharedText(Arc<TextContent>),
     Geometry(Arc<Geometry>),
     /// This many vectors of the right size, at least one, whose components are finite.
     Vectors(u32),
 }
 
 impl FieldContent {
+    /// The words of a text.
+    pub fn text(&self) -> Option<&TextContent> {
+        match self {
+            FieldContent::Text(text) => Some(text),
+            FieldContent::SharedText(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// How many values there are beside those of a text, which its postings count.
     fn values(&self) -> usize {
         match self {
@@ -592,7 +603,8 @@ impl Documents {
                 postings.insert(id, shape.clone());
                 0
             }
-            (FieldContent::Text(text), Postings::Text, FieldColumn::Texts(column)) => {
+            (_, Postings::Text, FieldColumn::Texts(column)) => {
+                let Some(text) = content.text() else { return };
                 let language = self.about.get(id).unwrap_or(&self.about_all).language;
                 column.set(id, self.texts.post((id, field), text, language, tally))
             }

@@ -8,16 +8,18 @@
 use super::Index;
 use super::scope::{FieldNumbers, ReadScope};
 use crate::documents::filtering::accepts;
-use crate::documents::reading::{self, DocumentValues};
+use crate::documents::reading::{self, DocumentValues, Unreadable};
+use crate::documents::text_content::TextContent;
 use crate::documents::{About, FieldContent};
 use crate::error::SearchError;
-use crate::schema::FieldKind;
+use crate::schema::{Definition, FieldKind};
 use engramdb_engine::effect::{Effect, List};
 use engramdb_engine::hashing::HashMap;
 use engramdb_engine::keyspace::{DocumentType, FieldValue, Keyspace, ValueRef};
 use engramdb_engine::module::{Observation, Upcoming};
 use engramdb_engine::store::document::Document;
 use engramdb_engine::types::StringRef;
+use std::cell::RefCell;
 use std::mem;
 use std::sync::Arc;
 
@@ -73,9 +75,15 @@ pub fn foreseeing(
     Some((index.clone(), scope?))
 }
 
-/// Reads the document for these indexes.
-pub fn foresee(key: &[u8], upcoming: &Upcoming, by: Vec<Foreseeing>) -> Observation {
-    let read = |(index, scope): Foreseeing| index.foresee_upcoming(key, upcoming, scope);
+/// Reads the document for these indexes. `is_wanted` is asked before each field.
+pub fn foresee(
+    key: &[u8],
+    upcoming: &Upcoming,
+    by: Vec<Foreseeing>,
+    is_wanted: &dyn Fn() -> bool,
+) -> Observation {
+    let reading = Reading { texts: RefCell::default(), is_wanted };
+    let read = |(index, scope): Foreseeing| index.foresee_upcoming(key, upcoming, scope, &reading);
     let all: Vec<ForeseenContent> = by.into_iter().map(read).collect();
     let heap_bytes = all.iter().map(ForeseenContent::heap_bytes).sum();
     Observation { value: Box::new(ForeseenDocument(all)), heap_bytes }
@@ -83,7 +91,34 @@ pub fn foresee(key: &[u8], upcoming: &Upcoming, by: Vec<Foreseeing>) -> Observat
 
 /// Reads all that an index wants of a document.
 pub fn foresee_whole(index: &Index, key: &[u8], upcoming: &Upcoming) -> ForeseenContent {
-    index.foresee_upcoming(key, upcoming, ReadScope::Whole)
+    let reading = Reading { texts: RefCell::default(), is_wanted: &|| true };
+    index.foresee_upcoming(key, upcoming, ReadScope::Whole, &reading)
+}
+
+/// The reading of one document for several indexes.
+struct Reading<'r> {
+    /// Texts that were read for an index, and how: another one that reads them in the same way shares them.
+    texts: RefCell<Vec<(TextReading, Arc<TextContent>)>>,
+    is_wanted: &'r dyn Fn() -> bool,
+}
+
+/// All on which the words of a TEXT field depend beside the document.
+#[derive(PartialEq)]
+struct TextReading {
+    identifier: Vec<u8>,
+    stop_words: Option<Vec<Vec<u8>>>,
+    index_empty: bool,
+}
+
+impl TextReading {
+    /// `None` if the field has no words.
+    fn of(definition: &Definition, field: usize) -> Option<TextReading> {
+        let stop_words = definition.options.stop_words.clone();
+        let field = &definition.fields[field];
+        let (identifier, index_empty) = (field.identifier.clone(), field.index_empty);
+        let has_words = matches!(field.kind, FieldKind::Text { .. }) && !field.no_index;
+        has_words.then_some(TextReading { identifier, stop_words, index_empty })
+    }
 }
 
 /// Fields of a hash that a write brings.
@@ -193,17 +228,53 @@ impl Index {
         (bytes.saturating_mul(fields) >= WALKED_BYTES_MIN).then_some(scope)
     }
 
-    fn foresee_upcoming(&self, key: &[u8], upcoming: &Upcoming, scope: ReadScope) -> ForeseenContent {
+    fn foresee_upcoming(
+        &self,
+        key: &[u8],
+        upcoming: &Upcoming,
+        scope: ReadScope,
+        reading: &Reading<'_>,
+    ) -> ForeseenContent {
         match upcoming {
             Upcoming::Object(object) => match object.document() {
-                Some(document) => self.foresee(key, &Document::Object(document), scope),
+                Some(document) => self.foresee(key, &Document::Object(document), scope, reading),
                 None => ForeseenContent::of(self),
             },
-            Upcoming::Fields(fields) => self.foresee(key, &UpcomingFields(fields), scope),
+            Upcoming::Fields(fields) => self.foresee(key, &UpcomingFields(fields), scope, reading),
         }
     }
 
-    fn foresee(&self, key: &[u8], document: &impl DocumentValues, scope: ReadScope) -> ForeseenContent {
+    /// Reads a field, or shares what was read for another index.
+    fn read_shared(
+        &self,
+        field: usize,
+        document: &impl DocumentValues,
+        reading: &Reading<'_>,
+    ) -> Result<FieldContent, Unreadable> {
+        let how = TextReading::of(&self.definition, field);
+        if let Some(how) = &how {
+            let texts = reading.texts.borrow();
+            if let Some((_, text)) = texts.iter().find(|(read, _)| read == how) {
+                return Ok(FieldContent::SharedText(text.clone()));
+            }
+        }
+        match (how, reading::read_field(&self.definition, field, document)?) {
+            (Some(how), FieldContent::Text(text)) => {
+                let text = Arc::new(text);
+                reading.texts.borrow_mut().push((how, text.clone()));
+                Ok(FieldContent::SharedText(text))
+            }
+            (_, content) => Ok(content),
+        }
+    }
+
+    fn foresee(
+        &self,
+        key: &[u8],
+        document: &impl DocumentValues,
+        scope: ReadScope,
+        reading: &Reading<'_>,
+    ) -> ForeseenContent {
         let mut foreseen = ForeseenContent::of(self);
         let fields = match scope {
             ReadScope::Whole => {
@@ -218,7 +289,10 @@ impl Index {
             ReadScope::Fields(fields) => fields,
         };
         for field in fields {
-            let content = reading::read_field(&self.definition, field, document);
+            if !(reading.is_wanted)() {
+                break;
+            }
+            let content = self.read_shared(field, document, reading);
             let is_readable = content.is_ok();
             foreseen.contents.push((field, content.map_err(|unreadable| unreadable.cause)));
             if !is_readable {
@@ -243,6 +317,7 @@ impl FieldContent {
                 terms.iter().map(|term| mem::size_of_val(term) + term.capacity()).sum()
             }
             FieldContent::Text(text) => text.heap_bytes(),
+            FieldContent::SharedText(text) => text.heap_bytes() / Arc::strong_count(text),
             FieldContent::Geometry(shape) => shape.heap_bytes(),
             _ => 0,
         }

@@ -218,17 +218,20 @@ pub fn add(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         };
         styled(view, parse())
     })?;
-    match step {
-        Step::Nothing => {
-            reply.simple("NOADD");
-            return Ok(());
-        }
-        Step::Replace => _ = tx.apply(Effect::Delete { key, cause: Cause::Command }),
-        Step::Change => {}
+    if let Step::Nothing = step {
+        reply.simple("NOADD");
+        return Ok(());
+    }
+    let fields = List::Arguments(&addition.fields);
+    let effect = Effect::HashSet { key, fields, keep_expiry: false };
+    if !tx.foresees_fields(&effect, &addition.fields) {
+        return Ok(());
+    }
+    if let Step::Replace = step {
+        tx.apply(Effect::Delete { key, cause: Cause::Command });
     }
     if !addition.fields.is_empty() {
-        let fields = List::Arguments(&addition.fields);
-        tx.apply(Effect::HashSet { key, fields, keep_expiry: false });
+        tx.apply(effect);
     }
     reply.ok();
     Ok(())
@@ -249,4 +252,23 @@ fn step(view: &View<'_>, index: &Index, key: &[u8], addition: &Addition<'_>) -> 
         }
     }
     Ok(if addition.is_partial { Step::Change } else { Step::Replace })
+}
+
+/// Reads bytes as the words of FT.ADD, which tabs separate. Panics if what is to be stored is not what the
+/// words say.
+pub fn fuzz_addition(bytes: &[u8]) {
+    let mut words: Vec<&[u8]> = vec![b"FT.ADD", b"i", b"key"];
+    words.extend(bytes.split(|&byte| byte == b'\t'));
+    let args = Args::new(&words);
+    let Ok(score) = score_of(args[3]) else { return };
+    let Ok(addition) = Addition::parse(args, &score) else { return };
+    assert!(addition.fields.len().is_multiple_of(2), "each name has a value");
+    let own: usize = [LANGUAGE, PAYLOAD, SCORE]
+        .iter()
+        .map(|name| 2 * addition.fields.iter().step_by(2).filter(|field| field == &name).count())
+        .sum();
+    let given = addition.fields.len() - own;
+    assert!(words[words.len() - given..] == addition.fields[..given] || own > 0, "fields are those given");
+    let has_score = addition.fields.as_chunks::<2>().0.contains(&[SCORE, score.as_bytes()]);
+    assert!(has_score || score == "1", "the score is kept");
 }

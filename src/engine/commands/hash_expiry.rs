@@ -3,7 +3,7 @@
 //! Setting an expiry in the past deletes the field. Error texts differ between the commands as in Redis.
 
 use super::expiry::ExpiryConditions;
-use super::hashes::{delete_fields, fields_ahead, is_foreseen, reply_value};
+use super::hashes::{delete_fields, fields_ahead, reply_value};
 use crate::command::{
     Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read,
     shown_word, write,
@@ -228,7 +228,7 @@ fn hsetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     } else if sets {
         let fields = List::Arguments(options.fields);
         let effect = Effect::HashSet { key, fields, keep_expiry: options.keep_expiry };
-        if !is_foreseen(tx, &effect, options.fields) {
+        if !tx.foresees_fields(&effect, options.fields) {
             return Ok(());
         }
         tx.apply(effect);

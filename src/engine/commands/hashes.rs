@@ -8,8 +8,6 @@ use crate::command::{
 };
 use crate::effect::{Cause, Effect, List};
 use crate::hashing::{HashSet, HashState};
-use crate::module::Upcoming;
-use crate::store::prepared::{Foreseen, Foresight};
 use crate::store::tx::Tx;
 use crate::store::view::{HashView, View};
 use crate::types::{Field, add_decimals, parse_double};
@@ -313,7 +311,7 @@ fn hsetnx(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     if free {
         let fields = List::Arguments(args.from(2));
         let effect = Effect::HashSet { key: args.word(1), fields, keep_expiry: false };
-        if !is_foreseen(tx, &effect, args.from(2)) {
+        if !tx.foresees_fields(&effect, args.from(2)) {
             return Ok(());
         }
         tx.apply(effect);
@@ -397,25 +395,10 @@ fn set_fields(tx: &mut Tx<'_>, args: Args<'_>, command: &str) -> Result<Option<u
     }
     tx.read(|view| view.hash(key).map(|_| ()))?;
     let effect = Effect::HashSet { key, fields: List::Arguments(fields), keep_expiry: false };
-    if !is_foreseen(tx, &effect, fields) {
+    if !tx.foresees_fields(&effect, fields) {
         return Ok(None);
     }
     Ok(Some(tx.apply(effect)))
-}
-
-/// Whether modules are ready for fields with large values; see `Tx::foresee`.
-pub(super) fn is_foreseen(tx: &mut Tx<'_>, effect: &Effect<'_>, fields: &[&[u8]]) -> bool {
-    const AT_ONCE_BYTES: usize = 64 << 10;
-    let (pairs, _) = fields.as_chunks::<2>();
-    let large = pairs.iter().filter(|[_, value]| value.len() >= AT_ONCE_BYTES);
-    if large.clone().next().is_none() {
-        return true;
-    }
-    let foreseen = tx.foresee(effect, Foresight::default(), |tx| {
-        let fields = large.map(|[name, value]| (name.to_vec(), tx.shared_word(value))).collect();
-        Box::new(move || Upcoming::Fields(fields))
-    });
-    matches!(foreseen, Foreseen::Ready(_))
 }
 
 /// Sets a counter field; its expiry stays.

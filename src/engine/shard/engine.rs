@@ -298,7 +298,17 @@ impl Engine {
 
     /// Makes the preparation that a write requested before it runs again.
     pub fn prepare(&self, database: u32, preparation: Preparation) -> Box<Prepared> {
-        preparation.run(&self.looks(database))
+        self.prepare_while(database, preparation, &|| true)
+    }
+
+    /// The same, where the result may be of no use any more: then it can be any.
+    pub fn prepare_while(
+        &self,
+        database: u32,
+        preparation: Preparation,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Box<Prepared> {
+        preparation.run(&self.looks(database), is_wanted)
     }
 
     /// The access of a job to the database: each look takes the read lock.

@@ -36,6 +36,16 @@ pub(crate) struct Copied {
     pub(crate) watch: Arc<Watch>,
 }
 
+/// The words that something was made of, by which it is known: they are shared with the request that has
+/// them.
+pub(crate) type MadeFrom = Vec<Arc<Vec<u8>>>;
+
+/// Whether these are the words. Those of the same request are the same memory, unless they are short.
+fn are_words(from: &MadeFrom, words: &[&[u8]]) -> bool {
+    let is_same = |one: &Arc<Vec<u8>>, word: &&[u8]| std::ptr::eq(&one[..], *word) || one[..] == **word;
+    from.len() == words.len() && from.iter().zip(words).all(|(one, word)| is_same(one, word))
+}
+
 /// What is made of a command's words alone.
 pub struct MadeOfWords {
     pub value: Box<dyn Any + Send + Sync>,
@@ -73,18 +83,42 @@ impl Observed {
     }
 }
 
-/// A number by which effects on one key are told apart: the hash of what they carry.
+/// Of longer contents parts are hashed: this is done under the lock.
+const MARKED_BYTES: usize = 64 << 10;
+/// How many parts, of how many bytes.
+const MARKED_PARTS: usize = 64;
+const MARKED_PART_BYTES: usize = 1 << 10;
+
+/// A number by which effects on one key are told apart: the hash of what they carry, of long contents of
+/// parts of it. What was prepared for a request is freed with it, so that this is a second line of defence.
 pub(crate) fn mark_of(effect: &Effect<'_>) -> u64 {
     const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
     let mix = |sum: u64, next: u64| (sum.rotate_left(5) ^ next).wrapping_mul(FACTOR);
+    let hash_content = |content: &[u8]| {
+        if content.len() <= MARKED_BYTES {
+            return hash_bytes(content);
+        }
+        let last = content.len() - MARKED_PART_BYTES;
+        let parts = (0..=MARKED_PARTS).map(|part| last / MARKED_PARTS * part).chain([last]);
+        parts.map(|at| hash_bytes(&content[at..at + MARKED_PART_BYTES])).fold(content.len() as u64, mix)
+    };
     match *effect {
         Effect::Module { module, kind, payload, .. } => {
-            [u64::from(module), u64::from(kind), hash_bytes(payload)].into_iter().fold(1, mix)
+            [u64::from(module), u64::from(kind), hash_content(payload)].into_iter().fold(1, mix)
         }
         Effect::HashSet { fields, keep_expiry, .. } => fields
             .pairs()
-            .flat_map(|(name, value)| [hash_bytes(name), hash_bytes(value)])
+            .flat_map(|(name, value)| [hash_bytes(name), hash_content(value)])
             .fold(2 + u64::from(keep_expiry), mix),
+        _ => 0,
+    }
+}
+
+/// The bytes of what an effect carries.
+fn carried_bytes(effect: &Effect<'_>) -> usize {
+    match *effect {
+        Effect::Module { payload, .. } => payload.len(),
+        Effect::HashSet { fields, .. } => fields.pairs().map(|(name, value)| name.len() + value.len()).sum(),
         _ => 0,
     }
 }
@@ -122,9 +156,9 @@ enum Made {
         attempts: usize,
         copied: Option<Copied>,
     },
-    OfWords(MadeOfWords),
+    OfWords(MadeFrom, MadeOfWords),
     /// With what was made of the words before.
-    Observed(Observed, Option<MadeOfWords>),
+    Observed(Observed, Option<(MadeFrom, MadeOfWords)>),
 }
 
 /// The preparation of a running command: the result that it has, and the one that it requests.
@@ -134,6 +168,8 @@ pub(crate) struct Preparing {
     pub(crate) wanted: Option<Box<Preparation>>,
     /// What was observed, for the effect that comes next.
     observed: Option<Observed>,
+    /// The words of which the running command took what was made.
+    taken_of: MadeFrom,
     /// What is not used any more, to be dropped outside the lock.
     outdated: Vec<Garbage>,
 }
@@ -143,8 +179,8 @@ pub struct Preparation(Work);
 
 enum Work {
     Copy { database: u32, key: Vec<u8>, attempts: usize, making: Making },
-    OfWords(WordsMaking),
-    Observe(Observing, Option<MadeOfWords>),
+    OfWords(MadeFrom, WordsMaking),
+    Observe(Observing, Option<(MadeFrom, MadeOfWords)>),
 }
 
 struct Observing {
@@ -156,21 +192,60 @@ struct Observing {
     making: Option<ObservationMaking>,
     foresight: Foresight,
     watch: Option<Arc<Watch>>,
+    /// The bytes of what the effect carries.
+    bytes: usize,
 }
 
 impl Preparation {
-    pub(crate) fn run(self, looks: &dyn Looks) -> Box<Prepared> {
+    /// The key on whose value the result depends: it is of no use when another write changes that.
+    pub fn key(&self) -> Option<(u32, &[u8])> {
+        match &self.0 {
+            Work::Observe(observing, _) => {
+                observing.watch.as_ref().map(|_| (observing.database, &observing.key[..]))
+            }
+            Work::Copy { .. } | Work::OfWords(..) => None,
+        }
+    }
+
+    /// Whether it reads a document: that can take much longer than other preparations.
+    pub fn is_reading(&self) -> bool {
+        matches!(self.0, Work::Observe(..))
+    }
+
+    /// The memory that it takes until it is done, beside what it shares with the keyspace and with the words.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Work::Observe(observing, words) => {
+                observing.key.len() + observing.bytes + words.as_ref().map_or(0, |(_, made)| made.heap_bytes)
+            }
+            Work::Copy { key, .. } => key.len(),
+            Work::OfWords(..) => 0,
+        }
+    }
+
+    /// What was made of the words before, if the rest is not to be done now.
+    pub fn into_words(self) -> Option<Box<Prepared>> {
+        match self.0 {
+            Work::Observe(_, words) => {
+                words.map(|(from, made)| Box::new(Prepared(Made::OfWords(from, made))))
+            }
+            Work::Copy { .. } | Work::OfWords(..) => None,
+        }
+    }
+
+    /// `is_wanted` is asked now and then; where it is not, the result is of no use.
+    pub(crate) fn run(self, looks: &dyn Looks, is_wanted: &dyn Fn() -> bool) -> Box<Prepared> {
         Box::new(Prepared(match self.0 {
             Work::Copy { database, key, attempts, making } => {
                 Made::Copy { database, key, attempts, copied: making(looks) }
             }
-            Work::OfWords(making) => Made::OfWords(making()),
+            Work::OfWords(from, making) => Made::OfWords(from, making()),
             Work::Observe(
-                Observing { database, key, mark, attempts, upcoming, making, foresight, watch },
+                Observing { database, key, mark, attempts, upcoming, making, foresight, watch, .. },
                 words,
             ) => {
                 let upcoming = upcoming();
-                let observation = making.map(|making| making(&upcoming));
+                let observation = making.map(|making| making(&upcoming, is_wanted));
                 let object = match upcoming {
                     Upcoming::Object(object) if foresight.object => Some(object),
                     _ => None,
@@ -186,9 +261,9 @@ impl Prepared {
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
             Made::Copy { copied, .. } => copied.as_ref().map_or(0, |copied| copied.value.heap_bytes()),
-            Made::OfWords(made) => made.heap_bytes,
+            Made::OfWords(_, made) => made.heap_bytes,
             Made::Observed(observed, words) => {
-                observed.heap_bytes() + words.as_ref().map_or(0, |made| made.heap_bytes)
+                observed.heap_bytes() + words.as_ref().map_or(0, |(_, made)| made.heap_bytes)
             }
         }
     }
@@ -198,9 +273,9 @@ impl Prepared {
             Made::Copy { copied, .. } => {
                 copied.map(|copied| Garbage::Value(*copied.value)).into_iter().collect()
             }
-            Made::OfWords(made) => vec![Garbage::Made(made.value)],
+            Made::OfWords(_, made) => vec![Garbage::Made(made.value)],
             Made::Observed(observed, words) => {
-                let words = words.map(|made| Garbage::Made(made.value));
+                let words = words.map(|(_, made)| Garbage::Made(made.value));
                 words.into_iter().chain(observed.into_garbage()).collect()
             }
         }
@@ -248,7 +323,7 @@ impl Preparing {
         let mut attempts = 0;
         let is_of_key = |prepared: &mut Box<Prepared>| match &prepared.0 {
             Made::Copy { database: of, key: copied, .. } => *of == database && copied == key,
-            Made::OfWords(_) | Made::Observed(..) => false,
+            Made::OfWords(..) | Made::Observed(..) => false,
         };
         if let Some(Prepared(Made::Copy { attempts: made, copied, .. })) =
             self.prepared.take_if(is_of_key).map(|prepared| *prepared)
@@ -268,25 +343,36 @@ impl Preparing {
         Copy::Wanted
     }
 
-    /// What was made of the words; `None` if the command must return, and will run again.
-    pub(crate) fn of_words(&mut self, making: impl FnOnce() -> WordsMaking) -> Option<MadeOfWords> {
-        if let Some(Prepared(Made::Observed(_, words))) = self.prepared.as_deref_mut()
-            && let Some(made) = words.take()
+    /// What was made of these words; `None` if the command must return, and will run again.
+    pub(crate) fn of_words(
+        &mut self,
+        words: &[&[u8]],
+        making: impl FnOnce() -> (MadeFrom, WordsMaking),
+    ) -> Option<MadeOfWords> {
+        let is_of_words = |from: &MadeFrom| are_words(from, words);
+        if let Some(Prepared(Made::Observed(_, made))) = self.prepared.as_deref_mut()
+            && let Some((from, made)) = made.take_if(|(from, _)| is_of_words(from))
         {
+            self.taken_of = from;
             return Some(made);
         }
-        let is_of_words = |prepared: &mut Box<Prepared>| matches!(prepared.0, Made::OfWords(_));
-        if let Some(Prepared(Made::OfWords(made))) = self.prepared.take_if(is_of_words).map(|made| *made) {
+        let is_made =
+            |prepared: &mut Box<Prepared>| matches!(&prepared.0, Made::OfWords(from, _) if is_of_words(from));
+        if let Some(Prepared(Made::OfWords(from, made))) = self.prepared.take_if(is_made).map(|made| *made) {
+            self.taken_of = from;
             return Some(made);
         }
-        self.wanted = Some(Box::new(Preparation(Work::OfWords(making()))));
+        let (from, making) = making();
+        self.wanted = Some(Box::new(Preparation(Work::OfWords(from, making))));
         None
     }
 
     /// Keeps what was made of the words for the next run, in which an observation is there too.
     pub(crate) fn keep_words(&mut self, made: MadeOfWords) {
         match self.wanted.as_deref_mut() {
-            Some(Preparation(Work::Observe(_, words))) => *words = Some(made),
+            Some(Preparation(Work::Observe(_, words))) => {
+                *words = Some((std::mem::take(&mut self.taken_of), made));
+            }
             _ => self.outdated.push(Garbage::Made(made.value)),
         }
     }
@@ -305,7 +391,7 @@ impl Preparing {
         };
         let taken = self.prepared.take_if(is_of_key).map(|prepared| *prepared);
         let Some(Prepared(Made::Observed(mut observed, words))) = taken else { return Err(0) };
-        self.outdated.extend(words.map(|made| Garbage::Made(made.value)));
+        self.outdated.extend(words.map(|(_, made)| Garbage::Made(made.value)));
         let attempts = observed.attempts;
         let is_dirty = observed.watch.as_ref().is_some_and(|watch| watch.dirtied_by().is_some());
         if !is_dirty && observed.mark == mark {
@@ -320,13 +406,15 @@ impl Preparing {
     /// Requests an observation; the command must return, and will run again.
     pub(crate) fn want_observation(
         &mut self,
-        (database, key, mark, attempts): (u32, &[u8], u64, usize),
+        (database, effect, attempts): (u32, &Effect<'_>, usize),
         (upcoming, making): (UpcomingMaking, Option<ObservationMaking>),
         foresight: Foresight,
         watch: Option<Arc<Watch>>,
     ) {
-        let (key, attempts) = (key.to_vec(), attempts + 1);
-        let observing = Observing { database, key, mark, attempts, upcoming, making, foresight, watch };
+        let key = effect.key().map(<[u8]>::to_vec).unwrap_or_default();
+        let (mark, bytes, attempts) = (mark_of(effect), carried_bytes(effect), attempts + 1);
+        let observing =
+            Observing { database, key, mark, attempts, upcoming, making, foresight, watch, bytes };
         self.wanted = Some(Box::new(Preparation(Work::Observe(observing, None))));
     }
 

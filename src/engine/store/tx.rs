@@ -7,7 +7,7 @@
 use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
 use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, ValueRef};
-use crate::module::{Circumstances, UpcomingMaking};
+use crate::module::{Circumstances, Upcoming, UpcomingMaking};
 use crate::store::Store;
 use crate::store::prepared::{Copied, Copy, Foreseen, Foresight, MadeOfWords, Making, Preparing, mark_of};
 use crate::store::view::{StoreContext, View};
@@ -15,6 +15,9 @@ use crate::types::Contents;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// Values of a hash's fields of so many bytes are read before the effect.
+const FORESEEN_VALUE_BYTES: usize = 64 << 10;
 
 /// The approximate limits of one step of active expiry: expired fields of a hash, and visited fields.
 const EXPIRED_FIELDS_MAX: usize = 1000;
@@ -203,9 +206,9 @@ impl<'a> Tx<'a> {
         let Some(mut preparing) = self.lent.preparing.take() else {
             return Some(making(shared(self)));
         };
-        let made = preparing.of_words(|| {
+        let made = preparing.of_words(words, || {
             let words = shared(self);
-            Box::new(move || making(words))
+            (words.clone(), Box::new(move || making(words)))
         });
         self.lent.preparing = Some(preparing);
         made
@@ -241,9 +244,23 @@ impl<'a> Tx<'a> {
         };
         let making = (upcoming(self), making);
         let preparing = self.lent.preparing.as_mut().expect("checked above");
-        let mark = mark_of(effect);
-        preparing.want_observation((self.database, key, mark, attempts), making, foresight, watch);
+        preparing.want_observation((self.database, effect, attempts), making, foresight, watch);
         Foreseen::Again
+    }
+
+    /// The same for the fields of a hash, names and values in turn, of which large values are read. False if
+    /// the command must return, and will run again.
+    pub fn foresees_fields(&mut self, effect: &Effect<'_>, fields: &[&[u8]]) -> bool {
+        let (pairs, _) = fields.as_chunks::<2>();
+        let large = pairs.iter().filter(|[_, value]| value.len() >= FORESEEN_VALUE_BYTES);
+        if large.clone().next().is_none() {
+            return true;
+        }
+        let foreseen = self.foresee(effect, Foresight::default(), |tx| {
+            let fields = large.map(|[name, value]| (name.to_vec(), tx.shared_word(value))).collect();
+            Box::new(move || Upcoming::Fields(fields))
+        });
+        matches!(foreseen, Foreseen::Ready(_))
     }
 
     /// Keeps what `made_of` has returned for the run after an effect that was not foreseen.

@@ -12,6 +12,7 @@ use crate::dispatch::wait::Waiting;
 use crate::output::Outbox;
 use crate::session::{Owned, Queued, Session, large_words};
 use crate::stats::WorkerStats;
+use crate::turns::KeyTurn;
 use engramdb_engine::Retained;
 use engramdb_engine::command::{Args, Known, Reply};
 use engramdb_engine::log::pipeline::AdmissionTurn;
@@ -45,6 +46,10 @@ pub struct Core {
     pub(super) waits_for_signal: bool,
     /// What the request that is next retains from its last run: it came back for that.
     pub(super) retained: Retained,
+    /// The turn of the request that is next among the writers of its key.
+    pub(super) key_turn: Option<KeyTurn>,
+    /// What the preparation of the request that is next takes until it is done.
+    pub(super) preparing_bytes: usize,
     /// The place of the request that is next among those that wait for much room in the log.
     pub(super) turn: AdmissionTurn,
     /// The next request, if its words have allocations of their own.
@@ -92,6 +97,8 @@ impl Core {
             parked_bytes: 0,
             waits_for_signal: false,
             retained: Retained::default(),
+            key_turn: None,
+            preparing_bytes: 0,
             turn: AdmissionTurn::default(),
             owned: None,
             owning: None,
@@ -116,7 +123,10 @@ impl Core {
     /// What was made for the request that is next, or is kept of a command that waits for keys.
     pub fn made_bytes(&self) -> usize {
         let owned = self.owned.as_ref().map_or(0, |owned| owned.heap_bytes());
-        self.parked_bytes + owned + self.retained.prepared.as_ref().map_or(0, |made| made.heap_bytes())
+        self.parked_bytes
+            + self.preparing_bytes
+            + owned
+            + self.retained.prepared.as_ref().map_or(0, |made| made.heap_bytes())
     }
 
     /// Executes requests from `next` on. Returns the first that is not done, and what it waits for if it
@@ -194,6 +204,7 @@ impl Core {
     /// What was made for a request that is over is nothing to the next one.
     fn end_request(&mut self, waits: bool) {
         self.end_turn();
+        self.key_turn = None;
         if !waits {
             self.free_prepared();
         }
@@ -202,6 +213,7 @@ impl Core {
     /// Gives back what was kept for a request that did not use it: none waits.
     fn give_back(&mut self) {
         self.turn.give_up();
+        self.key_turn = None;
         self.free_prepared();
     }
 

@@ -7,9 +7,10 @@ use crate::long_work::LongWork;
 use crate::output::{Errors, Outbox, Replies};
 use crate::session::{Owned, ReplyMode};
 use crate::stats::WaitingClient;
-use engramdb_engine::Prepared;
+use crate::turns::KeyTurn;
 use engramdb_engine::command::{CommandError, Job, Reply, Stage};
 use engramdb_engine::log::Lsn;
+use engramdb_engine::{Preparation, Prepared};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -24,6 +25,8 @@ pub enum Resumed {
     Made(Box<Made>),
     /// Try the same request again, with what was made for it.
     Prepared(Box<Prepared>),
+    /// Try the same request again: no other writer of its key comes before it.
+    Turn(KeyTurn),
     /// The connection's buffer is back, perhaps with the request that is next.
     Buffer(Vec<u8>, Option<Owned>),
     /// A session command's reply.
@@ -44,9 +47,11 @@ impl Core {
     pub fn resume(&mut self, resumed: Resumed) {
         self.begin_round();
         self.end_waiting();
+        self.preparing_bytes = 0;
         match resumed {
             Resumed::Retry | Resumed::Buffer(..) => {}
             Resumed::Prepared(prepared) => self.retained.prepared = Some(prepared),
+            Resumed::Turn(turn) => self.key_turn = Some(turn),
             Resumed::Made(made) => {
                 let Made { outbox, gate, errors } = *made;
                 self.reply_gated(|_, replies| (gate, replies.append(outbox, errors)));
@@ -76,11 +81,7 @@ impl Core {
                 self.retained.room_bytes = with_slack(bytes);
                 None
             }
-            Stage::Prepare(preparation) => {
-                let engine = shared.engine.clone();
-                let prepare = move || Resumed::Prepared(engine.prepare(database, *preparation));
-                Some(elsewhere(&shared.copies, prepare))
-            }
+            Stage::Prepare(preparation) => Some(self.prepare(*preparation)),
             Stage::Offload(job) => Some(elsewhere(&shared.searches, self.making(job))),
             Stage::Copy(job) => Some(elsewhere(&shared.copies, self.making(job))),
             Stage::Wait(wait) => {
@@ -99,6 +100,31 @@ impl Core {
                 }))
             }
         }
+    }
+
+    /// Has made what a write needs. One writer of a document at a time: the others wait before they look at
+    /// it, because each change would make what they have made void.
+    fn prepare(&mut self, preparation: Preparation) -> Waiting {
+        let (shared, database) = (self.shared.clone(), self.session.database);
+        match preparation.key() {
+            Some(key) if self.key_turn.as_ref().is_none_or(|turn| !turn.is_of(key)) => {
+                self.key_turn = None;
+                match shared.turns.take(key) {
+                    Ok(turn) => self.key_turn = Some(turn),
+                    Err(waiter) => {
+                        self.retained.prepared = preparation.into_words();
+                        return Box::pin(async { waiter.await.map_or(Resumed::Retry, Resumed::Turn) });
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.preparing_bytes = preparation.heap_bytes();
+        let pool = if preparation.is_reading() { &shared.readings } else { &shared.copies };
+        let engine = shared.engine.clone();
+        elsewhere_while(pool, move |is_wanted| {
+            Resumed::Prepared(engine.prepare_while(database, preparation, is_wanted))
+        })
     }
 
     /// Runs a job to its reply, which the connection takes over: for another thread.
@@ -120,9 +146,22 @@ impl Core {
 
 /// Makes a reply on a thread of the pool.
 pub fn elsewhere(pool: &LongWork, make: impl FnOnce() -> Resumed + Send + 'static) -> Waiting {
+    elsewhere_while(pool, |_| make())
+}
+
+/// The same for what may take long: the function that it gets says whether the connection is still there.
+fn elsewhere_while(
+    pool: &LongWork,
+    make: impl FnOnce(&dyn Fn() -> bool) -> Resumed + Send + 'static,
+) -> Waiting {
     let (sender, made) = tokio::sync::oneshot::channel();
-    // Sending fails if the connection has ended; then the result is not needed.
-    pool.run(Box::new(move || _ = sender.send(make())));
+    pool.run(Box::new(move || {
+        // If the connection has ended, the result is not needed.
+        if !sender.is_closed() {
+            let resumed = make(&|| !sender.is_closed());
+            _ = sender.send(resumed);
+        }
+    }));
     Box::pin(async move {
         match made.await {
             Ok(resumed) => resumed,

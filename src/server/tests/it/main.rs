@@ -5,6 +5,7 @@ mod gate;
 mod leading;
 mod long;
 mod parking;
+mod preparing;
 mod protocol;
 mod room;
 mod support;
