@@ -136,13 +136,15 @@ impl LateDocuments {
         due.iter().for_each(|signal| signal.give());
     }
 
-    /// Forgets all of an index that was dropped. Returns the signal, to be given without the keyspace's lock.
+    /// Forgets all of an index that was dropped. Returns the signals that are due, to be given without the keyspace's lock.
     pub fn clear(&self) -> Vec<Arc<Signal>> {
         let list = &mut *self.list.lock();
-        self.load.end_late(list.documents.len());
+        if !list.documents.is_empty() {
+            self.load.end_late(list.documents.len());
+            list.due.push(list.caught_up.clone());
+        }
         self.count.store(0, Ordering::Release);
         (list.order, list.documents) = Default::default();
-        list.due.push(list.caught_up.clone());
         mem::take(&mut list.due)
     }
 
