@@ -230,7 +230,8 @@ pub fn run(arguments: ServeArgs, unknown_flags: &[String]) -> Result<(), Box<dyn
         }
     }
     if stop.save {
-        // Who has the log open has it locked, and only on a log that nobody has is everything sealed.
+        // A process that has the log open has it locked. Only a log that no process has open is sealed to its
+        // end.
         drop((snapshotter, engine));
         let offline = || modules::offline(&env);
         create_offline(&env, &directory, &offline, &OfflineOptions::default())?;

@@ -23,7 +23,9 @@
 //! # Life of a change
 //!
 //! The handler parses the value's text straight into the payload of the effect, in the packed form. It walks
-//! the path and adds the concrete locations that it leads to. `Tx::apply` logs the payload and calls
+//! the path and adds the concrete locations that it leads to. A large text is parsed, and a change of many
+//! places is made, without the lock (`commands/parsed.rs`, `commands/foreseen.rs`); the command then runs
+//! again with the result. `Tx::apply` logs the payload and calls
 //! `JsonDocument::apply`, which copies the value's bytes to each location. A replay does the same, without a
 //! text or a path.
 

@@ -95,7 +95,7 @@ impl CursorRegistry {
         Some(cursor)
     }
 
-    /// Ends a cursor whose id nobody was told.
+    /// Ends a cursor whose id no reply contains.
     pub fn end_untold(&self, id: u64) {
         let idle = &mut *self.idle.lock();
         if let Some(cursor) = idle.cursors.remove(&id) {

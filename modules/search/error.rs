@@ -234,7 +234,7 @@ kinds! {
         "SEARCH_LIMIT Vector index {} {} exceeded server limit ({} with the given parameters)";
     AttributeUnknown: "Bad arguments for algorithm {}: {}", "SEARCH_PARSE_ARGS Bad arguments for algorithm {}: {}";
 
-    // Documents that cannot be indexed, as FT.INFO tells.
+    // Documents that cannot be indexed, as FT.INFO shows them.
     BlobSize: "Could not add vector with blob size {} (expected size {})",
         "SEARCH_VECTOR_BLOB_SIZE_MISMATCH Could not add vector with blob size {} (expected size {})";
     NotFinite: "Could not add vector with a component that is not a finite number",

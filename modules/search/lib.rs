@@ -11,7 +11,8 @@
 //! | `commands.rs` | one row per FT command, and the short handlers | `COMMANDS` |
 //! | `module.rs` | what the engine calls: effects, changes of keys, background work, INFO | `impl Module` |
 //! | `registry/` | all indexes: by name, alias, id, and by the prefixes of keys | `Registry` |
-//! | `manage/` | the commands that change an index after it was made: aliases, FT.ALTER | `manage/alter.rs` |
+//! | `manage/` | commands that do not search: FT.ALTER, aliases, dictionaries, FT.ADD | `manage/alter.rs` |
+//! | `info.rs` | FT.INFO | `write` |
 //! | `effects.rs` | the numbers of the module's effects | |
 //! | `schema/` | what FT.CREATE defines, its parser and its format | `Definition` |
 //! | `cursors.rs` | aggregations that wait for the next FT.CURSOR READ | `CursorRegistry` |
@@ -21,7 +22,7 @@
 //! | `expr/` | expressions over the properties of a row: APPLY, FILTER | `Expression` |
 //! | `index/` | one index: documents and vectors together, backfill, what a dropped index leaves | `Index` |
 //! | `search/` | a search from its plan to its reply; FT.PROFILE | `search::search` |
-//! | `aggregate/` | FT.AGGREGATE from its words to its reply; FT.CURSOR | `Aggregation` |
+//! | `aggregate/` | FT.AGGREGATE from its words to its reply; FT.CURSOR; FT.HYBRID | `Aggregation` |
 //! | `audit/` | the thread that answers samples of searches exactly, to measure recall | `Auditor` |
 //! | `recovery/` | saved graphs, and how an index comes back at a start | `recovery::finish` |
 //! | `spell/` | FT.SPELLCHECK | `spell::check` |
@@ -30,6 +31,8 @@
 //! | `debug/` | FT.DEBUG | `ACTIONS` |
 //! | `edits.rs` | the edit distance of words | `Edits` |
 //! | `error.rs` | every error text, in both styles | `Kind` |
+//! | `words.rs`, `number.rs` | numbers in a request's words, and numbers as a reply shows them | |
+//! | `fuzzing.rs` | what fuzz targets call | |
 //!
 //! # Where to find it
 //!

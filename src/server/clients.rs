@@ -55,7 +55,7 @@ pub struct Client {
     is_leaving: AtomicBool,
 }
 
-/// What a connection takes in memory, as its worker tells it.
+/// What a connection takes in memory, as its worker reports it.
 pub struct Usage {
     pub query_bytes: usize,
     pub query_capacity: usize,

@@ -9,6 +9,7 @@
 //! | `groups.rs`, `reducers.rs`, `sorting.rs` | what gathers rows |
 //! | `budget.rs` | the bound of the memory of one aggregation |
 //! | `cursor.rs` | FT.CURSOR |
+//! | `hybrid/` | FT.HYBRID: two searches whose documents are joined, and go through the same steps |
 //! | `reply.rs` | the reply |
 //!
 //! The documents are those of an FT.SEARCH with the same query. They are settled at one moment and read in

@@ -241,7 +241,7 @@ impl RowFlow {
         self.groups.unwrap_or(documents).saturating_sub(self.filtered)
     }
 
-    /// The number that the reply tells: of groups, or of documents that were read for the first row.
+    /// The number in the reply: of groups, or of documents that were read for the first row.
     pub fn total(&self) -> usize {
         self.groups.or(self.at_first).unwrap_or(self.read)
     }

@@ -22,8 +22,8 @@ const GRAM_BYTES: usize = 48;
 /// as many entries, made under the keyspace's lock.
 const APART_BYTES_MAX: usize = 256;
 
-/// The most sequences, and the most pieces of two bytes, by which terms are looked for. More tell little and
-/// cost as much each.
+/// The most sequences, and the most pieces of two bytes, by which terms are looked for. More exclude
+/// little and cost as much each.
 const GRAMS_MAX: usize = 16;
 const SHORT_MAX: usize = 2;
 
@@ -89,8 +89,8 @@ impl PieceIndex {
         });
     }
 
-    /// The numbers of terms that may contain all pieces; `None` if the pieces are too short to tell, or more
-    /// than `most` terms may.
+    /// The numbers of terms that may contain all pieces; `None` if the pieces are too short to exclude any,
+    /// or more than `most` terms may.
     pub fn numbers(&self, pieces: &PatternPieces<'_>, most: u64) -> Option<RoaringBitmap> {
         let long: &RoaringBitmap = &self.long;
         let found = self.apart(pieces, most)? | long;
@@ -105,7 +105,7 @@ impl PieceIndex {
         for piece in whole.chain(ending.as_deref().filter(|_| pieces.last != Some(b""))) {
             grams.extend(piece.windows(3).map(|window| Gram::try_from(window).expect("of three bytes")));
         }
-        // The end tells most: it is last.
+        // The end excludes most terms: it is last.
         grams.drain(..grams.len().saturating_sub(GRAMS_MAX));
         let short = pieces.inner.iter().filter(|piece| piece.len() == 2);
         if grams.is_empty() {

@@ -1,4 +1,4 @@
-//! FT.SUGADD, FT.SUGGET, FT.SUGDEL, FT.SUGLEN: completions of what somebody types.
+//! FT.SUGADD, FT.SUGGET, FT.SUGDEL, FT.SUGLEN: completions of what a user types.
 //!
 //! Suggestions are a value of the keyspace, not of an index. They are compared in lower case, and are
 //! different if their bytes are.

@@ -14,7 +14,7 @@ use crate::error::{self, SearchError};
 use crate::schema::language::Language;
 use crate::schema::sound::sound;
 use crate::schema::synonyms::SharedSynonyms;
-use crate::schema::{Definition, FieldKind};
+use crate::schema::{Definition, FieldDefinition, FieldKind};
 use std::sync::Arc;
 
 /// What words are expanded to.
@@ -188,9 +188,8 @@ pub fn has_sounds(definition: &Definition, fields: &[usize]) -> bool {
 /// Those of the fields whose words are indexed by their stems too. All TEXT fields are taken as they are, as
 /// in RediSearch. `None` if there are none.
 fn stemmed(definition: &Definition, fields: &Arc<[usize]>) -> Option<Arc<[usize]>> {
-    let is_text = |field: &&usize| matches!(definition.fields[**field].kind, FieldKind::Text { .. });
-    let all = (0..definition.fields.len()).collect::<Vec<_>>().iter().filter(is_text).count();
-    if fields.len() == all {
+    let is_text = |field: &&FieldDefinition| matches!(field.kind, FieldKind::Text { .. });
+    if fields.len() == definition.fields.iter().filter(is_text).count() {
         return Some(fields.clone());
     }
     let is_stemmed =

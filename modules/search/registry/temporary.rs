@@ -1,4 +1,4 @@
-//! Temporary indexes (`TEMPORARY seconds`): those that are dropped when nobody has used them for so long.
+//! Temporary indexes (`TEMPORARY seconds`): those that are dropped after this time without use.
 //!
 //! A use is a command that names the index, or a change of one of its documents. When the time is over, the
 //! engine applies the drop as an effect ([`engramdb_engine::module::Module::due`]), so that replay, snapshots

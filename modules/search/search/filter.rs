@@ -674,10 +674,18 @@ fn has_word(
     walk: &mut TextWalk,
 ) -> bool {
     let texts = documents.texts();
+    let fuzzy = match pattern {
+        Pattern::Fuzzy(word, most) => Some(Fuzzy::new(word, *most)),
+        _ => None,
+    };
+    let matches = |term: &[u8]| match &fuzzy {
+        Some(fuzzy) => fuzzy.matches(term),
+        None => pattern.matches(term),
+    };
     let words = |&field: &usize| WORDS_PER_FIELD + documents.words_of(id, field).len() * pattern.weight();
     walk.walked += fields.iter().map(words).sum::<usize>();
     let words = fields.iter().flat_map(|&field| documents.words_of(id, field));
-    words.filter(|&&number| number != TEXT_END).any(|&number| pattern.matches(texts.term(number)))
+    words.filter(|&&number| number != TEXT_END).any(|&number| matches(texts.term(number)))
 }
 
 /// How near the words of an intersection must be to each other, if its attributes say so.

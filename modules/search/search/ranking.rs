@@ -3,7 +3,7 @@
 //! The answer has the `k` nearest; keys decide between equal distances. SORTBY sorts these `k` by other keys,
 //! and keeps the order of equal ones. Both orders are computed before the last look. In the last look few
 //! candidates have changed: these are moved to their new positions (edited.rs), and rows are made for the
-//! page only. The same positions tell which candidates have entered the nearest `k`, and which have left
+//! page only. The same positions show which candidates have entered the nearest `k`, and which have left
 //! them; both are at most as many as have changed.
 
 use super::edited::{Edited, EditedElement};

@@ -78,16 +78,10 @@ mod tests {
         // Each word of the query has a stem of its own, and so has each word of the document.
         let names: Vec<String> = (0..20_000).map(|number| format!("w{number}ing")).collect();
         let text: Vec<&str> = names.iter().map(String::as_str).collect();
-        let took = |count: usize| {
-            let clock = engramdb_engine::env::Env::system().clock;
-            let began = clock.monotonic();
+        for count in [1_000, 20_000] {
             let counted = walked_with("TEXT", &text[..count], &names[..count].join("|"), "TFIDF");
             assert!(counted < 10 * count, "{counted}");
-            clock.monotonic() - began
-        };
-        let few = (0..3).map(|_| took(1_000)).min().expect("three");
-        let many = (0..3).map(|_| took(20_000)).min().expect("three");
-        assert!(many < few * 150, "{few:?} {many:?}");
+        }
     }
 
     #[test]

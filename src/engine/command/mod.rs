@@ -361,7 +361,7 @@ impl Command {
         self
     }
 
-    /// Says how much a write may log beyond what its words tell.
+    /// Says how much a write may log beyond what its words show.
     ///
     /// # Panics
     /// If the command does not write: only a write's room is asked for.

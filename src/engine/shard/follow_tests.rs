@@ -18,7 +18,7 @@ use crate::shard::role::RoleRefusal;
 use crate::store::watch::Watch;
 use std::sync::atomic::AtomicUsize;
 
-/// Counts what a module is told.
+/// Counts what a module observes.
 #[derive(Default)]
 struct Counts {
     recovered: AtomicUsize,
@@ -84,7 +84,7 @@ fn write(leader: &Engine, line: &str) {
     leader.pipeline().wait(gate).expect("the log does not fail");
 }
 
-/// A leader, and a follower that has followed it live, with what its module was told.
+/// A leader, and a follower that has followed it live, with what its module observed.
 fn follows(log: &Arc<dyn ShardLog>) -> (Engine, Engine, Arc<Counts>) {
     let leader = open(log);
     write(&leader, "SET before 1");

@@ -165,7 +165,7 @@ impl World {
         self.run_with_room(line, 0)
     }
 
-    /// The same with `room_bytes` beyond what the words tell; a command that needs more comes back for it.
+    /// The same with `room_bytes` beyond what the words show; a command that needs more comes back for it.
     fn run_with_room(&self, line: &str, room_bytes: usize) -> Seat {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let command = self.table.get(words[0]).expect("a command").command;

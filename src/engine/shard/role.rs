@@ -133,7 +133,7 @@ impl Drop for Following {
 pub(super) type DurableWatchers = Vec<Arc<dyn DurableWatcher>>;
 
 impl RoleRefusal {
-    /// As a client is told.
+    /// As the error for a client says it.
     pub fn error(self) -> CommandError {
         match self {
             RoleRefusal::Loading => CommandError::of("LOADING Redis is loading the dataset in memory"),

@@ -242,7 +242,7 @@ fn debug_sleep(call: &mut Call<'_, '_, '_>) -> Outcome {
     Ok(())
 }
 
-/// No events are sampled: SLOWLOG and INFO commandstats tell more.
+/// No events are sampled: SLOWLOG and INFO commandstats show more.
 fn latency_history(call: &mut Call<'_, '_, '_>) -> Outcome {
     call.reply.array(0);
     Ok(())

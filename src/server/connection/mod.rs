@@ -78,7 +78,7 @@ struct Connection {
 /// clients, and the runtime's record of its socket.
 const IDLE_BYTES: usize = size_of::<Connection>() + size_of::<Client>() + 512;
 
-/// Memory that a connection takes and gives back within a round is not told to the others, up to this
+/// Memory that a connection takes and gives back within a round is not added to the sum of all, up to this
 /// number of bytes.
 const UNPUBLISHED_BYTES_MAX: usize = 48 * 1024;
 

@@ -65,7 +65,7 @@ impl Core {
         self.refuse(&CommandError::of_parts(&[b"EXECABORT Transaction discarded because of: ", cause]));
     }
 
-    /// Runs the queue. `Err` with how much room it needs beyond what its words tell, where the credit has
+    /// Runs the queue. `Err` with how much room it needs beyond what its words show, where the credit has
     /// less: nothing has happened then.
     fn run_transaction(
         &mut self,
@@ -120,7 +120,7 @@ fn frees_memory(shared: &ServerContext, multi: &Multi) -> bool {
     multi.queue.iter().all(|queued| queued.command.frees_memory(Args::new(&queued.words()), now_ms))
 }
 
-/// How much the queue's commands may log beyond what their words tell, in bytes. By their words commands in
+/// How much the queue's commands may log beyond what their words show, in bytes. By their words commands in
 /// front of one can add to its needs, so that these count again for each.
 #[cold]
 fn room_of(multi: &Multi, mut database: u32, transaction: &mut Transaction<'_>) -> usize {

@@ -52,7 +52,7 @@ pub struct Multi {
     pub is_broken: bool,
     /// What the batch needs in the log at most.
     pub bytes: usize,
-    /// A command is queued whose words do not tell what it logs.
+    /// A command is queued whose words do not show what it logs.
     pub asks_for_room: bool,
     /// What the queued commands take in memory, but for the queue's own buffer.
     pub heap_bytes: usize,
