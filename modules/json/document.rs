@@ -4,7 +4,7 @@ use crate::effect::{self, NUMBER};
 use crate::error;
 use crate::location::{self, LocationStep, Steps};
 use crate::packed::{self, JsonNumber};
-use crate::path::{ClientPath, JsonPath, WalkBudget, locate, select};
+use crate::path::{ClientPath, JsonPath, WalkBudget, locate, select, select_first};
 use crate::text::{self, Layout};
 use crate::value::tree::{Container, ItemBlock, Root};
 use crate::value::{JsonNode, NodeContent};
@@ -12,12 +12,13 @@ use engramdb_engine::command::CommandError;
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::digest::mix;
 use engramdb_engine::keyspace::{
-    DataType, DocumentSource, EachEffect, FieldValue, SAVED_BYTES_MAX, SAVED_PARTS_MAX, Several, ShownValue,
-    TypedValue,
+    DataType, DocumentSource, EachEffect, FieldValue, PathCost, SAVED_BYTES_MAX, SAVED_PARTS_MAX, Several,
+    ShownValue, TypedValue,
 };
 use engramdb_engine::types::Contents;
 use std::borrow::Cow;
 use std::io;
+use std::sync::Arc;
 
 /// The data type of documents.
 pub struct JsonType;
@@ -49,6 +50,11 @@ impl DataType for JsonType {
     fn leads_to_one(&self, path: &[u8]) -> bool {
         let parsed = std::str::from_utf8(path).ok().and_then(|text| JsonPath::parse(text).ok());
         parsed.is_some_and(|path| path.is_static())
+    }
+
+    fn path_cost(&self, path: &[u8]) -> PathCost {
+        let parsed = std::str::from_utf8(path).ok().and_then(|text| JsonPath::parse(text).ok());
+        parsed.map_or(PathCost::Lookup, |path| path.cost())
     }
 
     fn is_document_path(&self, path: &[u8]) -> bool {
@@ -128,18 +134,23 @@ impl JsonDocument {
         let Ok(query) = JsonPath::parse(text) else { return true };
         select(&query, self.value(), &mut WalkBudget::of_index(), &mut |node| each(node)).is_ok()
     }
+
+    /// The same for the first value. False if the walk to it takes too much.
+    fn select_first(&self, path: &[u8], each: impl FnOnce(JsonNode<'_>)) -> bool {
+        let Ok(text) = std::str::from_utf8(path) else { return true };
+        let Ok(query) = JsonPath::parse(text) else { return true };
+        let first = select_first(&query, self.value(), &mut WalkBudget::of_index());
+        first.map(|first| first.map_or((), each)).is_ok()
+    }
 }
 
 impl JsonDocument {
     /// The first value at a path as RediSearch shows it: a text without quotes, floats with twelve digits,
     /// booleans as 1 and 0.
     fn first_shown(&self, path: &[u8]) -> Option<ShownValue<'_>> {
-        let mut first = None;
-        let is_whole = self.select(path, |node| {
-            if first.is_some() {
-                return;
-            }
-            first = Some(match node.content() {
+        let mut shown = None;
+        self.select_first(path, |node| {
+            shown = Some(match node.content() {
                 NodeContent::Null => ShownValue::Null,
                 NodeContent::Text(text) => ShownValue::Text(Cow::Owned(text.to_vec())),
                 NodeContent::Boolean(boolean) => {
@@ -153,7 +164,7 @@ impl JsonDocument {
                 }
             });
         });
-        first.filter(|_| is_whole)
+        shown
     }
 }
 
@@ -354,6 +365,12 @@ impl DocumentSource for JsonDocument {
         }
     }
 
+    fn first_value(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {
+        if !self.select_first(path, |node| each_value(node, each)) {
+            each(FieldValue::Other);
+        }
+    }
+
     fn shown(&self, path: &[u8], several: Several) -> Option<ShownValue<'_>> {
         match several {
             Several::First => self.first_shown(path),
@@ -382,5 +399,19 @@ impl DocumentSource for JsonDocument {
         text.extend_from_slice(if is_list { b"]" } else { b"" });
         let text = Cow::Owned(text);
         each(b"$", if is_list { ShownValue::List(text) } else { ShownValue::Text(text) });
+    }
+
+    fn walked_bytes(&self) -> usize {
+        self.content_bytes()
+    }
+
+    fn bytes_at(&self, path: &[u8]) -> usize {
+        let mut bytes = 0;
+        self.select_first(path, |node| bytes = node.bytes());
+        bytes
+    }
+
+    fn held(&self) -> Option<Arc<dyn DocumentSource>> {
+        Some(Arc::new(self.clone()))
     }
 }

@@ -29,6 +29,7 @@
 //! | `suggest/` | FT.SUG*: completions, a data type of the keyspace | `suggest/trie.rs` |
 //! | `settings/` | the module's parameters, for FT.CONFIG and CONFIG | `Settings` |
 //! | `debug/` | FT.DEBUG | `ACTIONS` |
+//! | `weight.rs` | what reading a document costs, and what one hold of the lock may read | `ReadWeight` |
 //! | `edits.rs` | the edit distance of words | `Edits` |
 //! | `error.rs` | every error text, in both styles | `Kind` |
 //! | `words.rs`, `number.rs` | numbers in a request's words, and numbers as a reply shows them | |
@@ -93,6 +94,7 @@ mod settings;
 mod spell;
 mod suggest;
 mod vectors;
+mod weight;
 mod words;
 
 pub use aggregate::{fuzz_aggregation, fuzz_hybrid};

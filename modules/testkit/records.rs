@@ -2,20 +2,22 @@
 //! one. All of it is here; an index is over records with `ON RECORD`.
 //!
 //! A value is a word: `null`, `true`, `false`, `{}` (an object, which no index takes), a number, an array of
-//! such words (`[1,2.5]`), or else a text. A path begins with `$`.
+//! such words (`[1,2.5]`), or else a text. A path begins with `$`; `$..` leads to all values.
 
 use engramdb_engine::command::{Args, Command, Outcome, Reply, flag, read, write};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::{
-    DataType, DocumentSource, EachEffect, FieldValue, Several, ShownValue, TypedValue,
+    DataType, DocumentSource, EachEffect, FieldValue, PathCost, Several, ShownValue, TypedValue,
 };
 use engramdb_engine::module::Module;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 use engramdb_engine::types::Contents;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 const NUMBER: u8 = 201;
 const VERSION: u8 = 1;
@@ -38,6 +40,19 @@ pub const COMMANDS: &[Command] = &[
     read("RECORD.GET", "key path", get).docs("1.0.0", "O(N)", "Replies the values at a path."),
 ];
 
+/// The path that leads to all values, by a walk over the whole record.
+const ALL: &[u8] = b"$..";
+
+thread_local! {
+    static WALKED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The bytes of values that this thread has read so far, for tests of what is read under a lock.
+#[must_use]
+pub fn walked() -> usize {
+    WALKED.get()
+}
+
 /// The module and its data type.
 pub struct Records;
 
@@ -53,6 +68,9 @@ impl DataType for Records {
     }
     fn documents(&self) -> Option<&'static str> {
         Some("RECORD")
+    }
+    fn path_cost(&self, path: &[u8]) -> PathCost {
+        if path == ALL { PathCost::Walks(1) } else { PathCost::Lookup }
     }
     fn is_document_path(&self, path: &[u8]) -> bool {
         path.starts_with(b"$")
@@ -123,9 +141,19 @@ impl TypedValue for Record {
     }
 }
 
+impl Record {
+    /// The words at a path.
+    fn words(&self, path: &[u8]) -> impl Iterator<Item = &String> {
+        let is_all = path == ALL;
+        let here = self.values.get(path).filter(|_| !is_all).into_iter().flatten();
+        let all = self.values.values().filter(move |_| is_all).flatten();
+        here.chain(all).inspect(|word| WALKED.set(WALKED.get() + word.len()))
+    }
+}
+
 impl DocumentSource for Record {
     fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {
-        for word in self.values.get(path).into_iter().flatten() {
+        for word in self.words(path) {
             let numbers = word.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
             let Some(list) = numbers else {
                 each(field_value(word));
@@ -141,11 +169,15 @@ impl DocumentSource for Record {
     }
 
     fn shown(&self, path: &[u8], several: Several) -> Option<ShownValue<'_>> {
-        let values = self.values.get(path)?;
+        let mut words = self.words(path);
+        let first = words.next()?;
         Some(match several {
-            Several::First if values.first()? == "null" => ShownValue::Null,
-            Several::First => ShownValue::Text(Cow::Borrowed(values.first()?.as_bytes())),
-            Several::All => ShownValue::List(Cow::Owned(format!("[{}]", values.join(",")).into_bytes())),
+            Several::First if first == "null" => ShownValue::Null,
+            Several::First => ShownValue::Text(Cow::Borrowed(first.as_bytes())),
+            Several::All => {
+                let all: Vec<&str> = [first].into_iter().chain(words).map(String::as_str).collect();
+                ShownValue::List(Cow::Owned(format!("[{}]", all.join(",")).into_bytes()))
+            }
         })
     }
 
@@ -155,6 +187,21 @@ impl DocumentSource for Record {
         };
         let parts: Vec<String> = self.values.iter().map(part).collect();
         each(b"$", ShownValue::Text(Cow::Owned(parts.join(" ").into_bytes())));
+    }
+
+    fn walked_bytes(&self) -> usize {
+        let bytes = |(path, values): (&Vec<u8>, &Vec<String>)| {
+            path.len() + values.iter().map(String::len).sum::<usize>()
+        };
+        self.values.iter().map(bytes).sum()
+    }
+
+    fn bytes_at(&self, path: &[u8]) -> usize {
+        self.values.get(path).map_or(0, |values| values.iter().map(String::len).sum())
+    }
+
+    fn held(&self) -> Option<Arc<dyn DocumentSource>> {
+        Some(Arc::new(Record { values: self.values.clone() }))
     }
 }
 

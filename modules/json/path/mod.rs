@@ -11,10 +11,11 @@ mod walk;
 
 pub use filter::equal;
 pub use reach::ChangeReach;
-pub use walk::{TooMuch, WalkBudget, locate, select};
+pub use walk::{TooMuch, WalkBudget, locate, select, select_first};
 
 use crate::error;
 use engramdb_engine::command::CommandError;
+use engramdb_engine::keyspace::PathCost;
 use filter::PathFilter;
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -72,6 +73,27 @@ impl<'p> JsonPath<'p> {
             Segment::Indexes(indexes) => indexes.len() > 1,
             _ => false,
         })
+    }
+
+    /// What a walk costs. A text of all values has those below others once more, which is why `..` costs
+    /// more.
+    pub fn cost(&self) -> PathCost {
+        const NAMES_MAX: usize = 16;
+        let are_different = |names: &[Cow<'_, [u8]>]| {
+            names.len() <= NAMES_MAX && (1..names.len()).all(|at| !names[..at].contains(&names[at]))
+        };
+        let descends = self.segments.iter().filter(|segment| matches!(segment, Segment::Descend)).count();
+        let may_repeat = self.segments.iter().any(|segment| match segment {
+            Segment::Names(names) => !are_different(names),
+            Segment::Indexes(indexes) => indexes.len() > 1,
+            Segment::Filter(_) => true,
+            _ => false,
+        });
+        match descends {
+            _ if self.is_static() => PathCost::Lookup,
+            0 | 1 if !may_repeat => PathCost::Walks(1 + 3 * descends),
+            _ => PathCost::Unknown,
+        }
     }
 
     /// Splits off the last step of a static path.

@@ -83,7 +83,27 @@ pub fn select<'a>(
     budget: &mut WalkBudget,
     each: &mut dyn FnMut(JsonNode<'a>),
 ) -> Result<(), TooMuch> {
-    walk(query, root, None, budget, &mut |_, node| each(node))
+    walk(query, root, None, budget, &mut |_, node| {
+        each(node);
+        true
+    })
+}
+
+/// The first value at the path. What is after it is not visited.
+pub fn select_first<'a>(
+    query: &'a JsonPath<'_>,
+    root: JsonNode<'a>,
+    budget: &mut WalkBudget,
+) -> Result<Option<JsonNode<'a>>, TooMuch> {
+    let mut first = None;
+    let ended = walk(query, root, None, budget, &mut |_, node| {
+        first = Some(node);
+        false
+    });
+    match first {
+        Some(node) => Ok(Some(node)),
+        None => ended.map(|()| None),
+    }
 }
 
 /// The same with the location of each.
@@ -93,25 +113,32 @@ pub fn locate<'a>(
     budget: &mut WalkBudget,
     each: &mut dyn FnMut(&[LocationStep<'a>], JsonNode<'a>),
 ) -> Result<(), TooMuch> {
-    walk(query, root, Some(Steps::new()), budget, each)
+    walk(query, root, Some(Steps::new()), budget, &mut |steps, node| {
+        each(steps, node);
+        true
+    })
 }
 
+/// Ends as if it had cost too much where `each` says that no more is needed.
 fn walk<'a>(
     query: &'a JsonPath<'_>,
     root: JsonNode<'a>,
     steps: Option<Steps<'a>>,
     budget: &mut WalkBudget,
-    each: &mut dyn FnMut(&[LocationStep<'a>], JsonNode<'a>),
+    each: &mut EachNode<'a, '_>,
 ) -> Result<(), TooMuch> {
     Walk { root, steps, budget, each }.from(&query.segments, root)
 }
+
+/// Called with the values that a path leads to. False if no more is needed.
+type EachNode<'a, 'e> = dyn FnMut(&[LocationStep<'a>], JsonNode<'a>) -> bool + 'e;
 
 struct Walk<'a, 'w> {
     root: JsonNode<'a>,
     /// The way to the present value, if it is wanted.
     steps: Option<Steps<'a>>,
     budget: &'w mut WalkBudget,
-    each: &'w mut dyn FnMut(&[LocationStep<'a>], JsonNode<'a>),
+    each: &'w mut EachNode<'a, 'w>,
 }
 
 impl<'a> Walk<'a, '_> {
@@ -126,8 +153,8 @@ impl<'a> Walk<'a, '_> {
 
     fn follow(&mut self, segments: &'a [Segment<'_>], node: JsonNode<'a>) -> Result<(), TooMuch> {
         let Some((segment, rest)) = segments.split_first() else {
-            (self.each)(self.steps.as_deref().unwrap_or_default(), node);
-            return Ok(());
+            let goes_on = (self.each)(self.steps.as_deref().unwrap_or_default(), node);
+            return if goes_on { Ok(()) } else { Err(TooMuch) };
         };
         match segment {
             Segment::Descend => {

@@ -6,7 +6,7 @@ use crate::cursors::IdleCursor;
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
 use crate::module::SearchModule;
-use crate::search::{INLINE_WORK_MAX, styled};
+use crate::search::styled;
 use crate::settings::Settings;
 use crate::words::whole_number;
 use engramdb_engine::command::{Args, CommandError, Reply, Rest, Stage};
@@ -64,9 +64,7 @@ fn cursor_stage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Resul
         }
         let mut aggregation = taken(module, id, index).ok_or(Kind::NoCursor.error())?;
         aggregation.read_again(view, id, count);
-        let is_long = aggregation.work() > INLINE_WORK_MAX;
-        let job = aggregation.job();
-        return Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) });
+        return Ok(aggregation.stage());
     }
     if args.is(1, "DEL") {
         let aggregation = taken(module, id, index).ok_or(Kind::NoCursorToDelete.error())?;
@@ -94,7 +92,10 @@ fn taken(module: &SearchModule, id: u64, index: Option<&Arc<Index>>) -> Option<B
 impl Aggregation {
     /// Keeps the aggregation until its next read. Returns the cursor's id.
     pub fn keep(mut self, module: &SearchModule) -> Result<u64, SearchError> {
-        self.batch.release();
+        let left = self.batch.release();
+        if let Source::Documents(settled) = &mut self.source {
+            settled.put_back(&left);
+        }
         let bytes = self.heap_bytes();
         let place = self.cursor.as_mut().expect("it has a cursor");
         let until = self.env.clock.monotonic() + place.max_idle;
@@ -109,7 +110,8 @@ impl Aggregation {
         place.count = count.unwrap_or(place.usual_count);
         self.warnings.timed_out = false;
         let timeout = place.timeout;
-        self.deadline = timeout.map(|timeout| self.env.clock.monotonic() + timeout);
+        (self.limit, self.limits) = (timeout, 0);
+        self.begin_limit();
         if let Source::Documents(settled) = &mut self.source {
             settled.plan.database = view.database();
             settled.plan.deadline = self.deadline;

@@ -5,6 +5,7 @@
 //! index, the group of each tag is remembered by the tag's number.
 
 use super::budget::MemoryBudget;
+use super::meter::WorkMeter;
 use super::reducers::Reducer;
 use super::rows::{OwnedRow, PipelineRow};
 use crate::error::{Kind, SearchError};
@@ -108,13 +109,18 @@ impl Groups {
         self.ends.len()
     }
 
+    /// The work of a row, but for the sizes of its values.
+    pub fn row_work(&self) -> usize {
+        self.by.len() + self.reducers.len()
+    }
+
     /// Adds a row to its group. A row with lists is added to the groups of all combinations of their
     /// elements.
     pub fn add(
         &mut self,
         row: &PipelineRow<'_>,
         random: &dyn Random,
-        budget: &mut MemoryBudget,
+        (budget, meter): (&mut MemoryBudget, &WorkMeter),
     ) -> Result<(), SearchError> {
         if let [place] = self.by[..]
             && let Some(tag) = row.tags.get(place)
@@ -128,7 +134,8 @@ impl Groups {
                     group
                 }
             };
-            return self.reduce(group, row, random, budget);
+            self.reduce(group, row, random, budget)?;
+            return meter.spend(self.work_of(row));
         }
         let list = |place: &usize| match row.cells[*place].as_ref().map(ExprValue::seen) {
             Some(ExprValue::List(list)) => list.len().max(1),
@@ -143,11 +150,21 @@ impl Groups {
         if combinations > COMBINATIONS_MAX || combinations > 1 && is_much() {
             return Err(Kind::GroupCombinations.with([COMBINATIONS_MAX.to_string().into()]));
         }
+        let work = self.work_of(row);
         for combination in 0..combinations {
             let group = self.group_of(row, combination, budget)?;
             self.reduce(group, row, random, budget)?;
+            meter.spend(work)?;
         }
         Ok(())
+    }
+
+    /// The work of adding a row to a group.
+    fn work_of(&self, row: &PipelineRow<'_>) -> usize {
+        let size = |place: usize| row.cells.get(place).and_then(Option::as_ref).map_or(0, ExprValue::size);
+        let of_groups: usize = self.by.iter().map(|&place| size(place)).sum();
+        let of_reducers: usize = self.reducers.iter().map(|reducer| size(reducer.place())).sum();
+        self.row_work() + of_groups + of_reducers
     }
 
     #[inline]

@@ -7,7 +7,7 @@
 //! | `pipeline.rs` | the steps, and how rows go through them |
 //! | `source.rs`, `tags.rs` | rows of documents, read in slices; the texts of their tags |
 //! | `groups.rs`, `reducers.rs`, `sorting.rs` | what gathers rows |
-//! | `budget.rs` | the bound of the memory of one aggregation |
+//! | `budget.rs`, `meter.rs` | the bounds of the memory and the time of one aggregation |
 //! | `cursor.rs` | FT.CURSOR |
 //! | `hybrid/` | FT.HYBRID: two searches whose documents are joined, and go through the same steps |
 //! | `reply.rs` | the reply |
@@ -20,6 +20,7 @@ mod budget;
 mod cursor;
 mod groups;
 mod hybrid;
+mod meter;
 mod pipeline;
 mod reducers;
 mod reply;
@@ -59,6 +60,12 @@ use std::time::Duration;
 const WORD_BYTES: usize = 64;
 /// Rows of a stretch's end that go on between two looks at the clock.
 const GATHERED: usize = 1024;
+/// The work of a row that is too much for the thread of the command.
+const ROW_WORK_MAX: usize = 4096;
+/// How often the time limit can pass. Each time a stretch ends; what follows on it has the limit again.
+const LIMITS: u32 = 3;
+/// The bytes of a document that are walked over in a unit of work.
+const WALKED_BYTES: usize = 8;
 /// The least limit of FT.SEARCH's page that covers all documents of a KNN.
 const ALL_ROWS: &[u8] = b"1000000";
 
@@ -72,8 +79,13 @@ pub struct Aggregation {
     batch: RowBatch,
     cursor: Option<CursorPlace>,
     expands: bool,
+    /// The time limit, its end, and how often it has passed.
+    limit: Option<Duration>,
     deadline: Option<Duration>,
+    limits: u32,
     fails_on_timeout: bool,
+    /// The rest is done by the pool, after a last look that looks at nothing.
+    goes_elsewhere: bool,
     warnings: Warnings,
     /// The plan of a search that was profiled.
     profiled: Option<Box<Settled>>,
@@ -162,9 +174,7 @@ fn begin(
     if let Some((signal, at_most)) = backfill {
         return Ok(Stage::Wait(WaitingJob { signal, at_most, job: aggregation.job() }));
     }
-    let is_long = aggregation.work() > INLINE_WORK_MAX;
-    let job = aggregation.job();
-    Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
+    Ok(aggregation.stage())
 }
 
 impl Aggregation {
@@ -201,6 +211,8 @@ impl Aggregation {
             Source::Documents(settled) => &settled.plan,
             Source::Rows(_) | Source::Nothing => unreachable!("it has documents"),
         };
+        let limit = plan.deadline.map(|deadline| deadline.saturating_sub(plan.env.clock.monotonic()));
+        pipeline.flow.meter.set_deadline(plan.deadline);
         Aggregation {
             index: plan.index.clone(),
             env: plan.env.clone(),
@@ -209,8 +221,11 @@ impl Aggregation {
             batch: RowBatch::default(),
             cursor,
             expands: plan.request().expands,
+            limit,
             deadline: plan.deadline,
+            limits: 0,
             fails_on_timeout: plan.fails_on_timeout,
+            goes_elsewhere: false,
             warnings: Warnings { timed_out: false, incomplete: plan.is_incomplete },
             profiled: None,
             hybrid_profile: None,
@@ -218,6 +233,18 @@ impl Aggregation {
             request_bytes: 0,
             source,
         }
+    }
+
+    /// The next stage of the command: on its thread if it is expected to be short.
+    fn stage(self) -> Stage {
+        let is_long = self.work() > INLINE_WORK_MAX || self.pipeline.row_work() > ROW_WORK_MAX;
+        let meter = &self.pipeline.flow.meter;
+        meter.begin();
+        if is_long {
+            meter.leave_thread();
+            return Stage::Offload(self.job());
+        }
+        Stage::Run(self.job())
     }
 
     /// The expected work, as `Plan::work` counts it.
@@ -237,54 +264,74 @@ impl Aggregation {
         })
     }
 
-    /// Runs until there are `want` rows, or no more come.
+    /// Runs until there are `want` rows, until no more come, or until the pool must go on.
     fn run(&mut self, looks: &dyn Looks, want: usize) -> Result<(), SearchError> {
         while self.pipeline.flow.out.len() < want {
-            if !self.warnings.timed_out && self.is_late() {
-                self.warnings.timed_out = true;
-                if self.fails_on_timeout {
-                    return Err(Kind::Timeout.error());
-                }
-                match self.source {
-                    // The next read continues.
-                    Source::Documents(_) if self.cursor.is_some() && !self.pipeline.gathers() => break,
-                    Source::Documents(_) => self.end_stretch(),
-                    _ => {}
-                }
+            if self.is_late() && !self.pass_limit()? {
+                break;
             }
-            match std::mem::replace(&mut self.source, Source::Nothing) {
+            let flow = match std::mem::replace(&mut self.source, Source::Nothing) {
                 Source::Nothing => break,
-                Source::Search(plan, waits) => self.settle(looks, *plan, waits)?,
+                Source::Search(plan, waits) => {
+                    self.settle(looks, *plan, waits)?;
+                    Flow::On
+                }
                 Source::Fused(fused) => {
-                    let list = fused.run(looks).ok_or(Kind::Backfilling.error())?;
-                    let FusedList { settled, late: of_searches, vector } = list;
-                    if let Shape::Hybrid { found, late, .. } = &mut self.shape {
-                        (*found, *late) = (settled.left(), of_searches);
-                    }
-                    if vector.profile.is_some() {
-                        let found = settled.left();
-                        self.hybrid_profile =
-                            Some(Box::new(HybridProfile { vector, late: of_searches, found }));
-                    }
-                    self.begin_documents(settled)?;
+                    self.fuse(looks, *fused)?;
+                    Flow::On
                 }
                 Source::Documents(mut settled) => {
-                    let has_more = self.reader.next(looks, &mut settled, &mut self.batch);
+                    let has_more =
+                        self.batch.has_rows() || self.reader.next(looks, &mut settled, &mut self.batch);
                     self.source = Source::Documents(settled);
-                    if !has_more || self.pass_batch()? == Flow::Enough {
-                        self.end_stretch();
-                    }
+                    if has_more { self.pass_batch(want)? } else { Flow::Enough }
                 }
                 Source::Rows(mut rows) => {
                     let flow = self.pass_rows(&mut rows)?;
                     self.source = Source::Rows(rows);
-                    if flow == Flow::Enough {
-                        self.end_stretch();
-                    }
+                    flow
+                }
+            };
+            match flow {
+                Flow::On | Flow::Late => {}
+                Flow::Enough => self.end_stretch(),
+                Flow::Elsewhere => {
+                    self.goes_elsewhere = true;
+                    break;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Ends what must end because the time limit has passed. False if nothing more is done now.
+    fn pass_limit(&mut self) -> Result<bool, SearchError> {
+        self.warnings.timed_out = true;
+        if self.fails_on_timeout {
+            return Err(Kind::Timeout.error());
+        }
+        let has_begun = matches!(self.source, Source::Documents(_) | Source::Rows(_));
+        if has_begun && self.cursor.is_some() && !self.pipeline.gathers() {
+            // The next read continues.
+            return Ok(false);
+        }
+        self.limits += 1;
+        if self.limits >= LIMITS {
+            self.batch.release();
+            self.source = Source::Nothing;
+            return Ok(false);
+        }
+        if has_begun {
+            self.end_stretch();
+        }
+        self.begin_limit();
+        Ok(true)
+    }
+
+    /// The time limit begins now.
+    fn begin_limit(&mut self) {
+        self.deadline = self.limit.map(|limit| self.env.clock.monotonic() + limit);
+        self.pipeline.flow.meter.set_deadline(self.deadline);
     }
 
     fn is_late(&self) -> bool {
@@ -299,11 +346,21 @@ impl Aggregation {
         if settled.has_nothing() {
             return Err(Kind::Backfilling.error());
         }
-        self.begin_documents(settled)?;
-        if self.pass_batch()? == Flow::Enough {
-            self.end_stretch();
+        self.begin_documents(settled)
+    }
+
+    /// Fuses the documents of two searches.
+    fn fuse(&mut self, looks: &dyn Looks, fused: hybrid::Fused) -> Result<(), SearchError> {
+        let FusedList { settled, late: of_searches, vector } =
+            fused.run(looks, &mut self.pipeline.flow.budget)?;
+        if let Shape::Hybrid { found, late, .. } = &mut self.shape {
+            (*found, *late) = (settled.left(), of_searches);
         }
-        Ok(())
+        if vector.profile.is_some() {
+            let found = settled.left();
+            self.hybrid_profile = Some(Box::new(HybridProfile { vector, late: of_searches, found }));
+        }
+        self.begin_documents(settled)
     }
 
     /// Continues with the documents of a search.
@@ -313,22 +370,38 @@ impl Aggregation {
             if self.fails_on_timeout {
                 return Err(Kind::Timeout.error());
             }
+            // What was found is read.
+            self.limits += 1;
+            self.begin_limit();
         }
         self.source = Source::Documents(Box::new(settled));
         Ok(())
     }
 
-    /// Sends the rows of the batch through the pipeline.
-    fn pass_batch(&mut self) -> Result<Flow, SearchError> {
-        let (pipeline, random) = (&mut self.pipeline, &*self.env.random);
-        let mut last = Flow::On;
-        let first = pipeline.flow.read as u64;
-        self.batch.each(&self.reader, first, |row| {
-            pipeline.flow.read += 1;
-            last = pipeline.push(row, random)?;
-            Ok::<bool, SearchError>(last == Flow::On)
-        })?;
-        Ok(last)
+    /// Sends the rows of the batch through the pipeline: not those of large documents if there are so many
+    /// rows of the reply.
+    fn pass_batch(&mut self, want: usize) -> Result<Flow, SearchError> {
+        let Aggregation { pipeline, batch, reader, env, .. } = self;
+        loop {
+            let flow = pass_on(pipeline, env, (batch, reader))?;
+            let Some(held) = batch.next_held().filter(|_| flow == Flow::On) else { return Ok(flow) };
+            let work = held.weight / WALKED_BYTES;
+            if pipeline.flow.out.len() >= want {
+                return Ok(flow);
+            }
+            if pipeline.flow.meter.is_too_much_here(work) {
+                return Ok(Flow::Elsewhere);
+            }
+            let held = batch.take_held().expect("looked at above");
+            let flow = pass_on(pipeline, env, (&mut reader.read_held(held), reader))?;
+            if flow != Flow::On {
+                return Ok(flow);
+            }
+            _ = pipeline.flow.meter.spend(work);
+            if pipeline.flow.meter.is_late() {
+                return Ok(Flow::Late);
+            }
+        }
     }
 
     /// Sends some rows of a stretch's end through the next one. `Enough` if there are no more.
@@ -338,14 +411,17 @@ impl Aggregation {
             let Some(row) = rows.next() else { return Ok(Flow::Enough) };
             let mut row = row.into_row();
             row.cells.resize(width, None);
-            if self.pipeline.push(&mut row, &*self.env.random)? == Flow::Enough {
-                return Ok(Flow::Enough);
+            _ = self.pipeline.flow.meter.spend(width);
+            let flow = self.pipeline.push(&mut row, &*self.env.random)?;
+            if flow != Flow::On {
+                return Ok(flow);
             }
         }
         Ok(Flow::On)
     }
 
     fn end_stretch(&mut self) {
+        self.batch.clear();
         let rows = self.pipeline.end_stretch().map_or(Source::Nothing, Source::Rows);
         if let Source::Documents(settled) = std::mem::replace(&mut self.source, rows)
             && settled.plan.profile.is_some()
@@ -369,6 +445,10 @@ impl Aggregation {
             view.whole_keyspace();
             return styled(view, Err(Kind::NoIndex.of(name)));
         };
+        if std::mem::take(&mut self.goes_elsewhere) && run.is_ok() {
+            self.pipeline.flow.meter.leave_thread();
+            return Ok(Rest::Again(self.job()));
+        }
         // After FT.ALTER it is another object.
         view.wait_for(index.changed_by());
         view.wait_for(self.index.changed_by());
@@ -395,7 +475,8 @@ impl Aggregation {
         }
         let is_flat = is_flat(view, reply);
         if self.cursor.is_some() {
-            let timed_out = self.warnings.timed_out && matches!(self.source, Source::Documents(_));
+            let is_left = matches!(self.source, Source::Documents(_) | Source::Rows(_));
+            let timed_out = self.warnings.timed_out && is_left;
             let is_whole = count < want && !timed_out;
             answer.cursor = Some(if is_whole { 0 } else { styled(view, self.keep(module))? });
             return Ok(Rest::Write(Box::new(move |reply| {
@@ -424,6 +505,22 @@ impl Aggregation {
         };
         size_of::<Aggregation>() + self.request_bytes + self.pipeline.flow.budget.used() + documents
     }
+}
+
+/// Sends the rows of a batch through the pipeline, up to one whose document is not read yet.
+fn pass_on(
+    pipeline: &mut RowPipeline,
+    env: &Env,
+    (batch, reader): (&mut RowBatch, &RowReader),
+) -> Result<Flow, SearchError> {
+    let mut last = Flow::On;
+    batch.each(reader, |row| {
+        row.number = pipeline.flow.read as u64;
+        pipeline.flow.read += 1;
+        last = pipeline.push(row, &*env.random)?;
+        Ok::<bool, SearchError>(last == Flow::On)
+    })?;
+    Ok(last)
 }
 
 fn write_profiled(settled: &Settled, labels: &[String], answer: &AggregateAnswer, reply: &mut dyn Reply) {

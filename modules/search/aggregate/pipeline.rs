@@ -6,6 +6,7 @@
 
 use super::budget::MemoryBudget;
 use super::groups::Groups;
+use super::meter::WorkMeter;
 use super::reducers::Reducer;
 use super::request::{AggregateRequest, Arrangement, GroupWords, ReducerWords, SORTED_DEFAULT, StepWords};
 use super::rows::{OwnedRow, PipelineRow, RowProperties};
@@ -24,7 +25,6 @@ const PROPERTIES_MAX: usize = 1024;
 pub type FirstColumns = Vec<(Vec<u8>, ColumnSource)>;
 
 /// All stretches of an aggregation, and what documents must be read for them.
-#[derive(Debug)]
 pub struct RowPipeline {
     pub columns: Vec<super::scope::Column>,
     pub loads_all: bool,
@@ -39,9 +39,9 @@ pub struct RowPipeline {
 }
 
 /// What has passed so far.
-#[derive(Debug)]
 pub struct RowFlow {
     pub budget: MemoryBudget,
+    pub meter: WorkMeter,
     /// The rows of the reply that are not written yet.
     pub out: VecDeque<OwnedRow>,
     /// Documents that were read.
@@ -96,6 +96,10 @@ enum End {
 pub enum Flow {
     On,
     Enough,
+    /// More are needed, and the time limit has passed.
+    Late,
+    /// More is to be done by the pool.
+    Elsewhere,
 }
 
 /// The rows of the end of a stretch.
@@ -140,16 +144,37 @@ impl RowPipeline {
         for step in &request.steps {
             building.add(step)?;
         }
-        Ok(building.finish(MemoryBudget::new(limit)))
+        Ok(building.finish(MemoryBudget::new(limit), WorkMeter::new(plan.env.clone())))
     }
 
     /// Sends a row through the steps of the current stretch. What they make of it counts until it is kept or
     /// dropped.
     pub fn push(&mut self, row: &mut PipelineRow<'_>, random: &dyn Random) -> Result<Flow, SearchError> {
         let mut made = 0;
+        self.flow.meter.begin_row();
         let flow = self.pass(row, random, &mut made);
         self.flow.budget.give_back(made);
-        flow
+        match flow {
+            Err(error) if error == Kind::Timeout.error() => Ok(Flow::Late),
+            Ok(Flow::On) if self.flow.meter.is_late() => Ok(Flow::Late),
+            Ok(Flow::On) if self.flow.meter.is_enough_here() => Ok(Flow::Elsewhere),
+            flow => flow,
+        }
+    }
+
+    /// The work of a row in the steps, at most, but for the sizes of its values.
+    pub fn row_work(&self) -> usize {
+        let of_step = |step: &Step| match step {
+            Step::Apply { expression, .. } | Step::Filter { expression, .. } => expression.work(),
+            Step::Page { .. } | Step::Count => 1,
+        };
+        let of_end = |end: &End| match end {
+            End::Group(groups) => groups.row_work(),
+            End::Reply | End::Sort(_) => 1,
+        };
+        let of_stretch =
+            |stretch: &Stretch| of_end(&stretch.end) + stretch.steps.iter().map(of_step).sum::<usize>();
+        self.stretches.iter().map(of_stretch).sum()
     }
 
     fn pass(
@@ -159,20 +184,22 @@ impl RowPipeline {
         made: &mut usize,
     ) -> Result<Flow, SearchError> {
         let stretch = self.stretches.front_mut().expect("rows come while there are stretches");
+        let meter = &self.flow.meter;
         let mut flow = Flow::On;
         for step in &mut stretch.steps {
             match step {
                 Step::Apply { expression, places, into } => {
-                    let properties = RowProperties { cells: &row.cells, places };
+                    let properties = RowProperties { cells: &row.cells, places, meter };
                     let value = expression.evaluate(&properties)?.into_owned();
                     let bytes = value.heap_bytes();
+                    meter.spend_bytes(bytes)?;
                     *made += bytes;
                     self.flow.budget.take(bytes)?;
                     row.cells[*into] = Some(value);
                     row.tags.set(*into, None);
                 }
                 Step::Filter { expression, places } => {
-                    let properties = RowProperties { cells: &row.cells, places };
+                    let properties = RowProperties { cells: &row.cells, places, meter };
                     if !expression.evaluate(&properties)?.is_true() {
                         self.flow.filtered += 1;
                         return Ok(flow);
@@ -180,6 +207,7 @@ impl RowPipeline {
                 }
                 Step::Page { skip, .. } if *skip > 0 => {
                     *skip -= 1;
+                    meter.spend(1)?;
                     return Ok(flow);
                 }
                 Step::Page { left: 0, .. } if self.flow.counts_all => return Ok(flow),
@@ -195,8 +223,12 @@ impl RowPipeline {
         }
         match &mut stretch.end {
             End::Reply => self.flow.give(row)?,
-            End::Sort(sorter) => sorter.add(row, &mut self.flow.budget)?,
-            End::Group(groups) => groups.add(row, random, &mut self.flow.budget)?,
+            End::Sort(sorter) => {
+                let bytes = sorter.add(row, &mut self.flow.budget)?;
+                meter.spend(1)?;
+                meter.spend_bytes(bytes)?;
+            }
+            End::Group(groups) => groups.add(row, random, (&mut self.flow.budget, meter))?,
         }
         Ok(flow)
     }
@@ -231,8 +263,11 @@ impl RowFlow {
     fn give(&mut self, row: &PipelineRow<'_>) -> Result<(), SearchError> {
         self.at_first.get_or_insert(self.read);
         let row = row.to_owned_row();
-        self.budget.take(row.bytes())?;
+        let bytes = row.bytes();
+        self.budget.take(bytes)?;
         self.out.push_back(row);
+        // The row is there, whatever the time is.
+        _ = self.meter.spend_bytes(bytes);
         Ok(())
     }
 
@@ -359,7 +394,7 @@ impl Building {
         self.stretches.push_back(Stretch { steps, end, width: 0 });
     }
 
-    fn finish(mut self, budget: MemoryBudget) -> RowPipeline {
+    fn finish(mut self, budget: MemoryBudget, meter: WorkMeter) -> RowPipeline {
         self.end_stretch(End::Reply);
         let names = self.scope.names();
         let shows_all = self.scope.loads_all();
@@ -370,6 +405,7 @@ impl Building {
             stretches: self.stretches,
             flow: RowFlow {
                 budget,
+                meter,
                 out: VecDeque::new(),
                 read: 0,
                 groups: None,

@@ -142,6 +142,11 @@ impl Reducer {
         Ok(Reducer { place, states })
     }
 
+    /// The place of the property that it reads, beyond all places if it reads none.
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
     /// Adds the state of another group.
     pub fn begin(&mut self, budget: &mut MemoryBudget) -> Result<(), SearchError> {
         fn add<T>(states: &mut Vec<T>, state: T) -> usize {

@@ -1,5 +1,7 @@
 //! Rows of the pipeline: a value, or none, for each property.
 
+use super::meter::WorkMeter;
+use crate::error::SearchError;
 use crate::expr::{ExprValue, PropertyValues, compare_values};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -59,12 +61,18 @@ pub struct RowProperties<'r> {
     pub cells: &'r [Cell<'r>],
     /// By the property's number in the expression, its place among the cells.
     pub places: &'r [usize],
+    pub meter: &'r WorkMeter,
 }
 
 impl PropertyValues for RowProperties<'_> {
     #[inline]
     fn value(&self, property: usize) -> Option<ExprValue<'_>> {
         self.cells[self.places[property]].as_ref().map(ExprValue::borrowed)
+    }
+
+    #[inline]
+    fn spend(&self, work: usize) -> Result<(), SearchError> {
+        self.meter.spend(work)
     }
 }
 

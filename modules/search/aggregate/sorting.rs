@@ -29,20 +29,22 @@ impl Sorter {
         self.offset.saturating_add(self.limit)
     }
 
-    pub fn add(&mut self, row: &PipelineRow<'_>, budget: &mut MemoryBudget) -> Result<(), SearchError> {
+    /// Returns the bytes of the row if it is kept.
+    pub fn add(&mut self, row: &PipelineRow<'_>, budget: &mut MemoryBudget) -> Result<usize, SearchError> {
         let is_after = |bound: &OwnedRow| {
             order(&self.keys, (&row.cells, row.number), (&bound.cells, bound.number)).is_gt()
         };
         if self.limit == 0 || self.bound.as_ref().is_some_and(is_after) {
-            return Ok(());
+            return Ok(0);
         }
         let row = row.to_owned_row();
-        budget.take(row.bytes())?;
+        let bytes = row.bytes();
+        budget.take(bytes)?;
         self.rows.push(row);
         if self.rows.len() >= self.wanted().saturating_mul(2).saturating_add(SPARE) {
             self.select(budget);
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Drops the rows that are not wanted.

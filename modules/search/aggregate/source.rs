@@ -2,7 +2,8 @@
 //!
 //! Numbers of NUMERIC fields, single tags, keys and distances come from the index alone, under the lock of
 //! its documents. Everything else is read in the keyspace. A batch is copied to one buffer there, so that no
-//! step runs under the lock and a row needs no allocation of its own.
+//! step runs under the lock and a row needs no allocation of its own. A large document is *held* instead: its
+//! row is read without the lock, when its turn comes.
 
 use super::rows::{Cell, PipelineRow, RowTags};
 use super::scope::{Column, ColumnSource};
@@ -11,14 +12,17 @@ use crate::documents::Documents;
 use crate::documents::columns::KnownCell;
 use crate::documents::text::lower;
 use crate::expr::{ExprValue, SeveralValues, parse_number};
+use crate::index::Index;
 use crate::search::Explained;
 use crate::search::plan::Plan;
 use crate::search::reply::is_of_index;
 use crate::search::settled::{CurrentDocument, CurrentDocuments, Settled, SettledDocument};
+use crate::weight::{HELD_BYTES, HoldBudget, ReadWeight};
 use engramdb_engine::command::Looks;
 use engramdb_engine::keyspace::{DocumentSource, DocumentType, FieldValue, Several, ShownValue};
 use engramdb_engine::store::document::Document;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -32,9 +36,12 @@ const INDEXED_DOCUMENTS: usize = 1024;
 const INDEXED_BYTES: usize = 1024 * 1024;
 
 /// Which properties of documents are read, and where.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RowReader {
+    index: Arc<Index>,
     columns: Arc<[Column]>,
+    /// Of documents that are not hashes.
+    weight: Arc<ReadWeight>,
     loads_all: bool,
     several: Several,
     /// A property is in the keyspace only.
@@ -44,18 +51,43 @@ pub struct RowReader {
 }
 
 /// Rows that were read.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RowBatch {
     bytes: Vec<u8>,
     /// The values of all rows, one for each column.
     cells: Vec<Read>,
     /// The whole documents: numbers of rows, names and values.
     whole: Vec<(usize, Range<usize>, Read)>,
-    pub rows: usize,
+    rows: usize,
+    /// How many of the rows have passed on.
+    passed: usize,
+    /// Rows of documents that are not read yet, with the number of rows before each.
+    held: VecDeque<(usize, Box<HeldRow>)>,
+    held_bytes: usize,
+    /// The documents of the rows, held or not, that have not passed on.
+    documents: VecDeque<SettledDocument>,
     /// The index did not have all values.
     is_short: bool,
     /// The texts of tags that this batch and those before it have.
     tags: TagTexts,
+}
+
+/// A row whose document is read without the lock.
+pub struct HeldRow {
+    /// What is not read from the document.
+    row: RowBatch,
+    document: Arc<dyn DocumentSource>,
+    /// What reading it costs, in bytes that are walked over.
+    pub weight: usize,
+}
+
+/// Where the values of a row's fields are read.
+#[derive(Clone, Copy)]
+enum FieldsOf<'d, 'v> {
+    Index,
+    Document(&'d Document<'v>),
+    /// In the document, later.
+    Held,
 }
 
 /// A value in a batch. Ranges are of its bytes.
@@ -88,7 +120,19 @@ impl RowReader {
             _ => false,
         };
         let needs_document = loads_all || columns.iter().any(needs);
-        RowReader { columns: columns.into(), loads_all, several, needs_document, width }
+        let documents = plan.index.definition.documents;
+        let paths = columns.iter().filter_map(|column| match &column.source {
+            ColumnSource::Field { identifier, .. } => Some(identifier.as_slice()),
+            _ => None,
+        });
+        // The first value and the list of all are read one after the other.
+        let times = if several == Several::All { 2 } else { 1 };
+        let weight = match documents {
+            DocumentType::Hash => ReadWeight::default(),
+            DocumentType::Object(_) => ReadWeight::new(documents, paths, (times, loads_all)),
+        };
+        let (index, columns) = (plan.index.clone(), columns.into());
+        RowReader { index, columns, weight: weight.into(), loads_all, several, needs_document, width }
     }
 
     pub fn needs_document(&self) -> bool {
@@ -140,8 +184,9 @@ impl RowReader {
     ) -> usize {
         current.prefetch(some, in_keyspace);
         let most = batch.size() + if in_keyspace { READ_BYTES } else { INDEXED_BYTES };
+        let mut budget = HoldBudget::default();
         for (number, settled) in some.iter().enumerate() {
-            if batch.size() > most || current.is_enough() {
+            if batch.size() > most || batch.held_bytes > HELD_BYTES || current.is_enough() {
                 return number;
             }
             let (plan, documents, view) = (current.plan(), current.documents, current.view);
@@ -150,20 +195,61 @@ impl RowReader {
                     let view = view.filter(|_| in_keyspace)?;
                     plan.document(view, found.key)
                 });
-                if document.is_some() || !in_keyspace {
-                    self.read_row(plan, documents, &found, document, batch);
+                if document.is_none() && in_keyspace {
+                    return;
                 }
+                batch.documents.push_back(settled.clone());
+                if let Some(Document::Object(object)) = document.filter(|_| self.reads_documents()) {
+                    let weight = self.weight.of(object);
+                    if let Some(held) = if budget.takes(weight) { None } else { object.held() } {
+                        return self.hold_row((plan, documents), &found, (held, weight), batch);
+                    }
+                }
+                let fields = document.as_ref().map_or(FieldsOf::Index, FieldsOf::Document);
+                self.read_row((plan, documents), &found, fields, batch);
             });
         }
         some.len()
     }
 
+    /// Whether a row shows something of its document.
+    fn reads_documents(&self) -> bool {
+        let is_field = |column: &Column| matches!(column.source, ColumnSource::Field { .. });
+        self.loads_all || self.columns.iter().any(is_field)
+    }
+
+    /// Adds a row whose document is read later.
+    fn hold_row(
+        &self,
+        at: (&Plan, &Documents),
+        found: &CurrentDocument<'_, '_>,
+        (document, weight): (Arc<dyn DocumentSource>, usize),
+        batch: &mut RowBatch,
+    ) {
+        let mut row = RowBatch::default();
+        self.read_row(at, found, FieldsOf::Held, &mut row);
+        batch.held_bytes += document.walked_bytes();
+        batch.held.push_back((batch.rows, Box::new(HeldRow { row, document, weight })));
+    }
+
+    /// Reads the document of a row. Needs no lock.
+    pub fn read_held(&self, held: HeldRow) -> RowBatch {
+        let HeldRow { row: mut batch, document, .. } = held;
+        let document = Document::Object(&*document);
+        for (number, column) in self.columns.iter().enumerate() {
+            if let ColumnSource::Field { identifier, numeric, lower, .. } = &column.source {
+                batch.cells[number] = self.read_field(&document, identifier, (*numeric, *lower), &mut batch);
+            }
+        }
+        self.read_whole(&document, 0, &mut batch);
+        batch
+    }
+
     fn read_row(
         &self,
-        plan: &Plan,
-        documents: &Documents,
+        (plan, documents): (&Plan, &Documents),
         found: &CurrentDocument<'_, '_>,
-        document: Option<Document<'_>>,
+        fields: FieldsOf<'_, '_>,
         batch: &mut RowBatch,
     ) {
         for (number, column) in self.columns.iter().enumerate() {
@@ -191,9 +277,12 @@ impl RowReader {
                     };
                     distance.map_or(Read::Absent, Read::Number)
                 }
-                ColumnSource::Field { identifier, indexed, numeric, lower } => match document {
-                    Some(document) => self.read_field(&document, identifier, (*numeric, *lower), batch),
-                    None => {
+                ColumnSource::Field { identifier, indexed, numeric, lower } => match fields {
+                    FieldsOf::Document(document) => {
+                        self.read_field(document, identifier, (*numeric, *lower), batch)
+                    }
+                    FieldsOf::Held => Read::Absent,
+                    FieldsOf::Index => {
                         let field = indexed.expect("other fields are read in the keyspace");
                         match documents.known_value(found.id, field) {
                             Some(KnownCell::Missing) => Read::Absent,
@@ -210,20 +299,28 @@ impl RowReader {
             };
             batch.cells.push(cell);
         }
-        if let Some(document) = document.filter(|_| self.loads_all) {
-            let is_list = self.several == Several::All && matches!(document, Document::Object(_));
-            document.each_shown(self.several, |name, value| {
-                if !is_of_index(plan, name) {
-                    let name = batch.append(name);
-                    let value = match (batch.shown(&value), is_list) {
-                        (Read::Text(text), true) => Read::List(Box::new(Read::Text(text.clone())), text),
-                        (value, _) => value,
-                    };
-                    batch.whole.push((batch.rows, name, value));
-                }
-            });
+        if let FieldsOf::Document(document) = fields {
+            self.read_whole(document, batch.rows, batch);
         }
         batch.rows += 1;
+    }
+
+    /// Reads the whole document if the rows show it.
+    fn read_whole(&self, document: &Document<'_>, row: usize, batch: &mut RowBatch) {
+        if !self.loads_all {
+            return;
+        }
+        let is_list = self.several == Several::All && matches!(document, Document::Object(_));
+        document.each_shown(self.several, |name, value| {
+            if !is_of_index(&self.index.definition, name) {
+                let name = batch.append(name);
+                let value = match (batch.shown(&value), is_list) {
+                    (Read::Text(text), true) => Read::List(Box::new(Read::Text(text.clone())), text),
+                    (value, _) => value,
+                };
+                batch.whole.push((row, name, value));
+            }
+        });
     }
 
     fn read_field(
@@ -262,17 +359,15 @@ impl RowReader {
         batch: &mut RowBatch,
     ) -> Option<Read> {
         let mut first = None;
-        object.values(path, &mut |value| {
-            if first.is_none() {
-                first = Some(match value {
-                    FieldValue::Number(number) => Some(Read::Number(number)),
-                    FieldValue::Boolean(boolean) => Some(Read::Number(f64::from(boolean))),
-                    FieldValue::Null => Some(Read::Null),
-                    FieldValue::Text(text) if is_lower => Some(batch.text(&lower(text.as_bytes()))),
-                    FieldValue::Text(text) => Some(batch.text(text.as_bytes())),
-                    _ => None,
-                });
-            }
+        object.first_value(path, &mut |value| {
+            first = Some(match value {
+                FieldValue::Number(number) => Some(Read::Number(number)),
+                FieldValue::Boolean(boolean) => Some(Read::Number(f64::from(boolean))),
+                FieldValue::Null => Some(Read::Null),
+                FieldValue::Text(text) if is_lower => Some(batch.text(&lower(text.as_bytes()))),
+                FieldValue::Text(text) => Some(batch.text(text.as_bytes())),
+                _ => None,
+            });
         });
         // Lists and objects are texts.
         first.map(|typed| {
@@ -302,18 +397,40 @@ fn fused_score(source: &ColumnSource, found: &CurrentDocument<'_, '_>) -> Option
 }
 
 impl RowBatch {
-    fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.bytes.clear();
         self.cells.clear();
         self.whole.clear();
-        self.rows = 0;
+        (self.rows, self.passed, self.held_bytes) = (0, 0, 0);
+        self.held.clear();
+        self.documents.clear();
         self.is_short = false;
     }
 
-    /// Gives the memory back, before the aggregation waits for its client.
-    pub fn release(&mut self) {
+    /// Gives the memory back, before the aggregation waits for its client. Returns the documents of the rows
+    /// that have not passed on.
+    pub fn release(&mut self) -> Vec<SettledDocument> {
+        let left = std::mem::take(&mut self.documents).into();
         self.tags.release();
         *self = RowBatch { tags: std::mem::take(&mut self.tags), ..RowBatch::default() };
+        left
+    }
+
+    /// Whether there are rows that have not passed on.
+    pub fn has_rows(&self) -> bool {
+        !self.documents.is_empty()
+    }
+
+    /// The next row, if its document is not read yet.
+    pub fn next_held(&self) -> Option<&HeldRow> {
+        self.held.front().filter(|(before, _)| *before == self.passed).map(|(_, held)| &**held)
+    }
+
+    /// Takes the next row, if its document is not read yet.
+    pub fn take_held(&mut self) -> Option<HeldRow> {
+        self.next_held()?;
+        self.documents.pop_front();
+        self.held.pop_front().map(|(_, held)| *held)
     }
 
     /// The bytes of the rows so far.
@@ -364,21 +481,26 @@ impl RowBatch {
         }
     }
 
-    /// Calls `each` with the rows, numbered from `first` on, until it returns false or fails.
+    /// Calls `each` with the rows that have not passed on, up to the first one whose document is not read
+    /// yet, until it returns false or fails. These have passed on.
     pub fn each<E>(
-        &self,
+        &mut self,
         reader: &RowReader,
-        first: u64,
         mut each: impl FnMut(&mut PipelineRow<'_>) -> Result<bool, E>,
     ) -> Result<(), E> {
+        let end = self.held.front().map_or(self.rows, |(before, _)| *before);
+        if self.passed == end {
+            return Ok(());
+        }
         let tags = RowTags::of_width(reader.width, self.tags.generation());
         let mut row = PipelineRow { cells: vec![None; reader.width], tags, ..PipelineRow::default() };
         let columns = reader.columns.len();
-        let mut whole = self.whole.iter().peekable();
-        for number in 0..self.rows {
-            row.number = first + number as u64;
+        let first_of_whole = self.whole.partition_point(|(of, ..)| *of < self.passed);
+        let mut whole = self.whole[first_of_whole..].iter().peekable();
+        let (mut passed, mut result) = (self.passed, Ok(true));
+        while passed < end && matches!(result, Ok(true)) {
             row.cells.iter_mut().for_each(|cell| *cell = None);
-            let cells = &self.cells[number * columns..(number + 1) * columns];
+            let cells = &self.cells[passed * columns..(passed + 1) * columns];
             for ((column, cell), number) in reader.columns.iter().zip(cells).zip(0..) {
                 let tag = if let Read::Tag(tag) = cell { Some(*tag) } else { None };
                 row.tags.set(column.place, tag);
@@ -388,15 +510,17 @@ impl RowBatch {
                 };
             }
             row.whole.clear();
-            while let Some((_, name, value)) = whole.next_if(|(of, ..)| *of == number) {
+            while let Some((_, name, value)) = whole.next_if(|(of, ..)| *of == passed) {
                 let value = self.cell(value).unwrap_or_default();
                 row.whole.push((Cow::Borrowed(&self.bytes[name.clone()]), value));
             }
-            if !each(&mut row)? {
-                break;
-            }
+            passed += 1;
+            result = each(&mut row);
         }
-        Ok(())
+        drop(row);
+        self.documents.drain(..(passed - self.passed).min(self.documents.len()));
+        self.passed = passed;
+        result.map(|_| ())
     }
 
     fn cell(&self, read: &Read) -> Cell<'_> {

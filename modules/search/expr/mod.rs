@@ -48,6 +48,13 @@ pub trait PropertyValues {
     /// The value of the property with this number in `Expression::properties`; `None` if it has none.
     fn value(&self, property: usize) -> Option<ExprValue<'_>>;
 
+    /// Counts work that evaluating does: steps, and the sizes of what functions and comparisons read. Fails
+    /// if no more is to be done.
+    #[inline]
+    fn spend(&self, _work: usize) -> Result<(), SearchError> {
+        Ok(())
+    }
+
     /// The terms of the query that the row's document matched, for `matched_terms`.
     fn matched_terms(&self) -> Option<ExprValue<'_>> {
         None
@@ -100,11 +107,18 @@ enum Comparison {
 
 /// The values that are kept without an allocation; few expressions need more.
 const SHALLOW: usize = 8;
+/// Work that is counted together.
+const COUNTED_WORK: usize = 1024;
 
 impl Expression {
     /// Fails with RediSearch's text if the text is no expression.
     pub fn parse(text: &[u8]) -> Result<Expression, SearchError> {
         parser::parse(text)
+    }
+
+    /// The most work of evaluating it, but for the sizes of values.
+    pub fn work(&self) -> usize {
+        self.steps.len()
     }
 
     /// The names of the properties that the expression reads, each once, without the `@`.
@@ -128,8 +142,13 @@ impl Expression {
     ) -> Result<ExprValue<'r>, SearchError> {
         // The number of values on the stack, and of the next step.
         let (mut height, mut next) = (0, 0);
+        let mut work = 0;
         while let Some(step) = self.steps.get(next) {
             next += 1;
+            work += 1 + step.sizes(&stack[..height]);
+            if work > COUNTED_WORK {
+                row.spend(std::mem::take(&mut work))?;
+            }
             let pushed = match step {
                 Step::Null => ExprValue::Null,
                 Step::Number(number) => ExprValue::Number(*number),
@@ -180,6 +199,7 @@ impl Expression {
             stack[height] = pushed;
             height += 1;
         }
+        row.spend(work)?;
         debug_assert_eq!(height, 1, "an expression has one value");
         Ok(std::mem::take(&mut stack[0]))
     }
@@ -190,6 +210,19 @@ impl Expression {
         property: usize,
     ) -> Result<ExprValue<'r>, SearchError> {
         row.value(property).ok_or_else(|| Kind::NoPropertyValue.of(&self.properties[property]))
+    }
+}
+
+impl Step {
+    /// The sizes of long texts and lists that the step reads, as work.
+    #[inline]
+    fn sizes(&self, stack: &[ExprValue<'_>]) -> usize {
+        let count = match self {
+            Step::Arithmetic(_) | Step::Comparison(_) => 2,
+            Step::Call(_, count) => *count,
+            _ => return 0,
+        };
+        stack[stack.len() - count..].iter().map(ExprValue::size).sum()
     }
 }
 

@@ -92,6 +92,18 @@ impl ExprValue<'_> {
         self.borrowed().into_owned()
     }
 
+    /// What reading all of it costs beyond that of a number: by the length of a text or a list, as the work
+    /// of evaluating is counted.
+    #[inline]
+    pub fn size(&self) -> usize {
+        const TEXT_BYTES: usize = 64;
+        match self.seen() {
+            ExprValue::Text(text) => text.len() / TEXT_BYTES,
+            ExprValue::List(list) => list.len(),
+            _ => 0,
+        }
+    }
+
     /// The bytes that a copy takes beyond its own size, estimated.
     pub fn heap_bytes(&self) -> usize {
         const ALLOCATION: usize = 16;

@@ -15,11 +15,12 @@ use crate::error::{self, Kind, SearchError};
 use crate::query::{self, Node, Query, QueryDefaults, Template, WordScope};
 use crate::schema::language::Language;
 use crate::schema::{Definition, FieldKind};
+use crate::weight::ReadWeight;
 use engramdb_engine::command::Args;
 use engramdb_engine::hashing::HashMap;
 use engramdb_engine::types::parse_double;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The number of the query's word in a request; the options follow it.
 const QUERY_AT: usize = 2;
@@ -45,6 +46,8 @@ pub struct PreparedSearch {
     pub defaults: QueryDefaults,
     /// The request's words from the query on; `None` for the values of parameters.
     words: Vec<Option<Box<[u8]>>>,
+    /// What reading the documents of rows costs.
+    weight: OnceLock<ReadWeight>,
 }
 
 impl PreparedSearch {
@@ -90,7 +93,20 @@ impl PreparedSearch {
         let mut words: Vec<Option<Box<[u8]>>> =
             args.from(QUERY_AT).iter().map(|word| Some(Box::from(*word))).collect();
         parameters.words().for_each(|word| words[word - QUERY_AT] = None);
-        Ok(PreparedSearch { request, template, defaults, words })
+        Ok(PreparedSearch { request, template, defaults, words, weight: OnceLock::new() })
+    }
+
+    /// What reading a document that is no hash costs for a row, in an index of this definition.
+    pub fn weight(&self, definition: &Definition) -> &ReadWeight {
+        self.weight.get_or_init(|| {
+            let request = &self.request;
+            let named = request.fields.iter().flatten().map(|(name, _)| definition.identifier_of(name));
+            let payload = definition.options.payload_field.as_slice();
+            let payload = request.with_payloads.then_some(payload);
+            let paths = named.filter(|_| !request.no_content).chain(payload);
+            let shows_whole = request.fields.is_none() && !request.no_content;
+            ReadWeight::new(definition.documents, paths, (1, shows_whole))
+        })
     }
 
     /// The query with the request's values. The request must equal the one that this was made of, except for

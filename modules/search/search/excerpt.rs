@@ -74,7 +74,7 @@ fn of_hash(plan: &Plan, hash: &HashView<'_>) -> Hash {
             let sorted = sorted_field(plan).map(|field| field.identifier.as_slice());
             let is_shown = |field: &Field<'_>| {
                 let name = field.name;
-                sorted == Some(name) || !is_of_index(plan, name)
+                sorted == Some(name) || !is_of_index(definition, name)
             };
             hash.copy_of(hash.iter().filter(is_shown).chain(payload))
         }

@@ -51,6 +51,8 @@ pub struct ExpiredDocuments {
     ranges: HashMap<u32, Distances>,
     /// Documents that the next step reads again, changed or not.
     pub again: RoaringBitmap,
+    /// Those that the last look has read. If it comes back, they are read again.
+    pub looked_at: RoaringBitmap,
     walk: Option<Walk>,
     /// The number of walks that were begun.
     pub walks: u32,

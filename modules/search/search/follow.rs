@@ -93,6 +93,7 @@ impl Plan {
         if changes > 0 {
             ids |= documents.changed_since(version);
         }
+        expired.looked_at.clone_from(&ids);
         Ok(LastChanges::Few { ids, asks })
     }
 

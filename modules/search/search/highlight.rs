@@ -5,6 +5,7 @@
 //! all words that a part of the query stands for, but for negated parts; in all TEXT fields, whichever the
 //! query names.
 
+use super::probe;
 use super::score::TextStatistics;
 use crate::documents::Documents;
 use crate::documents::text::{self, StopWords, is_separator};
@@ -156,6 +157,7 @@ impl Highlighter {
         let (mut fragments, mut number, mut others) = (Vec::<Fragment>::new(), 0u32, 0);
         let mut end_before = 0;
         text::tokenize_at(text, stop_words, &mut |word, start| {
+            probe::touch();
             number += 1;
             let Some(sought) = sought(word).filter(|_| start >= end_before) else {
                 others += 1;

@@ -13,10 +13,15 @@ use super::scored::Scored;
 use crate::documents::Documents;
 use crate::query::request::SortBy;
 use crate::schema::FieldKind;
+use crate::weight::{HoldBudget, ReadWeight};
 use engramdb_engine::command::Looks;
 use engramdb_engine::hashing::HashMap;
+use engramdb_engine::keyspace::{DocumentSource, DocumentType, PathCost};
+use engramdb_engine::store::document::Document;
+use engramdb_engine::store::view::View;
 use roaring::RoaringBitmap;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// Documents whose sort keys are read under one lock of the keyspace.
 pub const KEYED: usize = 128;
@@ -57,6 +62,10 @@ pub enum Lack {
     Behind,
     /// Fewer rows are left than the query asks for, and there may be others.
     Rows,
+    /// The documents of the page are large, and a thread of the pool must read them.
+    Pool,
+    /// The documents of the page must be copied before.
+    Copies,
 }
 
 /// Documents after the page that are sorted too: they move up when documents of the page have changed. More
@@ -311,24 +320,63 @@ impl Plan {
         sort_by: &SortBy,
     ) -> Vec<(SortKey, u32)> {
         let mut keyed = Vec::with_capacity(ids.len() as usize);
+        let weight = self.key_weight(sort_by);
         let mut left = ids.iter();
         while left.len() > 0 {
             let some: Vec<u32> = left.by_ref().take(KEYED).collect();
+            let (mut budget, mut held) = (HoldBudget::default(), Vec::new());
             looks.look(&mut |view| {
                 let documents = &*self.index.documents.read();
                 documents.prefetch(some.iter().copied());
                 let named = || some.iter().filter_map(|&id| Some((expired.key(documents, id)?, id)));
                 view.prefetch(named().map(|(key, _)| key));
-                let key_of =
-                    |key, id| reply::sort_key(self, view, documents, sort_by, &Row::new(key, id, None));
-                keyed.extend(named().map(|(key, id)| (key_of(key, id), id)));
+                for (key, id) in named() {
+                    let row = Row::new(key, id, None);
+                    match self.held_for_key(view, &row, &weight, &mut budget) {
+                        Some(object) => held.push((object, id)),
+                        None => keyed.push((reply::sort_key(self, view, documents, sort_by, &row), id)),
+                    }
+                }
             });
+            for (object, id) in held.into_iter().take_while(|_| !self.is_late()) {
+                keyed.push((reply::stored_key(self, sort_by, &Document::Object(&*object)), id));
+            }
             if self.is_late() {
                 matches.timed_out = true;
                 break;
             }
         }
         keyed
+    }
+
+    /// What reading a sort key costs in documents that are no hashes; `None` for hashes.
+    pub fn key_weight(&self, sort_by: &SortBy) -> Option<ReadWeight> {
+        let definition = &self.index.definition;
+        let path = definition.identifier_of(&sort_by.field);
+        let is_hash = definition.documents == DocumentType::Hash;
+        (!is_hash).then(|| ReadWeight::new(definition.documents, [path].into_iter(), (1, false)))
+    }
+
+    /// Whether a sort key that the index does not have takes a walk over a document.
+    pub fn walks_for_keys(&self, sort_by: &SortBy) -> bool {
+        let definition = &self.index.definition;
+        let path = definition.identifier_of(&sort_by.field);
+        self.indexed_order(sort_by).is_none() && definition.documents.path_cost(path) != PathCost::Lookup
+    }
+
+    /// The row's document, if its sort key must be read without the lock.
+    pub fn held_for_key(
+        &self,
+        view: &View<'_>,
+        row: &Row<'_>,
+        weight: &Option<ReadWeight>,
+        budget: &mut HoldBudget,
+    ) -> Option<Arc<dyn DocumentSource>> {
+        let weight = weight.as_ref()?;
+        match self.document(view, row.key)? {
+            Document::Object(object) if !budget.takes(weight.of(object)) => object.held(),
+            _ => None,
+        }
     }
 
     fn keyed_by_index(

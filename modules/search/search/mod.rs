@@ -15,6 +15,8 @@
 //! | `Lack::Behind`: the index has late documents | it waits for them | the time limit |
 //! | `Lack::Expired`: many have expired | a walk finds them, and is kept up to date | two walks |
 //! | `Lack::Rows`: too few rows, and there are others | a search for twice as many | all are candidates |
+//! | `Lack::Pool`: the documents of the page are large | nothing: the pool takes the next look | once |
+//! | `Lack::Copies`: they are too many or too large to be held | they are copied in slices | once |
 //!
 //! After `ROUNDS_MAX` last looks, the next one processes all changes, however many. If the time limit passes
 //! before that, changed documents are left out, and the answer is marked as one that timed out.
@@ -25,6 +27,9 @@
 //! A row whose document did not change is right unless something of it has expired, which the index does not
 //! know. The keyspace is therefore read for a row only if something in the database is due to expire, or if
 //! the reply shows parts of the document: each read costs several cache misses.
+//!
+//! Large documents that are no hashes are *held* by a last look, and read after it (rows.rs): its rows are
+//! those of its moment, and walking paths takes no lock. Held are no more than the pool's threads work on.
 
 mod distance;
 mod edited;
@@ -68,7 +73,7 @@ use self::matches::{Lack, Matches};
 use self::nearest::Nearest;
 use self::plan::{Plan, Profile};
 use self::reply::{Answer, KeptAnswer, Warnings};
-use self::rows::{Loaded, ROWS_FEW};
+use self::rows::{Loaded, PageWeight, ReplyPlace};
 use self::shape::{is_flat, shaped};
 use crate::error::{Kind, SearchError};
 use crate::index::Index;
@@ -191,7 +196,7 @@ fn begin(
         return Ok(Stage::Wait(WaitingJob { signal, at_most, job: plan.job(true) }));
     }
     let is_long = plan.work() > INLINE_WORK_MAX;
-    let job = plan.job(false);
+    let job = Plan { in_pool: is_long, ..plan }.job(false);
     Ok(if is_long { Stage::Offload(job) } else { Stage::Run(job) })
 }
 
@@ -250,6 +255,7 @@ pub fn prepare(
         was_late: false,
         reads_all: false,
         in_hybrid: false,
+        in_pool: is_backfilling && !is_incomplete,
         highlighter: None,
     };
     plan.highlight();
@@ -318,22 +324,27 @@ impl Plan {
         self.profile.as_mut().expect("asked for").nodes = nodes;
     }
 
-    /// Writes the answer. A long one is kept, to be written without the lock.
+    /// Writes the answer, with its profile if there is one. A long one is kept, to be written without the
+    /// lock.
     fn write(
         &self,
-        view: &View<'_>,
-        reply: &mut dyn Reply,
+        (view, reply): (&View<'_>, &mut dyn Reply),
         loaded: &Loaded,
-        answer: &Answer<'_>,
+        (answer, weight): (&Answer<'_>, PageWeight),
+        profile: Option<Profile>,
     ) -> Result<Written, SearchError> {
         // With this setting, an answer after the time limit is an error, even if it is whole.
         if self.fails_on_timeout && (answer.warnings.timed_out || self.is_late()) {
             return Err(Kind::Timeout.error());
         }
         let page = answer.rows.as_slice();
-        if page.len() <= ROWS_FEW && self.highlighter.is_none() {
-            reply::write(self, view, reply, answer);
-            return Ok(Written::Whole);
+        match weight.place(self, loaded, page.len()) {
+            ReplyPlace::Here => {
+                reply::write(self, reply, answer, profile.as_ref());
+                return Ok(Written::Whole);
+            }
+            ReplyPlace::After => {}
+            ReplyPlace::Lacking(lack) => return Ok(Written::Not(lack)),
         }
         let room = reply.room();
         let kept = if loaded.is_cut_off() { None } else { self.keep(view, page, loaded, room) };
@@ -342,31 +353,25 @@ impl Plan {
             return Ok(Written::Whole);
         };
         let Answer { total, warnings, .. } = *answer;
-        Ok(Written::Later(KeptAnswer { total, page, warnings, now_ms: view.now_ms() }))
+        Ok(Written::Later(KeptAnswer {
+            total,
+            page,
+            warnings,
+            now_ms: view.now_ms(),
+            profile: profile.map(Box::new),
+        }))
     }
 
-    /// Writes the answer, however long, and its profile.
-    fn write_profiled(
-        &self,
-        view: &View<'_>,
-        reply: &mut dyn Reply,
-        (found, loaded): (&Found, &Loaded),
-        answer: &Answer<'_>,
-        mut profile: Profile,
-    ) -> Result<Written, SearchError> {
+    /// What the profile says of the answer.
+    fn profiled(&self, found: &Found, total: usize, mut profile: Profile) -> Profile {
         if let (Found::Nearest(nearest), Some(knn)) = (found, &self.query.knn) {
             profile.cost = Some(nearest.cost);
             let vectors = self.index.vectors[knn.field].as_ref();
             profile.live = vectors.map(|vectors| vectors.live.report(self.now()));
         }
         profile.loading = self.now();
-        profile::begin(reply);
-        if let Written::Later(kept) = self.write(view, reply, loaded, answer)? {
-            reply::write_kept(self, reply, &kept);
-        }
-        profile.rows = answer.total;
-        profile::write(self, &profile, answer.warnings, reply);
-        Ok(Written::Whole)
+        profile.rows = total;
+        profile
     }
 }
 
@@ -386,15 +391,26 @@ impl Search {
         let written = shaped(is_flat, reply, |reply| self.answer(view, reply));
         Ok(match styled(view, written)? {
             Written::Whole => Rest::Nothing,
-            Written::Later(kept) => Rest::Write(Box::new(move |reply| {
-                shaped(is_flat, reply, |reply| reply::write_kept(&self.plan, reply, &kept));
-            })),
+            Written::Later(mut kept) => {
+                let fails = self.plan.fails_on_timeout;
+                let late = fails.then(|| styled::<()>(view, Err(Kind::Timeout.error())));
+                Rest::Write(Box::new(move |reply| {
+                    let has_room = self.plan.complete(&mut kept, reply.room());
+                    match late {
+                        _ if !has_room => reply.give_up(),
+                        Some(Err(error)) if kept.warnings.timed_out => reply.error(&error),
+                        _ => shaped(is_flat, reply, |reply| reply::write_kept(&self.plan, reply, &kept)),
+                    }
+                }))
+            }
             Written::Not(lack) => Rest::Again(Box::new(move |looks| self.go_on(looks, lack))),
         })
     }
 
     /// Does the work that a last look lacked, without the lock.
     fn go_on(mut self, looks: &dyn Looks, lack: Lack) -> Finish {
+        self.plan.in_pool = true;
+        self.loaded.copies_all |= lack == Lack::Copies;
         self.rounds += 1;
         self.plan.go_on(looks, (&mut self.found, &mut self.expired), lack, self.rounds);
         self.approach(looks)
@@ -423,17 +439,19 @@ impl Search {
             Found::Nearest(nearest) => plan.nearest_rows(view, documents, nearest, &mut self.expired, late),
             Found::Matches(matches) => plan.matching_rows(view, documents, matches, &mut self.expired, late),
         };
-        let (total, rows) = match rows {
+        let (total, mut rows) = match rows {
             Ok(rows) => rows,
             Err(lack) => return Ok(Written::Not(lack)),
         };
+        warnings.timed_out |= self.loaded.leave_out_missing(&mut rows);
+        let weight = plan.look_up(view, &mut rows, &self.loaded);
+        let profile = plan.profile.clone().map(|profile| plan.profiled(&self.found, total, profile));
         let answer = Answer { total, rows, warnings };
-        match &plan.profile {
-            None => plan.write(view, reply, &self.loaded, &answer),
-            Some(profile) => {
-                let parts = (&self.found, &self.loaded);
-                plan.write_profiled(view, reply, parts, &answer, profile.clone())
-            }
+        let written = plan.write((view, reply), &self.loaded, (&answer, weight), profile)?;
+        if let Written::Not(_) = written {
+            let looked_at = std::mem::take(&mut self.expired.looked_at);
+            self.expired.again |= looked_at;
         }
+        Ok(written)
     }
 }

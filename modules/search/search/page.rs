@@ -123,6 +123,9 @@ impl Plan {
                 }
                 EditedElement::Added(number) => Some(new[number].clone()),
             });
-        page.collect()
+        let page = page.collect();
+        // The look may come back.
+        matches.order = Some(sorted);
+        page
     }
 }

@@ -23,6 +23,7 @@ use crate::query::{Knn, Node, Pattern, Query, TextMatch};
 use crate::schema::Algorithm;
 use crate::vectors::Cost;
 use crate::vectors::live::LiveReport;
+use crate::weight::ReadWeight;
 use engramdb_engine::env::Env;
 use engramdb_engine::store::document::Document;
 use engramdb_engine::store::view::View;
@@ -54,6 +55,8 @@ pub struct Plan {
     pub reads_all: bool,
     /// It is one of the two searches of an FT.HYBRID, for whose scores tags do not count.
     pub in_hybrid: bool,
+    /// It runs in the pool for long work.
+    pub in_pool: bool,
     /// What marks words in texts of the reply, if the request asks for it.
     pub highlighter: Option<Highlighter>,
 }
@@ -113,6 +116,8 @@ pub struct Row<'r> {
     pub score: f64,
     /// How the score comes about, if the request asks for it.
     pub explanation: Option<Box<Explained>>,
+    /// The marked texts by their places among the fields that the reply shows.
+    pub marks: &'r [(usize, Vec<u8>)],
 }
 
 /// The key that rows are sorted by. Absent keys come last, in either direction.
@@ -135,6 +140,11 @@ impl Plan {
     /// The document at a key, in the keyspace.
     pub fn document<'v>(&self, view: &View<'v>, key: &[u8]) -> Option<Document<'v>> {
         view.document(key, self.index.definition.documents)
+    }
+
+    /// What reading a document that is no hash costs for a row.
+    pub fn weight(&self) -> &ReadWeight {
+        self.prepared.weight(&self.index.definition)
     }
 
     /// Prepares the marking of words, if the request asks for it.
@@ -205,7 +215,12 @@ impl Plan {
         let most = most_of(documents, &self.query.filter);
         let order = match &request.sort_by {
             None => 0,
-            Some(_) if self.stored_order().is_some() => most * STORED_ORDER_WORK,
+            Some(sort_by) if self.stored_order().is_some() => {
+                most.saturating_mul(match self.walks_for_keys(sort_by) {
+                    true => usize::MAX,
+                    false => STORED_ORDER_WORK,
+                })
+            }
             Some(_) => most * ORDER_WORK,
         };
         let scored = match request.sort_by {
@@ -213,7 +228,7 @@ impl Plan {
             _ if request.with_scores => most.min(request.limit),
             _ => 0,
         };
-        order + self.score_work(documents, scored) + self.page_work(most)
+        order.saturating_add(self.score_work(documents, scored)).saturating_add(self.page_work(most))
     }
 
     /// The work of scoring `count` documents: by the parts of the query, and by the length of texts where it
@@ -341,6 +356,7 @@ impl<'r> Row<'r> {
             sort_key: SortKey::Absent,
             score: SCORE,
             explanation: None,
+            marks: &[],
         }
     }
 

@@ -18,7 +18,9 @@ use super::rows::ROWS_FEW;
 use crate::documents::Documents;
 use crate::query::Knn;
 use crate::query::request::SortBy;
+use crate::weight::HoldBudget;
 use engramdb_engine::command::Looks;
+use engramdb_engine::store::document::Document;
 use engramdb_engine::store::view::View;
 use engramdb_engine::types::ShortBytes;
 use engramdb_vector::Neighbor;
@@ -91,7 +93,9 @@ impl Plan {
     pub fn rank(&self, looks: &dyn Looks, nearest: &mut Nearest, expired: &ExpiredDocuments) {
         let knn = self.query.knn.as_ref().expect("found by it");
         nearest.ranking = None;
-        if nearest.neighbors.len() <= ROWS_FEW {
+        // Sort keys that take a walk over each document are not read in the last look.
+        let walks = self.request().sort_by.as_ref().is_some_and(|sort_by| self.walks_for_keys(sort_by));
+        if nearest.neighbors.len() <= ROWS_FEW && !walks {
             return;
         }
         let mut near = Vec::with_capacity(nearest.neighbors.len());
@@ -124,18 +128,32 @@ impl Plan {
     ) -> SortedNearest {
         let keyed = &near[..near.len().min(knn.k.saturating_add(CHANGED_FEW as usize))];
         let mut keys = Vec::with_capacity(keyed.len());
+        let weight = self.key_weight(sort_by);
         for some in keyed.chunks(KEYED) {
+            let (mut budget, mut held) = (HoldBudget::default(), Vec::new());
             looks.look(&mut |view| {
                 let documents = &*self.index.documents.read();
                 documents.prefetch(some.iter().map(|row| row.id));
                 view.prefetch(some.iter().map(|row| row.key.as_slice()));
-                keys.extend(some.iter().map(|candidate| {
+                for candidate in some {
                     let row = self.row(documents, expired, nearest.matches.as_ref(), candidate.id);
                     let distance = Some((&*knn.alias, candidate.distance));
                     let row = row.map(|row| Row { nearest: distance, ..row });
-                    row.map_or(SortKey::Absent, |row| reply::sort_key(self, view, documents, sort_by, &row))
-                }));
+                    let object =
+                        row.as_ref().and_then(|row| self.held_for_key(view, row, &weight, &mut budget));
+                    let key = match (row, object) {
+                        (Some(row), None) => reply::sort_key(self, view, documents, sort_by, &row),
+                        (_, object) => {
+                            held.extend(object.map(|object| (object, keys.len())));
+                            SortKey::Absent
+                        }
+                    };
+                    keys.push(key);
+                }
             });
+            for (object, place) in held.into_iter().take_while(|_| !self.is_late()) {
+                keys[place] = reply::stored_key(self, sort_by, &Document::Object(&*object));
+            }
         }
         let mut order: Vec<u32> = (0..near.len().min(knn.k) as u32).collect();
         order.sort_by(|&a, &b| keys[a as usize].order(&keys[b as usize], sort_by.descending));

@@ -3,12 +3,13 @@
 use super::excerpt::Excerpt;
 use super::expand;
 use super::measure::Measure;
-use super::plan::{Plan, Row, SortKey};
+use super::plan::{Plan, Profile, Row, SortKey};
+use super::profile;
 use super::rows::Kept;
 use crate::documents::Documents;
 use crate::number::{format_exactly, format_number};
 use crate::query::request::{Returned, SortBy};
-use crate::schema::{self, FieldKind};
+use crate::schema::{self, Definition, FieldKind};
 use engramdb_engine::command::Reply;
 use engramdb_engine::keyspace::{DocumentSource, FieldValue, Several, ShownValue};
 use engramdb_engine::store::document::Document;
@@ -41,6 +42,7 @@ pub struct KeptAnswer {
     pub warnings: Warnings,
     /// The engine's time at the last look, in milliseconds.
     pub now_ms: u64,
+    pub profile: Option<Box<Profile>>,
 }
 
 /// The reasons why rows may be missing. RESP2's reply does not show them.
@@ -67,19 +69,36 @@ impl Warnings {
     }
 }
 
-/// Writes the reply under the keyspace's lock.
-pub fn write(plan: &Plan, view: &View<'_>, reply: &mut dyn Reply, answer: &Answer<'_>) {
-    let page = answer.rows.as_slice();
-    let writer = Writer { plan, view: Some(view) };
-    writer.prefetch(page, view);
-    writer.write(reply, answer.total, answer.warnings, page);
+/// Writes the reply under the keyspace's lock. The documents of the rows have been looked up.
+pub fn write(plan: &Plan, reply: &mut dyn Reply, answer: &Answer<'_>, profile: Option<&Profile>) {
+    let writer = Writer { plan, is_of_copies: false };
+    writer.write_profiled(reply, (answer.total, answer.warnings), &answer.rows, profile);
 }
 
 /// Writes the reply from the kept rows of the page, without any lock.
 pub fn write_kept(plan: &Plan, reply: &mut dyn Reply, answer: &KeptAnswer) {
     let page: Vec<Row<'_>> = answer.page.iter().map(|kept| plan.row_of(kept, answer.now_ms)).collect();
-    let writer = Writer { plan, view: None };
-    writer.write(reply, answer.total, answer.warnings, &page);
+    let writer = Writer { plan, is_of_copies: true };
+    writer.write_profiled(reply, (answer.total, answer.warnings), &page, answer.profile.as_deref());
+}
+
+/// Marks words and shortens texts of a kept row, as the request asks for. Returns the texts by their places
+/// among the fields that the reply shows.
+pub fn marked(plan: &Plan, row: &Row<'_>) -> Vec<(usize, Vec<u8>)> {
+    let Some(highlighter) = &plan.highlighter else { return Vec::new() };
+    let (request, mut fields, mut marks) = (plan.request(), Vec::new(), Vec::new());
+    let writer = Writer { plan, is_of_copies: true };
+    writer.gather(row, writer.document(row), &mut fields);
+    for (place, (name, content)) in fields.iter().enumerate() {
+        let mode = request.excerpts.mode(name, request.fields.is_some());
+        let text = match content {
+            Content::Shown(value @ (ShownValue::Stored(_) | ShownValue::Text(_))) => text_of(value),
+            _ => continue,
+        };
+        let excerpt = highlighter.excerpt(&plan.index.definition, name, &mode, &text);
+        marks.extend(excerpt.map(|excerpt| (place, excerpt)));
+    }
+    marks
 }
 
 /// Whether the reply shows more of the documents than keys and distances: fields or payloads.
@@ -99,7 +118,7 @@ pub fn least_bytes(plan: &Plan, key: &[u8], excerpt: Option<&Excerpt>) -> usize 
     let document = excerpt.map(|excerpt| excerpt.read(u64::MAX));
     let row = Row { document, sort_key, ..Row::new(key, 0, None) };
     let mut measure = Measure::default();
-    Writer { plan, view: None }.flat(&mut measure, &row, &mut Vec::new());
+    Writer { plan, is_of_copies: true }.flat(&mut measure, &row, &mut Vec::new());
     measure.bytes()
 }
 
@@ -113,11 +132,24 @@ pub fn put_in_order(plan: &Plan, view: &View<'_>, documents: &Documents, rows: &
 
 struct Writer<'a> {
     plan: &'a Plan,
-    /// `None` if the rows have everything that is written.
-    view: Option<&'a View<'a>>,
+    /// The rows have copies of what is shown of documents, instead of documents.
+    is_of_copies: bool,
 }
 
 impl<'a> Writer<'a> {
+    fn write_profiled(
+        &self,
+        reply: &mut dyn Reply,
+        (total, warnings): (usize, Warnings),
+        page: &'a [Row<'a>],
+        profile: Option<&Profile>,
+    ) {
+        let Some(profile) = profile else { return self.write(reply, total, warnings, page) };
+        profile::begin(reply);
+        self.write(reply, total, warnings, page);
+        profile::write(self.plan, profile, warnings, reply);
+    }
+
     fn write(&self, reply: &mut dyn Reply, total: usize, warnings: Warnings, page: &'a [Row<'a>]) {
         let request = self.plan.request();
         let mut fields = Vec::new();
@@ -160,23 +192,12 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Prefetches the memory that the page is written from: keys, and documents if the reply shows them.
-    fn prefetch(&self, page: &[Row<'_>], view: &View<'_>) {
-        page.iter().for_each(|row| _ = std::hint::black_box(row.key.first().copied()));
-        if needs_documents(self.plan) {
-            view.prefetch(page.iter().filter(|row| row.document.is_none()).map(|row| row.key));
-        }
-    }
-
     fn payload_field(&self) -> &'a [u8] {
         &self.plan.index.definition.options.payload_field
     }
 
     fn document(&self, row: &'a Row<'a>) -> Option<Document<'a>> {
-        if !needs_documents(self.plan) {
-            return None;
-        }
-        row.document.or_else(|| self.plan.document(self.view?, row.key))
+        row.document.filter(|_| needs_documents(self.plan))
     }
 
     fn write_payload(&self, reply: &mut dyn Reply, document: Option<Document<'a>>) {
@@ -201,8 +222,7 @@ impl<'a> Writer<'a> {
             self.write_sort_key(reply, row, document);
         }
         if !request.no_content {
-            self.gather(row, document, fields);
-            self.highlight(fields);
+            self.fill(row, document, fields);
             reply.array(fields.len() * 2);
             fields.iter().for_each(|field| write_field(reply, field, request.expands));
         }
@@ -229,8 +249,7 @@ impl<'a> Writer<'a> {
             self.write_sort_key(reply, row, document);
         }
         if !request.no_content {
-            self.gather(row, document, fields);
-            self.highlight(fields);
+            self.fill(row, document, fields);
             reply.bulk(b"extra_attributes");
             reply.map(fields.len());
             fields.iter().for_each(|field| write_field(reply, field, request.expands));
@@ -239,20 +258,10 @@ impl<'a> Writer<'a> {
         reply.array(0);
     }
 
-    /// Marks the words that were found in texts, and shortens texts, as the request asks for.
-    fn highlight(&self, fields: &mut [Shown<'a>]) {
-        let Some(highlighter) = &self.plan.highlighter else { return };
-        let request = self.plan.request();
-        for (name, content) in fields {
-            let mode = request.excerpts.mode(name, request.fields.is_some());
-            let text = match content {
-                Content::Shown(value @ (ShownValue::Stored(_) | ShownValue::Text(_))) => text_of(value),
-                _ => continue,
-            };
-            if let Some(excerpt) = highlighter.excerpt(&self.plan.index.definition, name, &mode, &text) {
-                *content = Content::Shown(ShownValue::Text(excerpt.into()));
-            }
-        }
+    /// Replaces `fields` by those that the reply shows.
+    fn fill(&self, row: &'a Row<'a>, document: Option<Document<'a>>, fields: &mut Vec<Shown<'a>>) {
+        self.gather(row, document, fields);
+        row.marks.iter().for_each(|(place, text)| fields[*place].1 = Content::Bytes(text));
     }
 
     /// Replaces `fields` by the row's: distances, SORTBY's field and the whole document, or the existing ones
@@ -267,7 +276,7 @@ impl<'a> Writer<'a> {
             let several = self.plan.request().several();
             document.iter().for_each(|document| {
                 document.each_shown(several, |name, value| {
-                    if Some(name) != twice && !is_of_index(self.plan, name) {
+                    if Some(name) != twice && !is_of_index(&self.plan.index.definition, name) {
                         fields.push((name, Content::Shown(value)));
                     }
                 });
@@ -349,7 +358,7 @@ impl<'a> Writer<'a> {
     /// What the reply shows under a name: of a copy, what was copied for it.
     fn shown(&self, document: Document<'a>, name: &[u8]) -> Option<ShownValue<'a>> {
         match document {
-            Document::Object(object) if self.view.is_some() => shown_as(self.plan, object, name),
+            Document::Object(object) if !self.is_of_copies => shown_as(self.plan, object, name),
             Document::Object(copy) => copy.shown(name, self.plan.request().several()),
             Document::Hash(_) => {
                 let definition = &self.plan.index.definition;
@@ -402,8 +411,8 @@ pub fn sorted_field(plan: &Plan) -> Option<&schema::FieldDefinition> {
 }
 
 /// Whether a field of the document is metadata for the index (language, score, payload), which replies omit.
-pub fn is_of_index(plan: &Plan, name: &[u8]) -> bool {
-    let options = &plan.index.definition.options;
+pub fn is_of_index(definition: &Definition, name: &[u8]) -> bool {
+    let options = &definition.options;
     !name.is_empty()
         && [&options.language_field, &options.score_field, &options.payload_field]
             .iter()
@@ -480,6 +489,15 @@ pub fn sort_key(
         let numbers = documents.numbers_of(row.id, field);
         return numbers.first().map_or(SortKey::Absent, |number| SortKey::Number(*number));
     }
+    let document = row.document.or_else(|| plan.document(view, row.key));
+    document.map_or(SortKey::Absent, |document| stored_key(plan, sort_by, &document))
+}
+
+/// The sort key that a document has, if the field is in the schema.
+pub fn stored_key(plan: &Plan, sort_by: &SortBy, document: &Document<'_>) -> SortKey {
+    let Some(field) = plan.index.definition.field(&sort_by.field) else { return SortKey::Absent };
+    let definition = &plan.index.definition.fields[field];
+    let is_numeric = definition.kind == FieldKind::Numeric;
     // SORTABLE fields without UNF are compared in lower case, all others unchanged.
     let is_kept_small = definition.sortable && !definition.unf;
     let text = |bytes: &[u8]| {
@@ -495,9 +513,6 @@ pub fn sort_key(
         FieldValue::Number(number) => SortKey::Number(number),
         FieldValue::Numbers(numbers) => numbers.first().map_or(SortKey::Absent, |&n| SortKey::Number(n)),
         _ => SortKey::Absent,
-    };
-    let Some(document) = row.document.or_else(|| plan.document(view, row.key)) else {
-        return SortKey::Absent;
     };
     // RediSearch compares the text of an array that it does not keep for sorting, in older dialects.
     let is_read = definition.sortable || is_numeric || plan.request().several() == Several::All;

@@ -112,6 +112,13 @@ pub struct CurrentDocument<'a, 'v> {
     pub fused: Option<Arc<FusedScores>>,
 }
 
+impl PageRow {
+    /// Bytes on the heap, estimated.
+    pub fn heap_bytes(&self) -> usize {
+        self.key.len() + self.explanation.as_ref().map_or(0, |explanation| explanation.heap_bytes())
+    }
+}
+
 impl SettledDocument {
     /// Its bytes, and those of the scores behind it.
     fn bytes(&self) -> usize {
@@ -160,10 +167,11 @@ impl Plan {
                 }
             });
             let lack = match result {
-                Ok((few, version, may_have_expired)) => {
+                Ok((mut few, version, may_have_expired)) => {
                     let left = match &found {
+                        // What was too much for one hold of the lock is read later.
                         _ if few.len() <= ROWS_FEW && !few.is_empty() => {
-                            Left::Nearest(Vec::new().into_iter())
+                            Left::Nearest(few.split_off(read_now).into_iter())
                         }
                         Found::Matches(matches) => Left::Matches(matches.documents.clone().into_iter()),
                         _ => Left::Nearest(few.into_iter()),
@@ -382,7 +390,7 @@ impl Settled {
 
     /// Gives documents back that were taken and not read. They are the next ones.
     pub fn put_back(&mut self, rest: &[SettledDocument]) {
-        self.returned = rest.to_vec();
+        self.returned.splice(..0, rest.iter().cloned());
     }
 
     /// The documents under these locks.

@@ -10,6 +10,7 @@ use super::typed::DataType;
 use crate::types::StringRef;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// A value of a document, as an index reads it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +51,17 @@ pub enum Several {
     All,
 }
 
+/// What it costs to read the values at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathCost {
+    /// It leads to one value at most, which is looked up.
+    Lookup,
+    /// The document is walked over about so many times.
+    Walks(usize),
+    /// Only the walk itself can tell: it may visit a value again and again.
+    Unknown,
+}
+
 /// A document that is not a hash. Paths are those that the data type accepts
 /// ([`DataType::is_document_path`]), and others that clients name in a query. There is nothing at a malformed
 /// one.
@@ -58,11 +70,37 @@ pub trait DocumentSource: Send + Sync {
     /// value.
     fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>));
 
+    /// Calls `each` with the first value at a path, if there is one.
+    fn first_value(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {
+        let mut is_first = true;
+        self.values(path, &mut |value| {
+            if std::mem::take(&mut is_first) {
+                each(value);
+            }
+        });
+    }
+
     /// What a reply shows of the values at a path; `None` where there is nothing.
     fn shown(&self, path: &[u8], several: Several) -> Option<ShownValue<'_>>;
 
     /// Calls `each` with the names and values of a reply that shows the whole document.
     fn each_shown<'s>(&'s self, several: Several, each: &mut dyn FnMut(&'s [u8], ShownValue<'s>));
+
+    /// About how many bytes a walk over all of it reads. Costs no walk.
+    fn walked_bytes(&self) -> usize {
+        0
+    }
+
+    /// About how many bytes the value takes to which a path of [`PathCost::Lookup`] leads. Costs a lookup.
+    fn bytes_at(&self, _path: &[u8]) -> usize {
+        self.walked_bytes()
+    }
+
+    /// The document as it is at this moment, for a reader without the keyspace's lock. It shares its memory
+    /// with this one until this one changes. `None` if its type has no such copy.
+    fn held(&self) -> Option<Arc<dyn DocumentSource>> {
+        None
+    }
 }
 
 /// The type of the documents of an index.
@@ -87,6 +125,14 @@ impl DocumentType {
         match self {
             DocumentType::Hash => true,
             DocumentType::Object(data_type) => data_type.is_document_path(path),
+        }
+    }
+
+    /// What it costs to read the values at a path.
+    pub fn path_cost(self, path: &[u8]) -> PathCost {
+        match self {
+            DocumentType::Hash => PathCost::Lookup,
+            DocumentType::Object(data_type) => data_type.path_cost(path),
         }
     }
 

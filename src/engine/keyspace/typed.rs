@@ -12,7 +12,7 @@
 //! - an empty value does not exist: its key goes with its last part.
 
 use super::digest;
-use super::document::{DocumentSource, DocumentType};
+use super::document::{DocumentSource, DocumentType, PathCost};
 use crate::effect::Effect;
 use crate::types::Contents;
 use std::any::Any;
@@ -65,6 +65,11 @@ pub trait DataType: Send + Sync {
     /// Whether there is at most one value at this path of a document.
     fn leads_to_one(&self, _path: &[u8]) -> bool {
         true
+    }
+
+    /// What it costs to read the values at this path of a document.
+    fn path_cost(&self, _path: &[u8]) -> PathCost {
+        PathCost::Lookup
     }
 
     /// Whether a field of an index can be at this path of a document.

@@ -56,10 +56,8 @@ impl<'a> Document<'a> {
             Document::Hash(hash) => hash.get(path).map(|field| with(FieldValue::Stored(field.value))),
             Document::Object(object) => {
                 let (mut with, mut result) = (Some(with), None);
-                object.values(path, &mut |value| {
-                    if let Some(with) = with.take() {
-                        result = Some(with(value));
-                    }
+                object.first_value(path, &mut |value| {
+                    result = with.take().map(|with| with(value));
                 });
                 result
             }

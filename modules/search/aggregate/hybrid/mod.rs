@@ -11,6 +11,7 @@ mod words;
 
 pub use words::fuzz_hybrid;
 
+use super::budget::MemoryBudget;
 use super::cursor::CursorPlace;
 use super::pipeline::{FirstColumns, RowPipeline};
 use super::reply::EXPLANATION;
@@ -208,18 +209,32 @@ impl Fused {
         &self.text
     }
 
-    /// Runs both searches. `None` if the index was dropped or is incomplete.
-    pub fn run(self, looks: &dyn Looks) -> Option<FusedList> {
+    /// Runs both searches. Fails if the index was dropped or is incomplete, and if their rows take more
+    /// memory than is left.
+    pub fn run(self, looks: &dyn Looks, budget: &mut MemoryBudget) -> Result<FusedList, SearchError> {
         let Fused { text, vector, vector_rows, fusion, texts, normalise, waits } = self;
-        let (text, by_text, text_late) = text.first_page(looks, waits)?;
-        let (vector, mut by_vector, vector_late) = vector.first_page(looks, waits)?;
+        let found = text.first_page(looks, waits);
+        let (text, by_text, text_late) = found.ok_or_else(|| Kind::Backfilling.error())?;
+        let of_text = FUSED_BYTES * by_text.len() + by_text.iter().map(PageRow::heap_bytes).sum::<usize>();
+        budget.take(of_text)?;
+        let found = vector.first_page(looks, waits);
+        let (vector, mut by_vector, vector_late) = found.ok_or_else(|| Kind::Backfilling.error())?;
         by_vector.truncate(vector_rows);
+        let of_vector =
+            FUSED_BYTES * by_vector.len() + by_vector.iter().map(PageRow::heap_bytes).sum::<usize>();
+        budget.take(of_vector)?;
         let list = fuse(by_text, &by_vector, fusion, texts.as_ref(), normalise);
+        budget.give_back(of_text + of_vector);
         let late = [text_late, vector_late];
         let settled = Settled::of_fused(text, list, late.contains(&true));
-        Some(FusedList { settled, late, vector })
+        budget.take(settled.heap_bytes())?;
+        Ok(FusedList { settled, late, vector })
     }
 }
+
+/// What a row takes while two lists are fused: in its page, in the table of keys, in the list, and with its
+/// scores.
+const FUSED_BYTES: usize = 2 * size_of::<PageRow>() + 2 * size_of::<Found>() + size_of::<FusedScores>();
 
 /// What both searches have found.
 pub struct FusedList {

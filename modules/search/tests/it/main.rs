@@ -20,6 +20,7 @@ mod options;
 mod pipelines;
 mod plans;
 mod records;
+mod rows;
 mod saved;
 mod search;
 mod several;

@@ -17,6 +17,7 @@ use engramdb_engine::shard::run::Holds;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 use engramdb_search::{SearchModule, SearchOptions, touched};
+use engramdb_testkit::records::{self, Records};
 use engramdb_testkit::run::{begin, open_engine};
 use engramdb_testkit::text::Text;
 use std::cell::{Cell, RefCell};
@@ -61,13 +62,15 @@ thread_local! {
     static WRITTEN: Cell<usize> = const { Cell::new(0) };
     static IS_LAST_LOOK: Cell<bool> = const { Cell::new(false) };
     static TOUCHED_MOST: Cell<usize> = const { Cell::new(0) };
+    static WALKED_MOST: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Runs something under a hold of the lock, and notes how much the module does in it.
 fn counting<T>(hold: impl FnOnce() -> T) -> T {
-    let before = touched();
+    let before = (touched(), records::walked());
     let done = hold();
-    TOUCHED_MOST.set(TOUCHED_MOST.get().max(touched() - before));
+    TOUCHED_MOST.set(TOUCHED_MOST.get().max(touched() - before.0));
+    WALKED_MOST.set(WALKED_MOST.get().max(records::walked() - before.1));
     done
 }
 
@@ -156,10 +159,11 @@ impl Server {
 
     fn open_with(log: Arc<dyn ShardLog>, directory: Option<PathBuf>, env: Env) -> Server {
         let options = SearchOptions { directory: directory.clone(), env, offline: false, threads: 2 };
-        let modules: Vec<Box<dyn Module>> = vec![Box::new(SearchModule::new(options))];
+        let modules: Vec<Box<dyn Module>> = vec![Box::new(Records), Box::new(SearchModule::new(options))];
         let (engine, report) = open_engine(&Env::system(), log.clone(), 16, modules, Options::default());
         let families = commands::FAMILIES.iter().copied();
-        let table = CommandTable::new(families.chain([engramdb_search::COMMANDS, TEST_COMMANDS]));
+        let table =
+            CommandTable::new(families.chain([engramdb_search::COMMANDS, records::COMMANDS, TEST_COMMANDS]));
         Server { engine, report, log, directory, table, resp3: false }
     }
 
@@ -219,6 +223,7 @@ impl Server {
         assert!(next.is_some(), "{:?} comes back with no job", words[0].escape_ascii());
         let looks = Between { looks: self.engine.looks(0), room, between, looked_up: RefCell::default() };
         TOUCHED_MOST.set(0);
+        WALKED_MOST.set(0);
         while let Some(job) = next {
             let finish = job(&looks);
             let finish: Finish = Box::new(move |view, reply| {
@@ -247,6 +252,11 @@ impl Server {
     /// most.
     pub fn touched_in_one_hold(&self) -> usize {
         TOUCHED_MOST.get()
+    }
+
+    /// Bytes of records that one hold of the lock has read in the last run, at most.
+    pub fn walked_in_one_hold(&self) -> usize {
+        WALKED_MOST.get()
     }
 
     /// Whether a search goes to the pool for long work.
