@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use engramdb_datasets::SplitMix64;
-use engramdb_resp::{Value, encode_command};
+use engramdb_resp::{Value, encode_command_into};
 
 use self::documents::{INDEX, Item, ItemForm};
 use self::kinds::{Items, RequestKind};
@@ -47,11 +47,14 @@ Examples:
     engramdb bench queries --peer 127.0.0.1:6399
   Some kinds, over JSON documents:
     engramdb bench queries --form json --kinds tag,group,json-get,json-path
+  The work of the servers, without most of the system calls:
+    engramdb bench queries --form json --kinds json-set,json-get --pipeline 16
 
 It starts a server of its own (this program, an empty directory under TMPDIR, a free port).
 
 Columns:
-  1/s, p50, p99 us   requests per second of all connections together, and their latency
+  1/s, p50, p99 us   requests per second of all connections together, and their latency: of a request that was
+                     sent in a pipeline, until the last reply of the pipeline
   EngramDB over it   EngramDB's requests per second in this run over those of the server
   agrees             of the compared requests, how many have EngramDB's number of results; - where results may differ";
 
@@ -73,6 +76,9 @@ pub struct QueriesArgs {
     /// Connections that send requests
     #[arg(long, default_value_t = 8)]
     pub connections: usize,
+    /// Requests that a connection sends before it waits for their replies
+    #[arg(long, default_value_t = 1)]
+    pub pipeline: u32,
     /// Seconds for each kind of requests, server and round
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
@@ -145,6 +151,7 @@ impl QueriesArgs {
         let at_least_one = [
             ("--documents", self.documents == 0),
             ("--connections", self.connections == 0),
+            ("--pipeline", self.pipeline == 0),
             ("--rounds", self.rounds == 0),
             ("--load-connections", self.load_connections == 0),
             ("--load-pipeline", self.load_pipeline == 0),
@@ -328,15 +335,22 @@ impl QueriesArgs {
             let mut random = SplitMix64::new(self.seed, REQUESTS, round << 32 | connection);
             let mut latencies = Latencies::new();
             let mut open = Connection::open(&server.target)?;
+            let mut requests = Vec::new();
             while began.elapsed() < length {
                 if interrupt::is_interrupted() {
                     return Err(BenchError::Interrupted);
                 }
-                let request = encode_command(&kind.draw(&mut random, self.items()));
+                requests.clear();
+                for _ in 0..self.pipeline {
+                    encode_command_into(&mut requests, &kind.draw(&mut random, self.items()));
+                }
                 let sent = Instant::now();
-                open.send(&request)?;
-                open.receive()?.accepted(|| kind.name())?;
-                latencies.record(sent.elapsed());
+                open.send(&requests)?;
+                for _ in 0..self.pipeline {
+                    open.receive()?.accepted(|| kind.name())?;
+                }
+                let latency = sent.elapsed();
+                (0..self.pipeline).for_each(|_| latencies.record(latency));
             }
             Ok(latencies)
         };
@@ -382,6 +396,7 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_before_anything_starts() {
         assert_eq!(refusal(&["--documents", "0"]), "--documents must be at least 1");
+        assert_eq!(refusal(&["--pipeline", "0"]), "--pipeline must be at least 1");
         assert_eq!(refusal(&["--seconds", "0"]), "--seconds must be above 0 and below 1000000");
         assert_eq!(refusal(&["--kinds", "nearest"]), "--kinds nearest does not go with --dimension 0");
         assert_eq!(refusal(&["--kinds", "tag,json-get"]), "--kinds json-get does not go with --form hash");

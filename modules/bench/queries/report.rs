@@ -19,6 +19,7 @@ pub struct Report {
     form: ItemForm,
     dimension: usize,
     connections: usize,
+    pipeline: u32,
     seconds: f64,
     rounds: usize,
     seed: u64,
@@ -85,6 +86,7 @@ impl Report {
             form: arguments.form,
             dimension: arguments.dimension,
             connections: arguments.connections,
+            pipeline: arguments.pipeline,
             seconds: arguments.seconds,
             rounds: arguments.rounds,
             seed: arguments.seed,
@@ -150,14 +152,15 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { origin, documents, dimension, connections, seconds, rounds, seed, .. } = self;
+        let Self { origin, documents, dimension, connections, pipeline, seconds, rounds, seed, .. } = self;
         let form = match self.form {
             ItemForm::Hash => "hashes",
             ItemForm::Json => "JSON documents",
         };
         writeln!(formatter, "{}", origin.machine)?;
         write!(formatter, "{documents} {form} of seed {seed}, vectors of {dimension} dimensions, ")?;
-        write!(formatter, "{connections} connections, {seconds} s for each kind, {rounds} rounds")
+        write!(formatter, "{connections} connections, pipelines of {pipeline}, ")?;
+        write!(formatter, "{seconds} s for each kind, {rounds} rounds")
     }
 }
 
