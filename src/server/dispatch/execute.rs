@@ -8,6 +8,7 @@ use crate::clients::Client;
 use crate::context::ServerContext;
 use crate::dispatch::call::{After, Call, SessionRunner, session_runner};
 use crate::dispatch::classify::Class;
+use crate::dispatch::runs::RUN_COMMANDS_MAX;
 use crate::dispatch::wait::Waiting;
 use crate::output::Outbox;
 use crate::session::{Owned, Queued, Session, large_words};
@@ -52,6 +53,8 @@ pub struct Core {
     pub(super) preparing_bytes: usize,
     /// The place of the request that is next among those that wait for much room in the log.
     pub(super) turn: AdmissionTurn,
+    /// The most commands to plan for the next run.
+    pub(super) planned_max: usize,
     /// The next request, if its words have allocations of their own.
     pub owned: Option<Arc<Owned>>,
     /// The words of the request that is next, which are to be copied elsewhere before it runs.
@@ -100,6 +103,7 @@ impl Core {
             key_turn: None,
             preparing_bytes: 0,
             turn: AdmissionTurn::default(),
+            planned_max: RUN_COMMANDS_MAX,
             owned: None,
             owning: None,
         }

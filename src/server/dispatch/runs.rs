@@ -19,7 +19,10 @@ use smallvec::SmallVec;
 use std::time::Duration;
 
 /// Commands under one hold of a lock.
-const RUN_COMMANDS_MAX: usize = 64;
+pub(super) const RUN_COMMANDS_MAX: usize = 64;
+
+/// As many are planned at least.
+const PLANNED_MIN: usize = 4;
 
 /// The hold's length; looked at between commands.
 const RUN_TIME_MAX: Duration = Duration::from_micros(50);
@@ -67,7 +70,7 @@ impl Core {
         }
         let mut upto_write = 1;
         let mut words: Arguments<'_> = SmallVec::new();
-        let last = (input.requests.len() - input.first).min(RUN_COMMANDS_MAX);
+        let last = (input.requests.len() - input.first).min(self.planned_max);
         for index in 1..last {
             input.words(index, &mut words);
             let Class::Engine(next) = self.classify(shared, Args::new(&words)) else { break };
@@ -88,6 +91,16 @@ impl Core {
             plan.commands.truncate(upto_write);
         }
         plan
+    }
+
+    /// Plans about as many commands next time as were run: planning a command and reading its key ahead is
+    /// lost if the run ends for its time before.
+    fn learn(&mut self, plan: &RunPlan<'_>, done: usize) {
+        let twice = (2 * done).min(RUN_COMMANDS_MAX);
+        self.planned_max = match done < plan.commands.len() {
+            true => twice.max(PLANNED_MIN),
+            false => twice.max(self.planned_max),
+        };
     }
 
     /// Runs what was planned, or a part of it. Returns how many requests are done.
@@ -113,6 +126,7 @@ impl Core {
                 gate = gate.max(ran.gate);
                 ran.stage
             });
+            self.learn(plan, done);
             let (stage, parked) =
                 self.park_last(input, (plan, done), stage, |command, args, park, waiter| {
                     run.park(command, args, park, waiter)
@@ -152,6 +166,7 @@ impl Core {
         let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
             run.step(database, command, args, replies)
         });
+        self.learn(plan, done);
         if matches!(stage, Stage::Prepare(_) | Stage::NeedsRoom(_)) {
             self.retained = run.retained();
         }
