@@ -16,6 +16,7 @@ pub mod counts;
 pub mod filtering;
 pub mod geo;
 pub mod ids;
+pub mod leaves;
 pub mod numbered;
 pub mod pairs;
 pub mod pieces;

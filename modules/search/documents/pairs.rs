@@ -4,7 +4,7 @@
 //! in the cache, a range is read from memory in its order, and a pair takes 12 bytes and a share of what is
 //! free in its leaf.
 
-use std::collections::BTreeMap;
+use super::leaves::{LeafPlace, Leaves, PairKey};
 use std::ops::Bound;
 
 /// A number, and a document that has it.
@@ -17,7 +17,7 @@ const LEAF_MIN: usize = 32;
 const MERGED_MAX: usize = 96;
 
 /// A pair without the padding: the halves of the number, the upper one first, and the document.
-type PackedPair = [u32; 3];
+pub type PackedPair = [u32; 3];
 
 fn packed((number, document): NumberPair) -> PackedPair {
     [(number >> 32) as u32, number as u32, document]
@@ -27,29 +27,37 @@ fn unpacked([upper, lower, document]: PackedPair) -> NumberPair {
     (u64::from(upper) << 32 | u64::from(lower), document)
 }
 
+/// The pair as one number, which is compared without branches.
+#[inline]
+fn key_of(&[upper, lower, document]: &PackedPair) -> PairKey {
+    PairKey::from(upper) << 64 | PairKey::from(lower) << 32 | PairKey::from(document)
+}
+
 /// A sorted set of pairs.
 #[derive(Default)]
 pub struct PairSet {
     /// By a pair that is not after any of the leaf, and after all of the leaves before. The first one has
     /// `FIRST`. A leaf may be empty if it is the only one, or the first.
-    leaves: BTreeMap<NumberPair, Vec<PackedPair>>,
+    leaves: Leaves,
     length: usize,
     /// The pairs for which the leaves have memory.
     capacity: usize,
 }
 
-const FIRST: NumberPair = (0, 0);
+const FIRST: PairKey = 0;
 
 impl PairSet {
     /// Adds a pair, unless it is there already.
     pub fn insert(&mut self, pair: NumberPair) {
         let new = packed(pair);
-        let Some((_, leaf)) = self.leaves.range_mut(..=pair).next_back() else {
+        let key = key_of(&new);
+        let Some(place) = self.leaves.place(key) else {
             self.length = 1;
             self.add_leaf(FIRST, vec![new]);
             return;
         };
-        let Err(at) = leaf.binary_search(&new) else { return };
+        let leaf = self.leaves.leaf_mut(place);
+        let Err(at) = leaf.binary_search_by_key(&key, key_of) else { return };
         self.length += 1;
         let before = leaf.capacity();
         if leaf.len() < LEAF_MAX {
@@ -72,43 +80,45 @@ impl PairSet {
                 rest
             }
         };
-        self.add_leaf(unpacked(rest[0]), rest);
+        self.add_leaf(key_of(&rest[0]), rest);
     }
 
-    fn add_leaf(&mut self, key: NumberPair, leaf: Vec<PackedPair>) {
+    fn add_leaf(&mut self, key: PairKey, leaf: Vec<PackedPair>) {
         self.capacity += leaf.capacity();
         self.leaves.insert(key, leaf);
     }
 
     /// Removes a pair, if it is there.
     pub fn remove(&mut self, pair: NumberPair) {
-        let Some((&key, leaf)) = self.leaves.range_mut(..=pair).next_back() else { return };
-        let Ok(at) = leaf.binary_search(&packed(pair)) else { return };
+        let key = key_of(&packed(pair));
+        let Some(place) = self.leaves.place(key) else { return };
+        let leaf = self.leaves.leaf_mut(place);
+        let Ok(at) = leaf.binary_search_by_key(&key, key_of) else { return };
         leaf.remove(at);
         self.length -= 1;
         let (length, leaf_capacity) = (leaf.len(), leaf.capacity());
         if length >= LEAF_MIN {
             return;
         }
-        let after = (Bound::Excluded(key), Bound::Unbounded);
-        let next = self.leaves.range(after).next().map(|(&key, leaf)| (key, leaf.len()));
-        let before = self.leaves.range(..key).next_back().map(|(&key, leaf)| (key, leaf.len()));
+        let fits = |other: &LeafPlace| length + self.leaves.leaf(*other).len() <= MERGED_MAX;
+        let (next, before) = (self.leaves.after(place), self.leaves.before(place));
         match (before, next) {
-            (_, Some((next, more))) if length + more <= MERGED_MAX => self.merge(key, next),
-            (Some((before, more)), _) if length + more <= MERGED_MAX => self.merge(before, key),
+            (_, Some(next)) if fits(&next) => self.merge(place, next),
+            (Some(before), _) if fits(&before) => self.merge(before, place),
             (None, Some(_)) => {}
             _ if length == 0 => {
                 self.capacity -= leaf_capacity;
-                self.leaves.remove(&key);
+                self.leaves.remove(place);
             }
             _ => {}
         }
     }
 
     /// Moves the pairs of a leaf to the one before.
-    fn merge(&mut self, before: NumberPair, key: NumberPair) {
-        let taken = self.leaves.remove(&key).expect("it is there");
-        let leaf = self.leaves.get_mut(&before).expect("it is there");
+    fn merge(&mut self, before: LeafPlace, place: LeafPlace) {
+        // The leaf before keeps its place.
+        let taken = self.leaves.remove(place);
+        let leaf = self.leaves.leaf_mut(before);
         let capacity = leaf.capacity();
         leaf.extend_from_slice(&taken);
         self.capacity = self.capacity + leaf.capacity() - capacity - taken.capacity();
@@ -122,16 +132,16 @@ impl PairSet {
     /// The pairs between the bounds, in order.
     pub fn range(&self, from: Bound<NumberPair>, to: Bound<NumberPair>) -> impl Iterator<Item = NumberPair> {
         let first = match from {
-            Bound::Included(pair) | Bound::Excluded(pair) => pair,
+            Bound::Included(pair) | Bound::Excluded(pair) => key_of(&packed(pair)),
             Bound::Unbounded => FIRST,
         };
-        let start = self.leaves.range(..=first).next_back().map_or(FIRST, |(&key, _)| key);
+        let start = self.leaves.place(first);
         let from_here = move |leaf: &'_ Vec<PackedPair>| match from {
-            Bound::Included(pair) => leaf.partition_point(|other| *other < packed(pair)),
-            Bound::Excluded(pair) => leaf.partition_point(|other| *other <= packed(pair)),
+            Bound::Included(_) => leaf.partition_point(|other| key_of(other) < first),
+            Bound::Excluded(_) => leaf.partition_point(|other| key_of(other) <= first),
             Bound::Unbounded => 0,
         };
-        let pairs = self.leaves.range(start..).flat_map(move |(_, leaf)| &leaf[from_here(leaf)..]);
+        let pairs = self.leaves.from(start).flat_map(move |leaf| &leaf[from_here(leaf)..]);
         pairs.map(|&pair| unpacked(pair)).take_while(move |pair| match to {
             Bound::Included(last) => *pair <= last,
             Bound::Excluded(end) => *pair < end,
@@ -141,9 +151,7 @@ impl PairSet {
 
     /// Bytes on the heap, estimated.
     pub fn heap_bytes(&self) -> usize {
-        // Nodes of the tree are two thirds full.
-        let leaf = (size_of::<NumberPair>() + size_of::<Vec<PackedPair>>()) * 3 / 2;
-        self.capacity * size_of::<PackedPair>() + self.leaves.len() * leaf
+        self.capacity * size_of::<PackedPair>() + self.leaves.heap_bytes()
     }
 }
 
@@ -155,9 +163,9 @@ mod tests {
     fn check(set: &PairSet, model: &BTreeSet<NumberPair>) {
         assert!(set.range(Bound::Unbounded, Bound::Unbounded).eq(model.iter().copied()));
         assert_eq!(set.len(), model.len());
-        assert_eq!(set.capacity, set.leaves.values().map(Vec::capacity).sum::<usize>());
-        assert!(set.leaves.first_key_value().is_none_or(|(&key, _)| key == FIRST));
-        assert!(set.leaves.values().skip(1).all(|leaf| !leaf.is_empty() && leaf.len() <= LEAF_MAX));
+        assert_eq!(set.capacity, set.leaves.from(None).map(Vec::capacity).sum::<usize>());
+        assert!(set.leaves.keys().next().is_none_or(|key| key == FIRST));
+        assert!(set.leaves.from(None).skip(1).all(|leaf| !leaf.is_empty() && leaf.len() <= LEAF_MAX));
     }
 
     #[test]
