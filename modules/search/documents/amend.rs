@@ -15,6 +15,10 @@ use std::slice;
 /// Beyond this number of changed values, those that are still there are looked up in a table.
 const SCANNED_MAX: usize = 8;
 
+/// Fields of a document, and tags in each, that are read together.
+const TOUCHED_FIELDS: usize = 16;
+const TOUCHED_TAGS: usize = 4;
+
 /// How many items two lists have in common at their beginning, and behind that at their end.
 pub fn common(one: usize, other: usize, mut is_same: impl FnMut(usize, usize) -> bool) -> (usize, usize) {
     let most = one.min(other);
@@ -35,6 +39,18 @@ impl Documents {
     /// Whether fields of a document can be indexed again alone: what it has in all fields is known.
     pub fn is_known(&self, id: u32) -> bool {
         self.version_of(id) > self.fields_since
+    }
+
+    /// Reads what `amend` of all fields of a document will compare, so that its cache misses overlap.
+    pub fn touch(&self, id: u32) {
+        let columns = || self.columns.iter().zip(&self.fields).take(TOUCHED_FIELDS);
+        columns().for_each(|(column, _)| column.touch(id));
+        for (column, postings) in columns() {
+            if let (FieldColumn::Tags(tags), Postings::Terms(terms)) = (column, postings) {
+                let numbers = tags.get(id);
+                terms.touch_terms(numbers.iter().copied().take(TOUCHED_TAGS));
+            }
+        }
     }
 
     /// Indexes some fields of a known document again. The others have not changed, nor has what it says of

@@ -9,6 +9,7 @@
 
 use super::blocks::Blocks;
 use super::sparse::{SparseCell, SparseCells};
+use std::hint::black_box;
 use std::ops::Deref;
 
 /// The column of a field.
@@ -316,6 +317,16 @@ impl FieldColumn {
             FieldColumn::Numbers(numbers) => numbers.known(id),
             FieldColumn::Tags(tags) => tags.known(id),
             FieldColumn::None | FieldColumn::Texts(_) => None,
+        }
+    }
+
+    /// Reads the cell of a document.
+    pub fn touch(&self, id: u32) {
+        match self {
+            FieldColumn::None => {}
+            FieldColumn::Numbers(numbers) => _ = black_box(numbers.cells.get(id).copied()),
+            FieldColumn::Tags(tags) => _ = black_box(tags.cells.get(id).copied()),
+            FieldColumn::Texts(texts) => _ = black_box(texts.get(id).first().copied()),
         }
     }
 

@@ -15,31 +15,67 @@ use roaring::RoaringBitmap;
 pub struct Counted {
     ids: RoaringBitmap,
     count: u32,
+    /// No id is larger. 0 if there are none.
+    last: u32,
 }
 
 impl Counted {
     /// Adds an id; true if the set did not have it.
     pub fn insert(&mut self, id: u32) -> bool {
         // Ids mostly come in their order; then none of the others is looked at.
-        let is_new = self.ids.try_push(id).is_ok() || self.ids.insert(id);
+        let comes_last = self.count == 0 || id > self.last;
+        // `try_push` walks back over the words of a container that is a bitmap, to its last id.
+        let is_pushed = comes_last && !self.is_bitmap_at(id) && self.ids.try_push(id).is_ok();
+        let is_new = is_pushed || self.ids.insert(id);
         if is_new && self.count == 0 {
             // The first insert allocates room for four containers, and many sets stay with one id.
             self.ids = self.ids.clone();
         }
+        self.last = self.last.max(id);
         self.count += u32::from(is_new);
         is_new
     }
 
     /// Removes an id; true if the set had it.
     pub fn remove(&mut self, id: u32) -> bool {
+        if self.count == 0 {
+            return false;
+        }
         let is_removed = self.ids.remove(id);
         self.count -= u32::from(is_removed);
+        if self.count == 0 {
+            self.last = 0;
+        }
         is_removed
+    }
+
+    /// How many ids there are, without the walk of `RoaringBitmap::len`.
+    pub fn len(&self) -> u64 {
+        self.count.into()
+    }
+
+    /// Reads the memory that `insert` of an id larger than all others will read, so that the cache misses of
+    /// several inserts overlap.
+    #[inline]
+    pub fn touch(&self, id: u32) {
+        match self.is_bitmap_at(id) {
+            true => _ = std::hint::black_box(self.ids.contains(id)),
+            false => _ = std::hint::black_box(self.ids.max()),
+        }
+    }
+
+    /// Whether the container of this id, the last one, is likely a bitmap: if it has as large a share of its
+    /// ids below this one as the set has of all.
+    #[inline]
+    fn is_bitmap_at(&self, id: u32) -> bool {
+        let below = u64::from(id) % CONTAINER_IDS as u64;
+        below > LISTED_MAX as u64
+            && u64::from(self.count) * below > LISTED_MAX as u64 * (u64::from(self.last) + 1)
     }
 
     /// Bytes on the heap, estimated: two for each id of a sparse container, or a bitmap.
     pub fn bytes(&self) -> usize {
-        let containers = self.ids.max().map_or(0, |id| id as usize / CONTAINER_IDS + 1);
+        let containers = self.last as usize / CONTAINER_IDS + 1;
         let count = self.count as usize;
         containers.min(count) * CONTAINER_BYTES + (2 * count).min(containers * CONTAINER_IDS / 8)
     }
@@ -47,7 +83,7 @@ impl Counted {
 
 impl From<RoaringBitmap> for Counted {
     fn from(ids: RoaringBitmap) -> Counted {
-        Counted { count: ids.len() as u32, ids }
+        Counted { count: ids.len() as u32, last: ids.max().unwrap_or(0), ids }
     }
 }
 

@@ -136,14 +136,19 @@ impl Keys {
     /// Gives a free id to a key; false if the key has one already.
     fn name(&mut self, id: u32, key: &[u8]) -> bool {
         let hash = hash_bytes(key);
-        if self.id_hashed(hash, key).is_some() {
-            return false;
+        let is_new = self.id_hashed(hash, key).is_none();
+        if is_new {
+            self.name_hashed(id, (hash, key));
         }
+        is_new
+    }
+
+    /// The same for a key that has no id.
+    fn name_hashed(&mut self, id: u32, (hash, key): (u64, &[u8])) {
         self.ids.insert_new(hash, id);
         let name = ShortBytes::new(key);
         self.key_bytes += name.heap_bytes();
         self.slots.name(id, name);
-        true
     }
 
     /// Removes the id of a key; the slot still has the key.
@@ -496,18 +501,32 @@ impl Documents {
 
     /// Indexes the content of a key, new or changed; returns its id.
     pub fn upsert(&mut self, key: &[u8], content: &DocumentContent) -> u32 {
-        let id = self.id(key).unwrap_or_else(|| self.add(key));
-        self.put(id, content);
+        let hash = hash_bytes(key);
+        if let Some(id) = self.keys.id_hashed(hash, key) {
+            self.put(id, content);
+            return id;
+        }
+        let id = self.free_id();
+        self.keys.name_hashed(id, (hash, key));
+        self.live.insert(id);
+        self.changed(id);
+        self.post_all(id, content, RowLists::new());
         id
     }
 
     /// Indexes the content of a key that has this id.
     pub fn put(&mut self, id: u32, content: &DocumentContent) {
         if self.is_known(id) && *self.about(id) == content.about {
+            self.touch(id);
             return self.amend(id, content.fields.iter().enumerate());
         }
         self.changed(id);
-        let mut rows = self.unpost(id);
+        let rows = self.unpost(id);
+        self.post_all(id, content, rows);
+    }
+
+    /// Posts the content of a document of which nothing is posted, and which has these rows.
+    fn post_all(&mut self, id: u32, content: &DocumentContent, mut rows: RowLists) {
         self.describe(id, &content.about);
         let mut tally = TermTally::default();
         for (field, content) in content.fields.iter().enumerate() {
@@ -552,14 +571,6 @@ impl Documents {
             self.changes.pop_front();
         }
         self.changes.push_back(id);
-    }
-
-    fn add(&mut self, key: &[u8]) -> u32 {
-        let id = self.free_id();
-        let is_new = self.keys.name(id, key);
-        assert!(is_new, "only a key without an id gets one");
-        self.live.insert(id);
-        id
     }
 
     fn free_id(&mut self) -> u32 {

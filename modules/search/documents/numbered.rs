@@ -5,9 +5,10 @@
 
 use super::blocks::Blocks;
 use super::pieces::{PatternPieces, PieceIndex};
-use engramdb_engine::table::{Table, hash_bytes};
+use engramdb_engine::table::{LOOKUPS_AHEAD, Table, hash_bytes};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -76,7 +77,58 @@ impl<P: Posting> NumberedTerms<P> {
 
     /// The number of a term, which gets one if it has none. The caller posts a document under it.
     pub fn number_for(&mut self, term: &[u8]) -> u32 {
-        let hash = hash_bytes(term);
+        self.number_for_hashed(hash_bytes(term), term)
+    }
+
+    /// The same for several terms. `touch` reads what a posting's change will read: it is called for several
+    /// terms in a row, so that their cache misses overlap.
+    pub fn numbers_for<'t>(
+        &mut self,
+        mut terms: impl ExactSizeIterator<Item = &'t [u8]>,
+        touch: impl Fn(&P),
+    ) -> Vec<u32> {
+        let mut numbers = Vec::with_capacity(terms.len());
+        loop {
+            let mut ahead = [(0, &[][..]); LOOKUPS_AHEAD];
+            let mut filled = 0;
+            for (next, term) in ahead.iter_mut().zip(&mut terms) {
+                *next = (hash_bytes(term), term);
+                filled += 1;
+            }
+            let ahead = &ahead[..filled];
+            let known = self.likely_numbers(ahead, &touch);
+            for (&(hash, term), known) in ahead.iter().zip(known) {
+                let known = known.filter(|&number| *self.entries[number].term == *term);
+                numbers.push(known.unwrap_or_else(|| self.number_for_hashed(hash, term)));
+            }
+            if filled < LOOKUPS_AHEAD {
+                return numbers;
+            }
+        }
+    }
+
+    /// Reads the terms of these numbers, so that the cache misses of several comparisons overlap.
+    pub fn touch_terms(&self, numbers: impl Iterator<Item = u32> + Clone) {
+        let entries = || numbers.clone().filter_map(|number| self.entries.get(number));
+        entries().for_each(|entry| _ = black_box(entry.term.len()));
+        entries().for_each(|entry| _ = black_box(entry.term.first().copied()));
+    }
+
+    /// Numbers that these terms have, if they have any, unless their hashes collide. Reads their entries.
+    fn likely_numbers(&self, terms: &[(u64, &[u8])], touch: impl Fn(&P)) -> [Option<u32>; LOOKUPS_AHEAD] {
+        let mut hashes = terms.iter().map(|&(hash, _)| hash);
+        let (found, _) = self.hashed.items_ahead(&mut hashes, |&number| _ = black_box(number));
+        let numbers = found.map(|number| number.copied());
+        let entries = || numbers.iter().flatten().map(|&number| &self.entries[number]);
+        entries().for_each(|entry| _ = black_box(entry.term.len()));
+        for entry in entries() {
+            black_box(entry.term.first().copied());
+            touch(&entry.posting);
+        }
+        numbers
+    }
+
+    fn number_for_hashed(&mut self, hash: u64, term: &[u8]) -> u32 {
         if let Some(number) = self.number_hashed(hash, term) {
             return number;
         }
@@ -101,9 +153,11 @@ impl<P: Posting> NumberedTerms<P> {
         number
     }
 
-    /// Changes the posting of a number so that it is not empty.
-    pub fn post(&mut self, number: u32, change: impl FnOnce(&mut P)) {
-        self.change(number, change);
+    /// Changes the posting of a number so that it is not empty. `change` returns the bytes on the heap of what
+    /// it has changed, before and after.
+    pub fn post(&mut self, number: u32, change: impl FnOnce(&mut P) -> (usize, usize)) {
+        let (before, after) = change(&mut self.entries[number].posting);
+        self.bytes = self.bytes + after - before;
     }
 
     /// Takes something from the posting of a number, and the number from its term if nothing is left. A

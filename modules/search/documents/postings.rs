@@ -57,7 +57,11 @@ impl TermPostings {
     /// Adds the document to the term; returns the term's number.
     pub fn insert(&mut self, term: &[u8], document: u32) -> u32 {
         let number = self.0.number_for(term);
-        self.0.post(number, |documents| _ = documents.insert(document));
+        self.0.post(number, |documents| {
+            let before = documents.bytes();
+            documents.insert(document);
+            (before, documents.bytes())
+        });
         number
     }
 
@@ -77,6 +81,11 @@ impl TermPostings {
     /// The term of a number, which at least one document must have.
     pub fn term(&self, number: u32) -> &[u8] {
         self.0.term(number)
+    }
+
+    /// See `NumberedTerms::touch_terms`.
+    pub fn touch_terms(&self, numbers: impl Iterator<Item = u32> + Clone) {
+        self.0.touch_terms(numbers);
     }
 
     /// While this is the same, a number has the same term.

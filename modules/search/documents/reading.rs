@@ -384,6 +384,7 @@ impl FieldContent {
         if !words.is_empty() {
             words.end_text();
         }
+        words.reserve(text.len());
         text::tokenize(text, stop_words, &mut |term| words.push(term));
         if field.index_empty && text.is_empty() {
             words.push(b"");

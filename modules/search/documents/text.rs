@@ -10,9 +10,35 @@ pub const STOP_WORDS: &[&str] = &[
     "was", "will", "with",
 ];
 
+const fn separators() -> [bool; 256] {
+    let others = b",.<>{}[]\"':;!@#$%^&*()-+=~/|?`\0";
+    let mut are = [false; 256];
+    let mut at = 0;
+    while at < others.len() {
+        are[others[at] as usize] = true;
+        at += 1;
+    }
+    let mut byte = 0;
+    while byte < 128 {
+        are[byte] |= (byte as u8).is_ascii_whitespace();
+        byte += 1;
+    }
+    are
+}
+
+/// By byte.
+static SEPARATORS: [bool; 256] = separators();
+
+/// True for bytes that are a part of their term as they are, but for their case.
+#[inline]
+fn is_plain(byte: u8) -> bool {
+    !is_separator(byte) && byte != b'\\' && !byte.is_ascii_control()
+}
+
 /// True for bytes that separate terms.
+#[inline]
 pub fn is_separator(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || b",.<>{}[]\"':;!@#$%^&*()-+=~/|?`\0".contains(&byte)
+    SEPARATORS[byte as usize]
 }
 
 /// Lower case by Unicode's rules if the bytes are UTF-8, else by ASCII's. Each character is mapped by itself,
@@ -37,7 +63,8 @@ impl StopWords<'_> {
     pub fn contains(&self, term: &[u8]) -> bool {
         match self.0 {
             Some(words) => words.iter().any(|word| word.eq_ignore_ascii_case(term)),
-            None => STOP_WORDS.iter().any(|word| word.as_bytes() == term),
+            // None of the list is longer.
+            None => term.len() <= 5 && STOP_WORDS.iter().any(|word| word.as_bytes() == term),
         }
     }
 }
@@ -52,6 +79,9 @@ pub fn tokenize_at(text: &[u8], stop_words: StopWords<'_>, each: &mut dyn FnMut(
     let mut term = Vec::new();
     let (mut at, mut start) = (0, 0);
     loop {
+        let plain = text[at.min(text.len())..].iter().take_while(|&&byte| is_plain(byte)).count();
+        term.extend_from_slice(&text[at.min(text.len())..][..plain]);
+        at += plain;
         let next = text.get(at);
         at += 1;
         match next {
@@ -62,16 +92,16 @@ pub fn tokenize_at(text: &[u8], stop_words: StopWords<'_>, each: &mut dyn FnMut(
                 term.extend(text.get(at).filter(is_kept));
                 at += 1;
             }
-            Some(&byte) if !is_separator(byte) => {
-                // Other control characters are dropped without ending the term.
-                if !byte.is_ascii_control() {
-                    term.push(byte);
-                }
-            }
+            // Other control characters are dropped without ending the term.
+            Some(&byte) if !is_separator(byte) => {}
             _ => {
-                let lowered = lower(&term);
-                if !lowered.is_empty() && !stop_words.contains(&lowered) {
-                    each(&lowered, start);
+                if term.is_ascii() {
+                    term.make_ascii_lowercase();
+                } else {
+                    term = lower(&term);
+                }
+                if !term.is_empty() && !stop_words.contains(&term) {
+                    each(&term, start);
                 }
                 term.clear();
                 start = at;
@@ -93,6 +123,11 @@ mod tests {
             terms.push(String::from_utf8_lossy(term).into_owned());
         });
         terms
+    }
+
+    #[test]
+    fn no_default_stop_word_is_too_long_to_be_found() {
+        assert!(STOP_WORDS.iter().all(|word| StopWords(None).contains(word.as_bytes())));
     }
 
     #[test]

@@ -6,6 +6,10 @@ use engramdb_engine::hashing::HashMap;
 /// Beyond this number of words, each further word that was there before is kept once.
 const LISTED_MAX: usize = 256;
 
+/// Bytes of a text for whose words room is made at once, and about how many a word of it has.
+const RESERVED_MAX: usize = 4096;
+const WORD_BYTES: usize = 6;
+
 /// Words in order, in one buffer. Long texts repeat most of their words, so that they have these once.
 #[derive(Default)]
 pub struct TextContent {
@@ -19,6 +23,14 @@ pub struct TextContent {
 }
 
 impl TextContent {
+    /// Makes room for the words of a short text, or for the first ones of a long one.
+    pub fn reserve(&mut self, text_bytes: usize) {
+        let bytes = text_bytes.min(RESERVED_MAX);
+        self.bytes.reserve(bytes);
+        self.ends.reserve(bytes / WORD_BYTES + 1);
+        self.order.reserve(bytes / WORD_BYTES + 1);
+    }
+
     pub fn push(&mut self, word: &[u8]) {
         let number = self.number_of(word);
         self.order.push(number);
@@ -55,7 +67,7 @@ impl TextContent {
     }
 
     /// The kept words, by number.
-    pub fn words(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn words(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         (0..self.ends.len() as u32).map(|number| self.word(number))
     }
 

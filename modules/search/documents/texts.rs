@@ -11,10 +11,13 @@
 //! sound), so that patterns do not find them. The list of terms that a document keeps has its words only: the
 //! derived terms follow from the words and the document's language.
 
+mod places;
 mod repost;
 
+pub use self::places::{TermPlace, each_common};
+
+use self::places::Places;
 use super::TEXT_END;
-use super::ids::Counted;
 use super::numbered::{NumberedTerms, Posting};
 use super::pieces::PatternPieces;
 use super::postings::TermWalk;
@@ -132,6 +135,33 @@ pub struct TextPosting {
     places: Places,
 }
 
+impl TextPosting {
+    /// Sets a document's count in a field. Returns the bytes on the heap of what was changed, before and
+    /// after.
+    fn insert(&mut self, field: usize, (document, count): (u32, u32)) -> (usize, usize) {
+        if self.places().iter().any(|place| place.field() == field) {
+            return self.places.at(field as u16).insert(document, count);
+        }
+        // The new place can move the others to the heap.
+        let before = self.heap_bytes();
+        self.places.at(field as u16).insert(document, count);
+        (before, self.heap_bytes())
+    }
+
+    /// How many documents there are in all fields together.
+    fn record_count(&self) -> u64 {
+        self.places().iter().map(|place| place.documents.len()).sum()
+    }
+
+    /// See `Counted::touch`.
+    #[inline]
+    fn touch(&self, document: u32) {
+        if let Places::One(place) = &self.places {
+            place.documents.touch(document);
+        }
+    }
+}
+
 impl Posting for TextPosting {
     fn is_empty(&self) -> bool {
         matches!(self.places, Places::None)
@@ -142,206 +172,11 @@ impl Posting for TextPosting {
     }
 }
 
-/// Most terms occur in one field only.
-#[derive(Default)]
-enum Places {
-    #[default]
-    None,
-    One(TermPlace),
-    /// By field.
-    Several(Vec<TermPlace>),
-}
-
-/// The documents that have a term in a field.
-pub struct TermPlace {
-    field: u16,
-    documents: Counted,
-    counts: Option<Box<Counts>>,
-}
-
-/// The counts above 1: the documents whose count less one has the binary digit, for each digit.
-#[derive(Default)]
-struct Counts {
-    digits: Vec<Counted>,
-}
-
 /// Bytes of a term, and documents of a term, that a walk processes for one unit of work.
 const BYTES_PER_WORK: usize = 32;
 const DOCUMENTS_PER_WORK: usize = 4096;
 /// The words of a text are counted in a table where they are more.
 const SORTED_MAX: usize = 4096;
-
-impl Counts {
-    fn set(&mut self, document: u32, count: u32) {
-        let left = count.saturating_sub(1);
-        let digits = (u32::BITS - left.leading_zeros()) as usize;
-        if self.digits.len() < digits {
-            self.digits.resize_with(digits, Counted::default);
-        }
-        for (digit, documents) in self.digits.iter_mut().enumerate() {
-            if left >> digit & 1 == 1 {
-                documents.insert(document);
-            } else {
-                documents.remove(document);
-            }
-        }
-    }
-
-    fn get(&self, document: u32) -> u32 {
-        let digits = self.digits.iter().enumerate();
-        1 + digits.map(|(digit, documents)| u32::from(documents.contains(document)) << digit).sum::<u32>()
-    }
-
-    fn bytes(&self) -> usize {
-        let each = |documents: &Counted| size_of::<Counted>() + documents.bytes();
-        self.digits.iter().map(each).sum()
-    }
-}
-
-impl TermPlace {
-    pub fn documents(&self) -> &RoaringBitmap {
-        &self.documents
-    }
-
-    /// How often a document that has the term here has it.
-    pub fn count(&self, document: u32) -> u32 {
-        self.counts.as_ref().map_or(1, |counts| counts.get(document))
-    }
-
-    /// Calls `each` with the place in `documents`, which ascend, of each one whose count is not 1, and the
-    /// value of a digit of its count less one. Several digits of a document come one by one.
-    pub fn each_digit(&self, documents: &[u32], mut each: impl FnMut(usize, u32)) {
-        let Some(counts) = &self.counts else { return };
-        for (digit, found) in counts.digits.iter().enumerate() {
-            each_common(found, documents, |at| each(at, 1 << digit));
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.documents.bytes() + self.counts.as_ref().map_or(0, |counts| size_of::<Counts>() + counts.bytes())
-    }
-
-    fn insert(&mut self, document: u32, count: u32) {
-        // A document that is new here has no digits yet.
-        let is_new = self.documents.insert(document);
-        if count > 1 || !is_new && self.counts.is_some() {
-            self.counts.get_or_insert_with(Box::default).set(document, count);
-        }
-    }
-
-    fn remove(&mut self, document: u32) {
-        self.documents.remove(document);
-        if let Some(counts) = &mut self.counts {
-            counts.set(document, 1);
-            if counts.digits.iter().all(|documents| documents.is_empty()) {
-                self.counts = None;
-            }
-        }
-    }
-}
-
-/// Calls `each` with the positions in `documents`, which ascend, of those that a set contains.
-pub fn each_common(set: &RoaringBitmap, documents: &[u32], mut each: impl FnMut(usize)) {
-    let (Some(&first), Some(&last)) = (documents.first(), documents.last()) else { return };
-    let mut members = set.range(first..=last);
-    let mut member = members.next();
-    let mut at = 0;
-    while let Some(found) = member {
-        while documents[at] < found {
-            at += 1;
-            if at == documents.len() {
-                return;
-            }
-        }
-        if documents[at] == found {
-            each(at);
-            at += 1;
-            if at == documents.len() {
-                return;
-            }
-        } else {
-            members.advance_to(documents[at]);
-        }
-        member = members.next();
-    }
-}
-
-impl Places {
-    fn as_slice(&self) -> &[TermPlace] {
-        match self {
-            Places::None => &[],
-            Places::One(place) => std::slice::from_ref(place),
-            Places::Several(places) => places,
-        }
-    }
-
-    fn at(&mut self, field: u16) -> &mut TermPlace {
-        let new = TermPlace { field, documents: Counted::default(), counts: None };
-        *self = match std::mem::take(self) {
-            Places::None => Places::One(new),
-            Places::One(place) if place.field == field => Places::One(place),
-            Places::One(place) => {
-                let mut both = vec![place, new];
-                both.sort_unstable_by_key(|place| place.field);
-                Places::Several(both)
-            }
-            Places::Several(mut places) => {
-                if let Err(at) = places.binary_search_by_key(&field, |place| place.field) {
-                    places.insert(at, new);
-                }
-                Places::Several(places)
-            }
-        };
-        match self {
-            Places::One(place) => place,
-            Places::Several(places) => {
-                let at = places.binary_search_by_key(&field, |place| place.field);
-                &mut places[at.expect("inserted above")]
-            }
-            Places::None => unreachable!("made above"),
-        }
-    }
-
-    /// Removes the document in a field, and the field if no document is left there. Returns whether it was
-    /// there.
-    fn remove(&mut self, field: u16, document: u32) -> bool {
-        let mut was_there = false;
-        let mut remove = |place: &mut TermPlace| {
-            was_there = place.documents.contains(document);
-            place.remove(document);
-        };
-        *self = match std::mem::take(self) {
-            Places::One(mut place) if place.field == field => {
-                remove(&mut place);
-                if place.documents.is_empty() { Places::None } else { Places::One(place) }
-            }
-            Places::Several(mut places) => {
-                if let Ok(at) = places.binary_search_by_key(&field, |place| place.field) {
-                    remove(&mut places[at]);
-                    if places[at].documents.is_empty() {
-                        places.remove(at);
-                    }
-                }
-                match places.len() {
-                    1 => Places::One(places.remove(0)),
-                    _ => Places::Several(places),
-                }
-            }
-            other => other,
-        };
-        was_there
-    }
-
-    fn bytes(&self) -> usize {
-        let boxed = match self {
-            Places::Several(places) => {
-                size_of::<Vec<TermPlace>>() + places.capacity() * size_of::<TermPlace>()
-            }
-            _ => 0,
-        };
-        boxed + self.as_slice().iter().map(TermPlace::bytes).sum::<usize>()
-    }
-}
 
 impl TextPosting {
     /// By field.
@@ -381,17 +216,6 @@ impl TextPosting {
     }
 }
 
-impl TermPlace {
-    /// Whether it is the place of one of these fields, which ascend.
-    pub fn is_in(&self, fields: &[usize]) -> bool {
-        fields.binary_search(&self.field()).is_ok()
-    }
-
-    pub fn field(&self) -> usize {
-        self.field as usize
-    }
-}
-
 /// The terms of a document and how much it has of them, while it is being indexed.
 #[derive(Default)]
 pub struct TermTally {
@@ -409,6 +233,10 @@ impl TermTally {
 }
 
 impl TextField {
+    fn has_derived(&self) -> bool {
+        self.is_stemmed || self.is_phonetic
+    }
+
     fn of(definition: &FieldDefinition) -> Option<TextField> {
         let unit = |weight: f64| (weight.min(UNIT_MAX) as u32).max(1);
         match &definition.kind {
@@ -467,11 +295,35 @@ impl TextPostings {
         language: Language,
         tally: &mut TermTally,
     ) -> Box<[u32]> {
-        let kept: Vec<u32> = content.words().map(|word| self.terms.number_for(word)).collect();
-        let (unit, stem_unit) = (self.unit(field, false), self.unit(field, true));
+        let kept = self.terms.numbers_for(content.words(), |posting| posting.touch(document));
+        let unit = self.unit(field, false);
         let counted = counted_words(content, &kept);
+        let derived = self.counted_derived(field, &counted, language);
+        tally.frequencies.reserve(counted.len() + derived.len());
+        for (number, count) in counted {
+            let frequency = self.insert(number, (field, document), (count, unit), tally);
+            tally.words = tally.words.saturating_add(frequency);
+        }
+        for ((number, unit), count) in derived {
+            self.insert(number, (field, document), (count, unit), tally);
+        }
+        let number = |&word: &u32| if word == TEXT_END { TEXT_END } else { kept[word as usize] };
+        content.order().iter().map(number).collect()
+    }
+
+    /// The counts of the terms that are derived of a field's words, which get numbers.
+    fn counted_derived(
+        &mut self,
+        field: usize,
+        words: &[(u32, u32)],
+        language: Language,
+    ) -> Vec<((u32, u32), u32)> {
+        let (unit, stem_unit) = (self.unit(field, false), self.unit(field, true));
+        if !self.text_field(field).has_derived() {
+            return Vec::new();
+        }
         let mut derived = Vec::new();
-        for &(number, count) in &counted {
+        for &(number, count) in words {
             let terms: Vec<Vec<u8>> =
                 derived_terms(self.text_field(field), self.term(number), language).collect();
             for term in terms {
@@ -480,16 +332,7 @@ impl TextPostings {
                 derived.push((self.terms.number_for(&term), count, unit));
             }
         }
-        let words = counted.iter().map(|&(number, count)| (number, count, unit));
-        for (number, count, unit) in words {
-            let frequency = self.insert(number, (field, document), (count, unit), tally);
-            tally.words = tally.words.saturating_add(frequency);
-        }
-        for ((number, unit), count) in merged_derived(derived) {
-            self.insert(number, (field, document), (count, unit), tally);
-        }
-        let number = |&word: &u32| if word == TEXT_END { TEXT_END } else { kept[word as usize] };
-        content.order().iter().map(number).collect()
+        merged_derived(derived)
     }
 
     /// Adds to a tally what a document has in a field, given the numbers that `post` returned.
@@ -566,10 +409,10 @@ impl TextPostings {
         let count = if self.counts { count } else { 1 };
         let records = &mut self.records;
         self.terms.post(number, |posting| {
-            let place = posting.places.at(field as u16);
-            let before = place.documents().len();
-            place.insert(document, count);
-            *records += place.documents().len() - before;
+            let before = posting.record_count();
+            let bytes = posting.insert(field, (document, count));
+            *records += posting.record_count() - before;
+            bytes
         });
     }
 

@@ -7,6 +7,9 @@ use crate::documents::TEXT_END;
 use crate::schema::language::Language;
 use engramdb_engine::hashing::HashMap;
 
+/// Words of a text before that are read together.
+const TOUCHED_WORDS: usize = 16;
+
 /// How often a document has a term in a field.
 #[derive(Clone, Copy, Default)]
 struct CountChange {
@@ -58,6 +61,7 @@ impl TextPostings {
 
     /// See `common`. The bytes of a kept word are compared once.
     fn common_words(&self, before: &[u32], content: &TextContent) -> (usize, usize) {
+        self.terms.touch_terms(before.iter().copied().take(TOUCHED_WORDS));
         let mut known: Vec<Option<u32>> = vec![None; content.len()];
         let order = content.order();
         common(before.len(), order.len(), |one, other| {

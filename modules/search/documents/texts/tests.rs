@@ -1,3 +1,4 @@
+use super::places::Counts;
 use super::*;
 use crate::schema::create::definition_of;
 use std::collections::BTreeMap;
