@@ -37,7 +37,7 @@ const ROOM_LEAST: usize = 8;
 /// The number of hashes in a cache line.
 const LINE_HASHES: usize = 16;
 /// The number of lookups that are prefetched together.
-const AHEAD: usize = 16;
+pub const LOOKUPS_AHEAD: usize = 16;
 /// The number of bits of a hash that the table keeps.
 const HASH_BITS: u32 = 32;
 
@@ -49,6 +49,13 @@ pub trait Keyed {
     #[inline]
     fn touch(&self) {
         std::hint::black_box(self.key().len());
+    }
+
+    /// Reads what the item's pointers lead to, one pointer further in each step from 0 on. False if a further
+    /// step would read nothing.
+    #[inline]
+    fn follow(&self, _step: usize) -> bool {
+        false
     }
 }
 
@@ -263,35 +270,49 @@ impl<T> Table<T> {
 
     /// Reads the memory that lookups of these hashes will read, so that the cache misses of several lookups
     /// overlap. It reads in steps, because each step of a lookup depends on the one before: the hashes of all
-    /// lookups first, then all items, then all keys.
+    /// lookups first, then all items, then all keys, then what the items lead to.
     #[inline]
     pub fn prefetch(&self, mut hashes: impl Iterator<Item = u64>)
     where
         T: Keyed,
     {
-        let mut ahead = [(0, 0); AHEAD];
         loop {
-            let (mut filled, mut read) = (0, 0);
-            for ((number, hash), next) in ahead.iter_mut().zip(&mut hashes) {
-                *hash = kept(next);
-                *number = self.segment_of(*hash);
-                read ^= self.segments[*number].touch(*hash);
-                filled += 1;
-            }
-            std::hint::black_box(read);
-            let mut items = [None; AHEAD];
-            for (item, (number, hash)) in items.iter_mut().zip(&ahead[..filled]) {
-                let segment = &self.segments[*number];
-                *item = segment.items.get(segment.lower_bound(*hash));
-                item.inspect(|item| item.touch());
-            }
+            let (items, filled) = self.items_ahead(&mut hashes, T::touch);
             for item in items.iter().flatten() {
                 std::hint::black_box(item.key().len());
             }
-            if filled < AHEAD {
+            let follow = |step| items.iter().flatten().fold(false, |more, item| item.follow(step) | more);
+            (0..).take_while(|&step| follow(step)).for_each(drop);
+            if filled < LOOKUPS_AHEAD {
                 return;
             }
         }
+    }
+
+    /// The first two steps of `prefetch`: the hashes of up to `LOOKUPS_AHEAD` lookups, then their items. Returns the
+    /// items, which may be others where a hash is not in the table, and how many hashes there were.
+    #[inline]
+    pub fn items_ahead<'t>(
+        &'t self,
+        hashes: &mut impl Iterator<Item = u64>,
+        touch: impl Fn(&T),
+    ) -> ([Option<&'t T>; LOOKUPS_AHEAD], usize) {
+        let mut ahead = [(0, 0); LOOKUPS_AHEAD];
+        let (mut filled, mut read) = (0, 0);
+        for ((number, hash), next) in ahead.iter_mut().zip(hashes) {
+            *hash = kept(next);
+            *number = self.segment_of(*hash);
+            read ^= self.segments[*number].touch(*hash);
+            filled += 1;
+        }
+        std::hint::black_box(read);
+        let mut items = [None; LOOKUPS_AHEAD];
+        for (item, (number, hash)) in items.iter_mut().zip(&ahead[..filled]) {
+            let segment = &self.segments[*number];
+            *item = segment.items.get(segment.lower_bound(*hash));
+            item.inspect(|item| touch(item));
+        }
+        (items, filled)
     }
 
     #[inline]

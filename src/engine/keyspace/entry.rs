@@ -469,4 +469,15 @@ impl Keyed for Entry {
     fn touch(&self) {
         std::hint::black_box(self.queued_second);
     }
+
+    #[inline]
+    fn follow(&self, step: usize) -> bool {
+        let Ref::Boxed(full) = self.body.get() else { return false };
+        let OwnedValue::Object(object) = &full.value else { return false };
+        match step {
+            0 => _ = std::hint::black_box(object.len()),
+            _ => object.touch(),
+        }
+        step == 0
+    }
 }

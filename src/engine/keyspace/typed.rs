@@ -95,6 +95,9 @@ pub trait TypedValue: Any + fmt::Debug + Send + Sync {
     /// Bytes on the heap, beyond the value itself. Costs no walk: it is asked before and after each change.
     fn heap_bytes(&self) -> usize;
 
+    /// Reads the beginning of the content, so that the cache misses of several values overlap.
+    fn touch(&self) {}
+
     /// Bytes of contents that are stored and counted elsewhere (vectors in an index). Costs no walk.
     fn housed_bytes(&self) -> usize {
         0
