@@ -289,8 +289,9 @@ impl<T> Table<T> {
         }
     }
 
-    /// The first two steps of `prefetch`: the hashes of up to `LOOKUPS_AHEAD` lookups, then their items. Returns the
-    /// items, which may be others where a hash is not in the table, and how many hashes there were.
+    /// The first two steps of `prefetch`: the hashes of up to `LOOKUPS_AHEAD` lookups, then their items.
+    /// Returns the items, which may be others where a hash is not in the table, and how many hashes there
+    /// were.
     #[inline]
     pub fn items_ahead<'t>(
         &'t self,

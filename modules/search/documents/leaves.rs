@@ -188,11 +188,11 @@ mod tests {
                     continue;
                 }
             }
-            if !model.contains_key(&key) {
+            model.entry(key).or_insert_with(|| {
                 let leaf = vec![[step, 0, 0]];
                 leaves.insert(key, leaf.clone());
-                model.insert(key, leaf);
-            }
+                leaf
+            });
             assert_eq!(leaves.len(), model.len());
         }
         assert!(leaves.keys().eq(model.keys().copied()));

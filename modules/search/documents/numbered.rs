@@ -153,8 +153,8 @@ impl<P: Posting> NumberedTerms<P> {
         number
     }
 
-    /// Changes the posting of a number so that it is not empty. `change` returns the bytes on the heap of what
-    /// it has changed, before and after.
+    /// Changes the posting of a number so that it is not empty. `change` returns the bytes on the heap of
+    /// what it has changed, before and after.
     pub fn post(&mut self, number: u32, change: impl FnOnce(&mut P) -> (usize, usize)) {
         let (before, after) = change(&mut self.entries[number].posting);
         self.bytes = self.bytes + after - before;
