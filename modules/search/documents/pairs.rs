@@ -4,7 +4,7 @@
 //! in the cache, a range is read from memory in its order, and a pair takes 12 bytes and a share of what is
 //! free in its leaf.
 
-use super::leaves::{LeafPlace, Leaves, PairKey};
+use super::pair_leaves::{LeafPlace, PairKey, PairLeaves};
 use std::ops::Bound;
 
 /// A number, and a document that has it.
@@ -38,7 +38,7 @@ fn key_of(&[upper, lower, document]: &PackedPair) -> PairKey {
 pub struct PairSet {
     /// By a pair that is not after any of the leaf, and after all of the leaves before. The first one has
     /// `FIRST`. A leaf may be empty if it is the only one, or the first.
-    leaves: Leaves,
+    leaves: PairLeaves,
     length: usize,
     /// The pairs for which the leaves have memory.
     capacity: usize,

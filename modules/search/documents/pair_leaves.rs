@@ -12,9 +12,9 @@ pub type PairKey = u128;
 /// The most leaves of a group.
 const GROUP_MAX: usize = 128;
 
-/// Leaves by key, each with a key of its own.
+/// PairLeaves by key, each with a key of its own.
 #[derive(Default)]
-pub struct Leaves {
+pub struct PairLeaves {
     /// The first key of each group.
     firsts: Vec<PairKey>,
     groups: Vec<Group>,
@@ -34,7 +34,7 @@ pub struct LeafPlace {
     at: usize,
 }
 
-impl Leaves {
+impl PairLeaves {
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.length
@@ -121,7 +121,7 @@ impl Leaves {
             }
         }
         if self.groups.is_empty() {
-            *self = Leaves::default();
+            *self = PairLeaves::default();
         }
         leaf
     }
@@ -168,7 +168,7 @@ mod tests {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % below
         };
-        let (mut leaves, mut model) = (Leaves::default(), BTreeMap::new());
+        let (mut leaves, mut model) = (PairLeaves::default(), BTreeMap::new());
         for step in 0..20_000u32 {
             let key = PairKey::from(random(3_000));
             let grows = step < 12_000;
