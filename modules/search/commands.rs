@@ -178,11 +178,9 @@ pub const COMMANDS: &[Command] = &[
         .docs("2.0.0", "as FT.DROP", "Deletes an index and its documents, if there is one (deprecated)."),
     row(write("FT.ADD", "index key score [word+]", documents::add))
         .flags(flag::MODULE | flag::DENY_OOM)
-        .room(room_to_add)
         .docs("1.0.0", "O(N) for N fields", "Writes a hash (deprecated)."),
     row(write("FT.SAFEADD", "index key score [word+]", documents::add))
         .flags(flag::MODULE | flag::DENY_OOM)
-        .room(room_to_add)
         .docs("1.0.0", "O(N) for N fields", "As FT.ADD (deprecated)."),
     row(write("FT.DEL", "index key [DD]", documents::delete)).flags(flag::MODULE | flag::FREES).docs(
         "1.0.0",
@@ -335,11 +333,6 @@ fn room_with_documents(view: &View<'_>, args: Args<'_>) -> usize {
         let late: usize = index.late.keys().iter().map(|key| DELETE_BYTES + key.len()).sum();
         documents.len() * DELETE_BYTES + documents.keys_bytes_max() + late + index.definition.name.len()
     })
-}
-
-/// The names of the fields that FT.ADD sets beside those that it is given, a number, and the headers.
-fn room_to_add(_view: &View<'_>, _args: Args<'_>) -> usize {
-    256
 }
 
 fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

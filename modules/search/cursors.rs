@@ -11,6 +11,7 @@ use engramdb_engine::env::Env;
 use engramdb_engine::hashing::HashMap;
 use parking_lot::Mutex;
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,10 @@ pub struct CursorRegistry {
 #[derive(Default)]
 struct IdleCursors {
     cursors: HashMap<u64, IdleCursor>,
+    /// Their ids by the time at which they end.
+    by_end: BTreeSet<(Duration, u64)>,
+    /// How many there are of each index, by its id.
+    counts: HashMap<u64, usize>,
     /// Those that have ended and are not freed yet.
     ended: Vec<IdleCursor>,
     /// Bytes of `cursors`.
@@ -41,6 +46,37 @@ pub struct IdleCursor {
     pub bytes: usize,
     /// When it ends, on the monotonic clock.
     pub until: Duration,
+}
+
+impl IdleCursors {
+    fn insert(&mut self, id: u64, cursor: IdleCursor) {
+        self.bytes += cursor.bytes;
+        self.by_end.insert((cursor.until, id));
+        *self.counts.entry(cursor.index.definition.id).or_default() += 1;
+        self.cursors.insert(id, cursor);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<IdleCursor> {
+        let cursor = self.cursors.remove(&id)?;
+        self.bytes -= cursor.bytes;
+        self.by_end.remove(&(cursor.until, id));
+        let index = cursor.index.definition.id;
+        if let Some(count) = self.counts.get_mut(&index) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&index);
+            }
+        }
+        Some(cursor)
+    }
+
+    /// Ends cursors, which are freed later.
+    fn end(&mut self, ids: &[u64]) {
+        for &id in ids {
+            let cursor = self.remove(id);
+            self.ended.extend(cursor);
+        }
+    }
 }
 
 impl CursorRegistry {
@@ -60,7 +96,7 @@ impl CursorRegistry {
 
     /// How many idle cursors an index has.
     pub fn count_of(&self, index: &Arc<Index>) -> usize {
-        self.idle.lock().cursors.values().filter(|cursor| is_same(&cursor.index, index)).count()
+        self.idle.lock().counts.get(&index.definition.id).copied().unwrap_or_default()
     }
 
     /// Keeps a cursor until its next read, under the id that it had, or a new one if that is 0.
@@ -77,8 +113,7 @@ impl CursorRegistry {
         while id == 0 || idle.cursors.contains_key(&id) {
             id = self.env.random.next_u64() % IDS;
         }
-        idle.bytes += cursor.bytes;
-        idle.cursors.insert(id, cursor);
+        idle.insert(id, cursor);
         Ok(id)
     }
 
@@ -90,42 +125,30 @@ impl CursorRegistry {
         if !index.is_some_and(|index| is_same(index, &cursor.index)) {
             return None;
         }
-        let cursor = idle.cursors.remove(&id)?;
-        idle.bytes -= cursor.bytes;
-        Some(cursor)
+        idle.remove(id)
     }
 
     /// Ends a cursor whose id no reply contains.
     pub fn end_untold(&self, id: u64) {
-        let idle = &mut *self.idle.lock();
-        if let Some(cursor) = idle.cursors.remove(&id) {
-            idle.bytes -= cursor.bytes;
-            idle.ended.push(cursor);
-        }
-    }
-
-    /// Ends the cursors for which `is_over` is true.
-    fn end(&self, is_over: impl Fn(&IdleCursor) -> bool) -> usize {
-        let idle = &mut *self.idle.lock();
-        let over: Vec<u64> =
-            idle.cursors.iter().filter(|(_, cursor)| is_over(cursor)).map(|(id, _)| *id).collect();
-        for id in &over {
-            let cursor = idle.cursors.remove(id).expect("found above");
-            idle.bytes -= cursor.bytes;
-            idle.ended.push(cursor);
-        }
-        over.len()
+        self.idle.lock().end(&[id]);
     }
 
     /// Ends the cursors that were idle for too long. Returns how many.
     pub fn end_idle(&self) -> usize {
         let now = self.env.clock.monotonic();
-        self.end(|cursor| cursor.until <= now)
+        let idle = &mut *self.idle.lock();
+        let over: Vec<u64> =
+            idle.by_end.iter().take_while(|(until, _)| *until <= now).map(|(_, id)| *id).collect();
+        idle.end(&over);
+        over.len()
     }
 
     /// Ends the cursors of an index that is dropped.
     pub fn end_of_index(&self, index: &Index) {
-        self.end(|cursor| is_same(&cursor.index, index));
+        let idle = &mut *self.idle.lock();
+        let own = idle.cursors.iter().filter(|(_, cursor)| is_same(&cursor.index, index));
+        let own: Vec<u64> = own.map(|(id, _)| *id).collect();
+        idle.end(&own);
     }
 
     /// Whether there is something to free.

@@ -6,8 +6,9 @@ use crate::effects::{
     KIND_ALIAS, KIND_ALTER, KIND_CREATE, KIND_DICTIONARY, KIND_DROP, KIND_SYNONYMS, NUMBER, effect_of,
 };
 use crate::error::{Kind, SearchError};
-use crate::index::foreseen::{Foreseeing, ForeseenDocument, foresee, foreseeing};
+use crate::index::foreseen::{Foreseeing, ForeseenDocument, LargeNames, foresee, foreseeing};
 use crate::index::leftover::Leftover;
+use crate::index::scope::ChangedNames;
 use crate::index::{Index, OlderKeys};
 use crate::info;
 use crate::recovery;
@@ -343,6 +344,7 @@ impl SearchModule {
             Some(_) => self.posted_max.load(Ordering::Relaxed),
             None => usize::MAX,
         };
+        let names = ChangedNames::default();
         effect.changed_keys(database, &mut |database, key| {
             self.registry.covering(database, key, |index| {
                 if let Some(restoring) = self.restoring.get(&index.definition.id) {
@@ -351,7 +353,7 @@ impl SearchModule {
                 index.note_use(&*self.options.env.clock);
                 let content = foreseen.as_mut().and_then(|foreseen| foreseen.take(index));
                 let mut content = content.unwrap_or_default();
-                let change = (applied, &mut content);
+                let change = (applied, &names, &mut content);
                 let leaves = self.posted >= posted_max;
                 index.observe(&self.workers, keyspace, (database, key), change, (batch, leaves));
                 self.posted += content.posted;
@@ -444,8 +446,9 @@ impl Module for SearchModule {
         let (database, effect) = (record.database, record.effect);
         let key = effect.key().filter(|_| self.live && !self.registry.is_empty())?;
         let mut by: Vec<Foreseeing> = Vec::new();
+        let large = LargeNames::of(&effect);
         self.registry.covering(database, key, |index| {
-            by.extend(foreseeing(index, keyspace, (database, key), &effect));
+            by.extend(foreseeing(index, keyspace, (database, key), (&effect, &large)));
         });
         let key = key.to_vec();
         (!by.is_empty()).then(|| -> ObservationMaking {

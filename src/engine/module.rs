@@ -193,6 +193,9 @@ pub struct HousedContent {
     pub housed: Housed,
 }
 
+/// Values of a hash's fields of so many bytes are read before the effect: [`Upcoming::Fields`] has these.
+pub const FORESEEN_VALUE_BYTES: usize = 64 << 10;
+
 /// A document as a write is going to make it, or what the write brings of it.
 pub enum Upcoming {
     /// All of an object. It depends on what is there before the write.

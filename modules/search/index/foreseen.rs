@@ -6,26 +6,25 @@
 //! it (another index, a field that was added meanwhile) is read in place.
 
 use super::Index;
-use super::scope::{FieldNumbers, ReadScope};
+use super::scope::{ChangedNames, FieldNumbers, ReadScope};
 use crate::documents::filtering::accepts;
 use crate::documents::reading::{self, DocumentValues, Unreadable};
 use crate::documents::text_content::TextContent;
 use crate::documents::{About, FieldContent};
 use crate::error::SearchError;
 use crate::schema::{Definition, FieldKind};
-use engramdb_engine::effect::{Effect, List};
-use engramdb_engine::hashing::HashMap;
+use engramdb_engine::effect::Effect;
+use engramdb_engine::hashing::HashSet;
 use engramdb_engine::keyspace::{DocumentType, FieldValue, Keyspace, ValueRef};
-use engramdb_engine::module::{Observation, Upcoming};
+use engramdb_engine::module::{FORESEEN_VALUE_BYTES, Observation, Upcoming};
 use engramdb_engine::store::document::Document;
 use engramdb_engine::types::StringRef;
 use std::cell::RefCell;
 use std::mem;
 use std::sync::Arc;
 
-/// A value of a hash's field of more bytes is read before it is there.
-pub const VALUE_BYTES_MIN: usize = 64 << 10;
-/// An object is, if its bytes times the fields to read are more: about a millisecond.
+/// An object is read before it is there, if its bytes times the fields to read are more: about a
+/// millisecond.
 pub const WALKED_BYTES_MIN: usize = 256 << 10;
 
 /// What several indexes read of a document.
@@ -50,15 +49,36 @@ pub struct ForeseenContent {
 /// An index that reads a document before, and what it reads.
 pub type Foreseeing = (Arc<Index>, ReadScope);
 
+/// The names of fields to which an effect gives large values.
+#[derive(Default)]
+pub struct LargeNames<'e>(HashSet<&'e [u8]>);
+
+impl<'e> LargeNames<'e> {
+    pub fn of(effect: &Effect<'e>) -> LargeNames<'e> {
+        let mut names = HashSet::default();
+        if let Effect::HashSet { fields, .. } = effect {
+            for (name, value) in fields.pairs() {
+                if value.len() >= FORESEEN_VALUE_BYTES {
+                    names.insert(name);
+                } else if !names.is_empty() {
+                    // Of a name that comes twice the last value counts.
+                    names.remove(name);
+                }
+            }
+        }
+        LargeNames(names)
+    }
+}
+
 /// What an index reads of the document that an effect changes, if this takes long.
 pub fn foreseeing(
     index: &Arc<Index>,
     keyspace: &Keyspace,
     (database, key): (u32, &[u8]),
-    effect: &Effect<'_>,
+    (effect, large): (&Effect<'_>, &LargeNames<'_>),
 ) -> Option<Foreseeing> {
     let scope = match (effect, index.definition.documents) {
-        (Effect::HashSet { fields, .. }, DocumentType::Hash) => index.large_fields(*fields),
+        (Effect::HashSet { .. }, DocumentType::Hash) => index.large_fields(large),
         (Effect::Module { payload, .. }, DocumentType::Object(data_type)) if data_type.takes(effect) => {
             let bytes = match keyspace.entry(database, key).map(|entry| entry.value()) {
                 Some(ValueRef::Object(object)) => object.heap_bytes(),
@@ -193,15 +213,11 @@ impl ForeseenContent {
 
 impl Index {
     /// The fields to which a hash gets large values.
-    fn large_fields(&self, pairs: List<'_>) -> Option<ReadScope> {
-        // Each name is looked up once, however many there are. Of a name that comes twice the last counts.
-        let mut lengths: HashMap<&[u8], usize> = HashMap::default();
-        lengths.extend(pairs.pairs().map(|(name, value)| (name, value.len())));
-        let is_large =
-            |identifier: &[u8]| lengths.get(identifier).is_some_and(|length| *length >= VALUE_BYTES_MIN);
+    fn large_fields(&self, names: &LargeNames<'_>) -> Option<ReadScope> {
         let fields = self.definition.fields.iter().enumerate();
-        let large = fields
-            .filter(|(_, field)| !matches!(field.kind, FieldKind::Vector(_)) && is_large(&field.identifier));
+        let large = fields.filter(|(_, field)| {
+            !matches!(field.kind, FieldKind::Vector(_)) && names.0.contains(&field.identifier[..])
+        });
         let large: FieldNumbers = large.map(|(number, _)| number).collect();
         (!large.is_empty()).then_some(ReadScope::Fields(large))
     }
@@ -215,7 +231,7 @@ impl Index {
         bytes: usize,
     ) -> Option<ReadScope> {
         let document = self.document(keyspace, database, key);
-        let scope = self.concerned(effect, None, document.as_ref());
+        let scope = self.concerned((effect, &ChangedNames::default()), None, document.as_ref());
         let scope = match scope {
             ReadScope::Fields(fields) if fields.is_empty() => return None,
             ReadScope::Fields(_) if self.known(key).is_none() => ReadScope::Whole,

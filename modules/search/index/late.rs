@@ -10,14 +10,14 @@
 //! search waits where something is late (`Lack::Behind`).
 
 use super::Index;
-use super::foreseen::{ForeseenContent, VALUE_BYTES_MIN, WALKED_BYTES_MIN, foresee_whole};
+use super::foreseen::{ForeseenContent, WALKED_BYTES_MIN, foresee_whole};
 use crate::schema::{Definition, FieldKind};
 use crate::vectors::Source;
 use crate::vectors::load::Load;
 use crate::vectors::workers::Workers;
 use engramdb_engine::hashing::HashMap;
 use engramdb_engine::keyspace::{FieldValue, Housing, Keyspace, ValueRef};
-use engramdb_engine::module::{BackgroundWork, Upcoming};
+use engramdb_engine::module::{BackgroundWork, FORESEEN_VALUE_BYTES, Upcoming};
 use engramdb_engine::signal::Signal;
 use engramdb_engine::store::document::Document;
 use parking_lot::Mutex;
@@ -241,7 +241,7 @@ impl Index {
             Some(Document::Hash(hash)) => fields
                 .filter(|(_, field)| !matches!(field.kind, FieldKind::Vector(_)))
                 .filter_map(|(number, field)| Some((number, hash.get(&field.identifier)?)))
-                .any(|(number, field)| field.value.len() >= VALUE_BYTES_MIN && !has(number)),
+                .any(|(number, field)| field.value.len() >= FORESEEN_VALUE_BYTES && !has(number)),
             Some(Document::Object(_)) => {
                 let unread = fields.filter(|(number, _)| !has(*number)).count();
                 match keyspace.entry(database, key).map(|entry| entry.value()) {

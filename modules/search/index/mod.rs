@@ -19,7 +19,7 @@ use self::backfill::Backfill;
 use self::foreseen::ForeseenContent;
 use self::last_use::LastUse;
 use self::late::LateDocuments;
-use self::scope::ReadScope;
+use self::scope::{ChangedNames, ReadScope};
 
 use crate::documents::filtering::accepts;
 use crate::documents::reading::{self, DocumentValues, Unreadable};
@@ -247,17 +247,18 @@ impl Index {
 
     /// Follows a change of a key that the definition covers. `foreseen` is what was read of the document
     /// before. If `leaves`, the document becomes late.
-    pub fn observe(
+    pub fn observe<'e>(
         &self,
         workers: &Workers,
         keyspace: &mut Housing<'_>,
         (database, key): (u32, &[u8]),
-        (applied, foreseen): (&Applied<'_>, &mut ForeseenContent),
+        (applied, names, foreseen): (&Applied<'e>, &ChangedNames<'e>, &mut ForeseenContent),
         (batch, leaves): (&mut OpenBatch<'_>, bool),
     ) {
         self.change(batch);
         let document = self.document(keyspace, database, key);
-        let scope = self.concerned(&applied.record.effect, Some(applied.count), document.as_ref());
+        let effect = (&applied.record.effect, names);
+        let scope = self.concerned(effect, Some(applied.count), document.as_ref());
         // A change of an unindexed field cannot turn an existing key into a document: if it is none, it is
         // unreadable, or the backfill has not reached it yet. The exception is a key that the backfill will
         // not see, because SKIPINITIALSCAN leaves it out.

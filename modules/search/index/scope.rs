@@ -6,6 +6,7 @@ use engramdb_engine::hashing::HashSet;
 use engramdb_engine::keyspace::DocumentType;
 use engramdb_engine::store::document::Document;
 use smallvec::SmallVec;
+use std::cell::OnceCell;
 
 /// Fields of a definition, by number. A write changes few of them, so that they need no allocation.
 pub type FieldNumbers = SmallVec<[usize; 8]>;
@@ -21,12 +22,16 @@ pub enum ReadScope {
     Fields(FieldNumbers),
 }
 
+/// The names of an effect's fields, for several indexes: in a table where they are many.
+#[derive(Default)]
+pub struct ChangedNames<'e>(OnceCell<HashSet<&'e [u8]>>);
+
 impl Index {
     /// What an effect on a key concerns. `document` is the key's value after it; `count` what the effect has
-    /// counted, or `None` before it is applied.
-    pub fn concerned(
+    /// counted, or `None` before it is applied. `table` is the effect's own.
+    pub fn concerned<'e>(
         &self,
-        effect: &Effect<'_>,
+        (effect, table): (&Effect<'e>, &ChangedNames<'e>),
         count: Option<usize>,
         document: Option<&Document<'_>>,
     ) -> ReadScope {
@@ -40,10 +45,10 @@ impl Index {
                 if may_be_new {
                     return ReadScope::Whole;
                 }
-                self.concerned_names(fields.pairs().map(|(name, _)| name), fields.len() / 2)
+                self.concerned_names(fields.pairs().map(|(name, _)| name), fields.len() / 2, table)
             }
             Effect::HashDelete { .. } if document.is_none() => ReadScope::Whole,
-            Effect::HashDelete { fields, .. } => self.concerned_names(fields.iter(), fields.len()),
+            Effect::HashDelete { fields, .. } => self.concerned_names(fields.iter(), fields.len(), table),
             effect => match self.definition.documents {
                 DocumentType::Object(data_type) if data_type.takes(effect) => {
                     self.concerned_paths(|path| data_type.concerns(effect, count, path))
@@ -54,11 +59,16 @@ impl Index {
     }
 
     /// The same for the names of changed fields of a hash.
-    fn concerned_names<'n>(&self, names: impl Iterator<Item = &'n [u8]> + Clone, count: usize) -> ReadScope {
+    fn concerned_names<'e>(
+        &self,
+        names: impl Iterator<Item = &'e [u8]> + Clone,
+        count: usize,
+        table: &ChangedNames<'e>,
+    ) -> ReadScope {
         if count.saturating_mul(self.definition.fields.len()) <= COMPARED_MAX {
             return self.concerned_paths(|path| names.clone().any(|name| name == path));
         }
-        let names: HashSet<&[u8]> = names.collect();
+        let names = table.0.get_or_init(|| names.collect());
         self.concerned_paths(|path| names.contains(path))
     }
 

@@ -11,9 +11,10 @@
 //! refers. The handler detects this under the write lock, has no effect, and returns a [`Making`]. After that
 //! has run, the command runs again, from its words, and its effect uses the copy instead of making one.
 //!
-//! Invariant: a copy, or what was read of a document, is used only if its key has not changed since this
+//! Invariant: a copy, or what was read of an object, is used only if its key has not changed since this
 //! began, which a watch detects. So the effect has the same result as in a replay, where it is made in place.
-//! The watch is checked when the effect takes it, after the delete of a key that has expired since.
+//! The watch is checked when the effect takes it, after the delete of a key that has expired since. What is
+//! read of a hash's new fields depends on the words alone and has no watch.
 
 use crate::effect::Effect;
 use crate::keyspace::{Garbage, OwnedValue, TypedValue};
@@ -302,7 +303,7 @@ impl Preparing {
         self.prepared.take()
     }
 
-    /// True if a command has or requests a copy, which few do.
+    /// True if a command has something prepared, or requests it, which few do.
     #[inline]
     pub(crate) fn is_in_use(&self) -> bool {
         self.prepared.is_some()

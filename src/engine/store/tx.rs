@@ -7,7 +7,7 @@
 use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
 use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, ValueRef};
-use crate::module::{Circumstances, Upcoming, UpcomingMaking};
+use crate::module::{Circumstances, FORESEEN_VALUE_BYTES, Upcoming, UpcomingMaking};
 use crate::store::Store;
 use crate::store::prepared::{Copied, Copy, Foreseen, Foresight, MadeOfWords, Making, Preparing, mark_of};
 use crate::store::view::{StoreContext, View};
@@ -15,9 +15,6 @@ use crate::types::Contents;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-/// Values of a hash's fields of so many bytes are read before the effect.
-const FORESEEN_VALUE_BYTES: usize = 64 << 10;
 
 /// The approximate limits of one step of active expiry: expired fields of a hash, and visited fields.
 const EXPIRED_FIELDS_MAX: usize = 1000;
