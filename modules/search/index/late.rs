@@ -136,7 +136,8 @@ impl LateDocuments {
         due.iter().for_each(|signal| signal.give());
     }
 
-    /// Forgets all of an index that was dropped. Returns the signals that are due, to be given without the keyspace's lock.
+    /// Forgets all of an index that was dropped. Returns the signals that are due, to be given without the
+    /// keyspace's lock.
     pub fn clear(&self) -> Vec<Arc<Signal>> {
         let list = &mut *self.list.lock();
         if !list.documents.is_empty() {
