@@ -182,6 +182,25 @@ pub fn about(definition: &Definition, document: &impl DocumentValues) -> About {
     about
 }
 
+/// Fails if a value is none of a field that has only one. The value of a NOINDEX field must be one, too.
+fn check_single(kind: &FieldKind, value: FieldValue<'_>) -> Result<(), SearchError> {
+    match (kind, value) {
+        (FieldKind::Numeric, FieldValue::Stored(bytes)) => bytes
+            .with_bytes(|bytes| parse_double(bytes).map(|_| ()).ok_or_else(|| Kind::NotANumber.of(bytes))),
+        (FieldKind::Numeric, FieldValue::Number(_)) => Ok(()),
+        (FieldKind::Geo, FieldValue::Stored(bytes)) => {
+            bytes.with_bytes(|bytes| Position::read(bytes).map(|_| ()))
+        }
+        (FieldKind::Geo, FieldValue::Text(text)) => Position::read(text.as_bytes()).map(|_| ()),
+        (FieldKind::Tag { .. }, FieldValue::Boolean(_)) => Ok(()),
+        (
+            FieldKind::Text { .. } | FieldKind::Tag { .. } | FieldKind::GeoShape(_),
+            FieldValue::Stored(_) | FieldValue::Text(_),
+        ) => Ok(()),
+        (_, value) => Err(wrong_type(value)),
+    }
+}
+
 /// Whether each of several values may be one of several.
 fn check_elements(field: &FieldDefinition, document: &impl DocumentValues) -> Result<(), SearchError> {
     let mut result = Ok(());
@@ -235,7 +254,10 @@ impl FieldContent {
         match (&field.kind, value) {
             (_, FieldValue::Null) => self.be_present(),
             (_, FieldValue::Other) => return Err(wrong_type(value)),
-            _ if field.no_index => *self = FieldContent::Present,
+            _ if field.no_index => {
+                check_single(&field.kind, value)?;
+                *self = FieldContent::Present;
+            }
             (FieldKind::Text { .. }, FieldValue::Stored(bytes)) => {
                 bytes.with_bytes(|bytes| self.add_text(field, stop_words, bytes));
             }

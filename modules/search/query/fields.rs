@@ -57,6 +57,14 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads a part that begins with a field's name; `None` if it has only stop words.
+    /// The error about a field, unless what it should be looked for in is no query at all.
+    fn unless_syntax(&mut self, error: SearchError, postfix: Postfix) -> SearchError {
+        match self.words_in(Vec::new(), postfix) {
+            Err(SearchError::Listed(Wrong::Syntax, near)) => SearchError::Listed(Wrong::Syntax, near),
+            _ => error,
+        }
+    }
+
     pub fn field_leaf(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
         let name = self.advance();
         match self.token.kind {
@@ -70,10 +78,13 @@ impl<'a> Parser<'a> {
             TokenKind::Mark(b'[') => self.range(name).map(Some),
             _ if !self.begins_operand() => Err(self.syntax()),
             _ => {
-                let place = self.named(name)?;
-                match self.kind(place) {
-                    FieldKind::Text { .. } => self.words_in(vec![place.field], postfix),
-                    _ => Err(self.wrong("TEXT", place)),
+                let place = self.named(name);
+                match place {
+                    Ok(place) if matches!(self.kind(place), FieldKind::Text { .. }) => {
+                        self.words_in(vec![place.field], postfix)
+                    }
+                    Ok(place) => Err(self.unless_syntax(self.wrong("TEXT", place), postfix)),
+                    Err(unknown) => Err(self.unless_syntax(unknown, postfix)),
                 }
             }
         }

@@ -90,10 +90,14 @@ impl Parser<'_> {
     fn signed(&mut self) -> Parsed<Option<Node>> {
         self.grow(1)?;
         if self.take(b'-') {
+            // Two in a row are none, so that any number of them takes one place.
+            let is_odd = self.signs(b'-')? % 2 == 0;
             let node = self.within(1, Self::negated)?;
-            return Ok(node.map(|node| Node::Not(Box::new(node))));
+            let negated = |node| Node::Not(Box::new(node));
+            return Ok(node.map(|node| if is_odd { negated(node) } else { negated(negated(node)) }));
         }
         if self.take(b'~') {
+            self.signs(b'~')?;
             let node = self.within(1, Self::sequence)?;
             return Ok(node.map(|node| Node::Optional(Box::new(node))));
         }
@@ -120,6 +124,16 @@ impl Parser<'_> {
             self.attributes(&mut node)?;
         }
         Ok(node)
+    }
+
+    /// Takes as many of these signs as there are, and returns how many.
+    fn signs(&mut self, sign: u8) -> Parsed<usize> {
+        let mut count = 0;
+        while self.take(sign) {
+            self.grow(1)?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Reads words next to each other, all of which a document must have.

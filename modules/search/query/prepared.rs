@@ -59,8 +59,11 @@ impl PreparedSearch {
     ) -> Result<PreparedSearch, SearchError> {
         let (mut request, parameters) = request::parse(args)?;
         request.default_dialect = defaults.dialect;
-        if !request.names_limit {
-            request.limit = request.limit.min(defaults.rows_max);
+        // A page that begins in front of the most rows ends there. One that is longer is refused, once it is
+        // known which index it is of.
+        let most = defaults.rows_max;
+        if !request.names_limit || request.limit <= most && request.offset <= most {
+            request.limit = request.limit.min(most - request.offset.min(most));
         }
         if request.tanh_factor == 0 {
             request.tanh_factor = defaults.tanh_factor;

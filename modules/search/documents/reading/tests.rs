@@ -201,3 +201,32 @@ fn numbers_become_a_vector_of_the_fields_type() {
         assert_eq!(vector_of(element, &numbers), None, "{element} {numbers:?}");
     }
 }
+
+/// As in RediSearch, such a document is not indexed.
+#[test]
+fn values_of_fields_without_an_index_have_the_type_of_the_field() {
+    let text = FieldValue::Text("x");
+    for (field, value, is_one) in [
+        ("NUMERIC NOINDEX", FieldValue::Number(1.0), true),
+        ("NUMERIC NOINDEX", text, false),
+        ("NUMERIC NOINDEX SORTABLE", text, false),
+        ("NUMERIC NOINDEX", FieldValue::Boolean(true), false),
+        ("NUMERIC NOINDEX", FieldValue::Null, true),
+        ("NUMERIC NOINDEX", FieldValue::Array(&[FieldValue::Number(1.0), FieldValue::Null]), true),
+        ("NUMERIC NOINDEX", FieldValue::Array(&[FieldValue::Number(1.0), TEXT]), false),
+        ("TEXT NOINDEX", text, true),
+        ("TEXT NOINDEX", FieldValue::Number(1.0), false),
+        ("TEXT NOINDEX", FieldValue::Boolean(true), false),
+        ("TAG NOINDEX", FieldValue::Boolean(true), true),
+        ("TAG NOINDEX", FieldValue::Number(1.0), false),
+        ("GEO NOINDEX", FieldValue::Text("1,2"), true),
+        ("GEO NOINDEX", text, false),
+        ("GEO NOINDEX", FieldValue::Number(1.0), false),
+        ("GEOSHAPE NOINDEX", text, true),
+        ("GEOSHAPE NOINDEX", FieldValue::Number(1.0), false),
+    ] {
+        assert_eq!(content(field, &[value]).is_ok(), is_one, "{field} {value:?}");
+    }
+    let read = content("TEXT NOINDEX", &[text]);
+    assert_eq!(read, Ok(FieldContent::Present));
+}

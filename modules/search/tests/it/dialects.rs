@@ -69,7 +69,7 @@ fn in_dialect_1_fields_and_signs_reach_further() {
         };
         assert_eq!(explain(one), explain(other), "{one}");
     }
-    let deep = "-".repeat(400) + "a";
+    let deep = "-~".repeat(200) + "a";
     assert_eq!(found(&server, &deep, "1"), found(&server, &deep, "2"));
     assert_eq!(server.line("FT.CONFIG SET DEFAULT_DIALECT 1"), "OK");
     assert_eq!(server.line("FT.SEARCH idx '@name: James Brown' NOCONTENT"), r#"[1, "d:2"]"#);
@@ -212,4 +212,41 @@ fn a_knn_has_the_scores_of_its_filter() {
     let explained = server.run(&[&words[..], &[&origin]].concat());
     let tree = "[[(Weight 1.00 * children BM25 ";
     assert!(explained.contains(tree) && explained.contains("Irrelevant token -> score is 0"), "{explained}");
+}
+
+#[test]
+fn in_dialect_1_any_number_of_signs_takes_one_place() {
+    let server = people();
+    for count in [1, 2, 3, 300, 333, 100_000] {
+        let negated = format!("{}mary", "-".repeat(count));
+        let expected = if count % 2 == 1 { r#"[2, "d:1", "d:2"]"# } else { r#"[1, "d:3"]"# };
+        assert_eq!(found(&server, &negated, "1"), expected, "{count}");
+        let optional = format!("{}mary", "~".repeat(count));
+        assert_eq!(found(&server, &optional, "1"), r#"[3, "d:1", "d:2", "d:3"]"#, "{count}");
+    }
+    let too_deep = "Parser stack overflow. Try moving nested parentheses more to the left";
+    assert_eq!(found(&server, &format!("{}mary", "-~".repeat(300)), "1"), too_deep);
+    assert_eq!(found(&server, &"-".repeat(300), "1"), "Syntax error at offset 299 near ");
+    let too_many = found(&server, &format!("{}mary", "-".repeat(200_000)), "1");
+    assert_eq!(
+        too_many,
+        "The query is too large: it may have 131072 terms, each counted for every field that it is looked for in"
+    );
+}
+
+#[test]
+fn a_field_inside_of_another_is_a_syntax_error_whatever_both_are() {
+    let server = people();
+    for (query, error) in [
+        ("@name:(@n:[0 1])", "Syntax error at offset 7 near n"),
+        ("@c:(@n:[0 1])", "Syntax error at offset 4 near n"),
+        ("@n:(mary @c:{x})", "Syntax error at offset 9 near c"),
+        ("@nosuch:(@n:[0 1])", "Syntax error at offset 9 near n"),
+        ("@c:(mary)", "Expected a TEXT field at offset 0 near c"),
+        ("@nosuch:(mary)", "Unknown field at offset 0 near nosuch"),
+        ("@nosuch:(mary", "Syntax error at offset 9 near mary"),
+        ("@n:mary", "Expected a TEXT field at offset 0 near n"),
+    ] {
+        assert_eq!(found(&server, query, "2"), error, "{query}");
+    }
 }
