@@ -90,6 +90,8 @@ pub struct SearchModule {
     restoring: BTreeMap<u64, Arc<Restoring>>,
     /// Whether indexes follow changes as they are made. True from `recovered` on.
     live: bool,
+    /// Whether the engine has asked for what is due, which it does where it writes the log.
+    leads: bool,
 }
 
 impl SearchModule {
@@ -119,6 +121,7 @@ impl SearchModule {
             replaced: Vec::new(),
             ungiven: Vec::new(),
             live: false,
+            leads: false,
         }
     }
 
@@ -305,6 +308,7 @@ impl SearchModule {
         index.backfill_slice(&self.workers, keyspace, database, &*self.options.env.clock);
         let index = index.clone();
         if !index.is_backfilling() {
+            index.note_use(&*self.options.env.clock);
             self.filling.remove(&id);
         }
         if index.is_behind() {
@@ -481,7 +485,6 @@ impl Module for SearchModule {
             return Vec::new();
         }
         self.live = true;
-        self.registry.temporary().for_each(|index| index.note_use(&*self.options.env.clock));
         // What is left was saved of indexes that no longer exist.
         (self.reading, self.saved) = (None, AllSaved::default());
         let mut restoring = std::mem::take(&mut self.restoring);
@@ -493,6 +496,10 @@ impl Module for SearchModule {
     }
 
     fn due(&mut self) -> Vec<DueEffect> {
+        // What was used before, at another time or where the log was written before, is not known here.
+        if !std::mem::replace(&mut self.leads, true) {
+            self.registry.temporary().for_each(|index| index.note_use(&*self.options.env.clock));
+        }
         let due = self.registry.due(self.options.env.clock.monotonic()).into_iter();
         due.map(|(database, payload)| DueEffect {
             database,

@@ -56,12 +56,16 @@ fn cursor_stage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Resul
         None => _ = view.whole_keyspace(),
     }
     let id: u64 = whole_number(args[3]).ok_or(Kind::BadCursor.error())?;
+    let mut words = args.options(4);
+    let mut count = None;
+    if args.is(1, "READ") && words.take("COUNT") {
+        let given: Option<usize> = words.word().ok().and_then(whole_number);
+        count = Some(given.filter(|count| *count > 0).ok_or(Kind::BadCursorCount.error())?);
+    }
+    if let Some(word) = words.peek() {
+        return Err(Kind::UnknownArgument.of(word));
+    }
     if args.is(1, "READ") {
-        let mut count = None;
-        if args.len() > 5 && args.is(4, "COUNT") {
-            let given: Option<usize> = whole_number(args[5]);
-            count = Some(given.filter(|count| *count > 0).ok_or(Kind::BadCursorCount.error())?);
-        }
         let mut aggregation = taken(module, id, index).ok_or(Kind::NoCursor.error())?;
         aggregation.read_again(view, id, count);
         return Ok(aggregation.stage());

@@ -17,6 +17,7 @@ mod vectors;
 use crate::index::Index;
 use crate::module::SearchModule;
 use crate::vectors::VectorField;
+use crate::words::whole_number;
 use engramdb_engine::command::{Args, CommandError, Finish, Job, Reply, Rest, Stage};
 use engramdb_engine::env::Env;
 use engramdb_engine::store::view::View;
@@ -44,7 +45,8 @@ pub fn debug(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<S
         return Err(CommandError::new(format!("ERR unknown subcommand '{action}'. Try FT.DEBUG HELP.")));
     };
     // GC_FORCEINVOKE takes a time limit, which is not needed: other clients do not wait for it.
-    let may_have_more = *name == "GC_FORCEINVOKE" && args.len() == words + 1;
+    let is_limit = args.get(3).is_some_and(|limit| whole_number::<u64>(limit).is_some());
+    let may_have_more = *name == "GC_FORCEINVOKE" && args.len() == words + 1 && is_limit;
     if args.len() != *words && !may_have_more {
         let text = format!("ERR wrong number of arguments for 'FT.DEBUG|{name}' command");
         return Err(CommandError::new(text));

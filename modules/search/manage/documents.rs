@@ -117,7 +117,15 @@ pub fn delete(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
     check_words(args, 3, 4)?;
     let key = args[2];
     let is_there = tx.read(|view| {
-        styled(view, find(view, args[1], Kind::NoIndexToChange).map(|_| view.entry(key).is_some()))
+        let found = find(view, args[1], Kind::NoIndexToChange);
+        let is_known = args.get(3).is_none() || args.is(3, "DD");
+        styled(
+            view,
+            found.and_then(|_| match is_known {
+                true => Ok(view.entry(key).is_some()),
+                false => Err(Kind::UnknownArgument.of(args[3])),
+            }),
+        )
     })?;
     if is_there {
         tx.apply(Effect::Delete { key, cause: Cause::Command });

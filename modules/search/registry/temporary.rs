@@ -2,8 +2,8 @@
 //!
 //! A use is a command that names the index, or a change of one of its documents. When the time is over, the
 //! engine applies the drop as an effect ([`engramdb_engine::module::Module::due`]), so that replay, snapshots
-//! and followers do not depend on a clock. The time of the last use is not logged: after a start the time
-//! begins anew.
+//! and followers do not depend on a clock. The time of the last use is not logged: after a start,
+//! and where a follower takes the lead, the time begins anew. An index that is being filled is in use.
 
 use crate::index::Index;
 use std::collections::BTreeSet;
@@ -44,14 +44,12 @@ impl TemporaryIndexes {
         let (mut due, mut last) = (Vec::new(), self.last);
         for &id in looked_at {
             let index = index(id);
-            if index
-                .definition
-                .options
-                .temporary_s
-                .is_some_and(|seconds| index.last_use.is_over(seconds, now))
-            {
+            let is_due = |seconds| index.last_use.is_over(seconds, now) && !index.is_backfilling();
+            if index.definition.options.temporary_s.is_some_and(is_due) {
                 due.push(id);
             }
+            // The next call begins with this one, which is gone by then, unless the log had no room for its
+            // drop.
             if due.len() == DUE_MAX {
                 break;
             }
@@ -59,5 +57,28 @@ impl TemporaryIndexes {
         }
         self.last = last;
         due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Definition;
+    use crate::schema::create::definition_of;
+
+    #[test]
+    fn an_index_that_is_filled_is_not_due() {
+        let definition = definition_of("FT.CREATE i TEMPORARY 10 SCHEMA n NUMERIC");
+        let index = Index::new(Definition { id: 3, ..definition }, false);
+        let mut temporary = TemporaryIndexes::default();
+        temporary.add(&index);
+        let now = Duration::from_secs(10);
+        assert!(temporary.due(now, |_| &index).is_empty());
+        index.finish_backfill();
+        assert!(temporary.due(now - Duration::from_millis(1), |_| &index).is_empty());
+        assert_eq!(temporary.due(now, |_| &index), [3]);
+        assert_eq!(temporary.due(now, |_| &index), [3], "the log had no room");
+        temporary.remove(&index);
+        assert!(temporary.due(now, |_| &index).is_empty());
     }
 }

@@ -85,7 +85,7 @@ const DEBUG_FLAGS: u32 = flag::LOADING | flag::STALE;
 
 const DEBUG: &[Command] = &[
     help("1.0.0"),
-    admin("RELOAD", "[NOSAVE] [NOFLUSH] [MERGE]", &Run(debug_reload), DEBUG_FLAGS | flag::NO_MULTI).docs(
+    admin("RELOAD", "[NOSAVE]", &Run(debug_reload), DEBUG_FLAGS | flag::NO_MULTI).docs(
         "1.0.0",
         "O(1), and O(N) in the background for N keys",
         "Builds what is derived from the keys, the indexes, anew; keys are on disk, and stay.",
@@ -222,7 +222,8 @@ fn set_active_expire(call: &mut Call<'_, '_, '_>) -> Outcome {
 fn debug_reload(call: &mut Call<'_, '_, '_>) -> Outcome {
     let mut options = call.args.options(2);
     while !options.is_done() {
-        if !options.take("NOSAVE") && !options.take("NOFLUSH") && !options.take("MERGE") {
+        // What is on disk is not read: nothing can be kept or merged.
+        if !options.take("NOSAVE") {
             return Err(CommandError::SYNTAX);
         }
     }

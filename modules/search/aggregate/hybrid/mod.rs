@@ -21,6 +21,7 @@ use super::source::RowReader;
 use super::{Aggregation, Shape, Source};
 use crate::error::{self, Kind, SearchError};
 use crate::module::SearchModule;
+use crate::query::prepared::PreparedSearch;
 use crate::schema::metric_name;
 use crate::search::plan::{Plan, Profile};
 use crate::search::settled::{FusedScores, PageRow, Settled, SettledDocument};
@@ -77,10 +78,11 @@ fn begin(
     if request.window > most {
         return Err(Kind::LimitOver.with(["LIMIT".into(), most.to_string().into()]));
     }
+    let defaults = module.settings.query_defaults();
     let (window, asked) = (request.window.to_string(), request.asked_rows().to_string());
     // PARAMS, TIMEOUT and FORMAT are those of both searches.
     let mut shared = request.rest.search.split_off(3);
-    if module.settings.query_defaults().dialect < DIALECT_MIN {
+    if defaults.dialect < DIALECT_MIN {
         shared.extend([&b"DIALECT"[..], b"2"]);
     }
     let mut text = vec![&b"FT.SEARCH"[..], args.word(1), request.query, b"WITHSCORES", b"LIMIT", b"0"];
@@ -90,6 +92,11 @@ fn begin(
         text.push(b"EXPLAINSCORE");
     }
     text.extend_from_slice(&shared);
+    if let Some(filter) = request.vector.filter {
+        // It becomes a part of the vector's query, and must be a query of its own.
+        let words = [&[b"FT.SEARCH", args.word(1), filter], &shared[..]].concat();
+        PreparedSearch::new(&index.definition, Args::new(&words), defaults)?;
+    }
     let vector_query = request.vector_query();
     let mut vector = vec![&b"FT.SEARCH"[..], args.word(1), &vector_query, b"LIMIT", b"0", asked.as_bytes()];
     if matches!(request.vector.method, VectorMethod::Range { .. }) {

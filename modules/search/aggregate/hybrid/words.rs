@@ -169,7 +169,9 @@ fn vector_part<'a>(words: &mut OptionWords<'a>) -> Result<VectorPart<'a>, Search
         return syntax("Missing @ prefix for vector field name");
     };
     let Ok(parameter) = words.word() else { return syntax("Missing vector argument") };
-    if !parameter.starts_with(b"$") {
+    // It becomes a part of a query.
+    let is_name = |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    if !parameter.strip_prefix(b"$").is_some_and(is_name) {
         return syntax("Invalid vector argument, expected a parameter name starting with $");
     }
     let method = if words.take("KNN") {
@@ -293,6 +295,9 @@ fn filter<'a>(words: &mut OptionWords<'a>, part: &mut VectorPart<'a>) -> Result<
                 part.policy.push((b"HYBRID_POLICY", b"BATCHES"));
             }
             b"POLICY" => return wrong("POLICY: Invalid value for argument"),
+            b"BATCH_SIZE" if whole_number::<u32>(value).is_none() => {
+                return Err(Kind::VectorValue.error());
+            }
             b"BATCH_SIZE" => part.policy.push((b"BATCH_SIZE", value)),
             _ => return wrong(format!("Unknown argument `{}` in FILTER", error::text(name))),
         }
@@ -321,7 +326,9 @@ fn combine<'a>(words: &mut OptionWords<'a>) -> Result<Combined<'a>, SearchError>
         let Some(place) = place else {
             return wrong(format!("{clause}: Unknown argument `{}`", error::text(pair[0])));
         };
-        values[place] = Some(pair[1]);
+        if values[place].replace(pair[1]).is_some() {
+            return wrong(format!("Duplicate {} argument", names[place]));
+        }
     }
     let value = |name: &str| names.iter().position(|own| *own == name).and_then(|place| values[place]);
     let window = number(clause, "WINDOW", value("WINDOW"), WINDOW)?;
@@ -332,10 +339,10 @@ fn combine<'a>(words: &mut OptionWords<'a>) -> Result<Combined<'a>, SearchError>
         (true, Some(_), None) => return syntax("Missing value for BETA"),
         (true, None, Some(_)) => return syntax("Missing value for ALPHA"),
         (true, alpha, beta) => Fusion::Linear {
-            alpha: number(clause, "ALPHA", alpha, ALPHA)?,
-            beta: number(clause, "BETA", beta, BETA)?,
+            alpha: finite(clause, "ALPHA", alpha, ALPHA)?,
+            beta: finite(clause, "BETA", beta, BETA)?,
         },
-        _ => Fusion::ReciprocalRank { constant: number(clause, "CONSTANT", value("CONSTANT"), CONSTANT)? },
+        _ => Fusion::ReciprocalRank { constant: finite(clause, "CONSTANT", value("CONSTANT"), CONSTANT)? },
     };
     let mut alias = value("YIELD_SCORE_AS");
     if words.take("YIELD_SCORE_AS") {
@@ -369,6 +376,13 @@ fn method_words<'a>(words: &mut OptionWords<'a>, clause: &str) -> Result<&'a [&'
 fn number<N: FromStr>(clause: &str, name: &str, word: Option<&[u8]>, default: N) -> Result<N, SearchError> {
     let Some(word) = word else { return Ok(default) };
     whole_number(word).map_or_else(|| wrong(format!("{clause}: Invalid value for {name}")), Ok)
+}
+
+/// A number that is neither infinite nor none: scores are sorted by what it makes of them.
+fn finite(clause: &str, name: &str, word: Option<&[u8]>, default: f64) -> Result<f64, SearchError> {
+    let Some(word) = word else { return Ok(default) };
+    let number = parse_double(word).filter(|number| number.is_finite());
+    number.map_or_else(|| wrong(format!("{clause}: Invalid value for {name}")), Ok)
 }
 
 impl HybridRequest<'_> {

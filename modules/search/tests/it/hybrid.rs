@@ -119,6 +119,20 @@ fn what_an_aggregation_may_and_a_hybrid_search_may_not_is_refused() {
     let server = for_hybrid();
     let errors: &[(&str, &str)] = &[
         ("SEARCH x VSIM @v $q BOGUS", "BOGUS: Unknown argument"),
+        ("SEARCH x VSIM @v $q COMBINE LINEAR 4 ALPHA nan BETA 1", "LINEAR: Invalid value for ALPHA"),
+        ("SEARCH x VSIM @v $q COMBINE LINEAR 4 ALPHA 1 BETA inf", "LINEAR: Invalid value for BETA"),
+        ("SEARCH x VSIM @v $q COMBINE RRF 2 CONSTANT -inf", "RRF: Invalid value for CONSTANT"),
+        ("SEARCH x VSIM @v $q COMBINE RRF 4 CONSTANT 1 CONSTANT 2", "Duplicate CONSTANT argument"),
+        (
+            "SEARCH x VSIM @v '$q)|(x' FILTER x",
+            "Invalid vector argument, expected a parameter name starting with $",
+        ),
+        ("SEARCH x VSIM @v $q FILTER 'a) | (b'", "Syntax error at offset 1 near a"),
+        ("SEARCH x VSIM @v $q FILTER 'a)=>[KNN 1 @v $q] (b'", "Syntax error at offset 1 near a"),
+        (
+            "SEARCH x VSIM @v $q FILTER 3 x BATCH_SIZE '5 EF_RUNTIME 9'",
+            "Error parsing vector similarity parameters: Invalid value was given",
+        ),
         (
             "SEARCH x VSIM @v $q COMBINE RRF 2 CONSTANT 1 YIELD_SCORE_AS a YIELD_SCORE_AS b",
             "YIELD_SCORE_AS: Unknown argument",

@@ -324,3 +324,97 @@ fn words_are_looked_for_in_the_fields_that_are_named() {
         assert_eq!(server.line(&line), reply, "{line}");
     }
 }
+
+/// Each command as it is, and a word more than it has.
+#[test]
+fn no_command_ignores_a_further_word() {
+    let server = Server::new();
+    for line in [
+        "FT.CREATE idx SCHEMA t TEXT v VECTOR FLAT 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2",
+        "FT._CREATEIFNX other SCHEMA t TEXT",
+        "FT.ALTER idx SCHEMA ADD n NUMERIC",
+        "FT._ALTERIFNX idx SCHEMA ADD m NUMERIC",
+        "FT.ALIASADD a idx",
+        "FT._ALIASADDIFNX a idx",
+        "FT.ALIASUPDATE a idx",
+        "FT.ALIASLIST idx",
+        "FT.ALIASDEL a",
+        "FT._ALIASDELIFX a",
+        "FT.ADD idx d:1 1 FIELDS t x",
+        "FT.SAFEADD idx d:2 1 FIELDS t x",
+        "FT.GET idx d:1",
+        "FT.DEL idx d:1",
+        "FT.DEL idx d:2 DD",
+        "FT.SEARCH idx x",
+        "FT.AGGREGATE idx x",
+        "FT.PROFILE idx SEARCH QUERY x",
+        "FT.EXPLAIN idx x",
+        "FT.EXPLAINCLI idx x",
+        "FT.SPELLCHECK idx x",
+        "FT.INFO idx",
+        "FT._LIST",
+        "FT.SYNUPDATE idx g one",
+        "FT.SYNDUMP idx",
+        "FT.SUGADD k one 1",
+        "FT.SUGGET k o",
+        "FT.SUGLEN k",
+        "FT.SUGDEL k one",
+        "FT.DICTADD d one",
+        "FT.DICTDUMP d",
+        "FT.CONFIG SET TIMEOUT 500",
+        "FT.CURSOR GC idx 0",
+        "FT.DEBUG VECSIM_INFO idx v",
+        "FT.DEBUG GC_FORCEINVOKE idx",
+        "FT.DEBUG WORKERS DRAIN",
+        "FT.DEBUG CHECK_GRAPH idx v",
+        "FT.DROPINDEX other",
+        "FT._DROPINDEXIFX idx",
+        "FT.DROPINDEX idx DD",
+        "FT.DROP idx KEEPDOCS",
+    ] {
+        // These take any number of words.
+        if !["FT.SYNUPDATE", "FT.DICTADD"].iter().any(|command| line.starts_with(command)) {
+            let refused = server.line(&format!("{line} zzz"));
+            assert!(is_refusal(&refused), "{line} zzz: {refused}");
+        }
+        server.line(line);
+    }
+}
+
+#[test]
+fn a_cursor_is_read_with_a_count_and_no_other_word() {
+    let server = Server::new();
+    server.line("FT.CREATE idx SCHEMA t TEXT");
+    for number in 0..9 {
+        server.hset(&format!("d:{number}"), &[("t", b"x")]);
+    }
+    let opened = server.line("FT.AGGREGATE idx * LOAD 1 @t WITHCURSOR COUNT 1");
+    let cursor = opened.rsplit(", ").next().expect("a cursor").trim_end_matches(']');
+    for (words, error) in [
+        ("zzz", "Unknown argument `zzz`"),
+        ("COUNT", "Bad value for COUNT"),
+        ("COUNT 0", "Bad value for COUNT"),
+        ("COUNT 1 zzz", "Unknown argument `zzz`"),
+        ("MAXIDLE 5", "Unknown argument `MAXIDLE`"),
+    ] {
+        assert_eq!(server.line(&format!("FT.CURSOR READ idx {cursor} {words}")), error, "{words}");
+    }
+    let read = server.line(&format!("FT.CURSOR READ idx {cursor} COUNT 2"));
+    assert!(read.starts_with(r#"[[1, ["t", "x"], ["t", "x"]]"#), "{read}");
+    assert_eq!(server.line(&format!("FT.CURSOR DEL idx {cursor} zzz")), "Unknown argument `zzz`");
+    assert_eq!(server.line(&format!("FT.CURSOR DEL idx {cursor}")), "OK");
+}
+
+/// Whether a reply is one of the errors about a word that is too much.
+fn is_refusal(reply: &str) -> bool {
+    [
+        "wrong number of arguments",
+        "nknown argument",
+        "nrecognized argument",
+        "EXCESSARGS",
+        "does not have a type",
+    ]
+    .iter()
+    .chain(&["yntax", "must be specified in FIELD VALUE pairs"])
+    .any(|text| reply.contains(text))
+}

@@ -70,6 +70,7 @@ fn an_index_is_dropped_after_its_time_without_use() {
 #[test]
 fn a_drop_is_in_the_log_and_a_start_begins_the_time_anew() {
     let (server, clock) = server();
+    assert_eq!(left(&server), "[]");
     server.line("FT.CREATE gone TEMPORARY 10 SCHEMA v VECTOR FLAT 6 TYPE FLOAT32 DIM 1 DISTANCE_METRIC L2");
     server.hset("d:1", &[("v", &blob(&[1.0]))]);
     clock.advance(10);
@@ -81,6 +82,19 @@ fn a_drop_is_in_the_log_and_a_start_begins_the_time_anew() {
     assert_eq!(server.line("EXISTS d:1"), "1", "only DD deletes documents");
 }
 
+/// A follower does not know when its leader was asked for an index.
+#[test]
+fn the_time_begins_where_an_engine_begins_to_drop() {
+    let (server, clock) = server();
+    server.line("FT.CREATE i TEMPORARY 10 SCHEMA t TEXT");
+    clock.advance(1000);
+    assert_eq!(left(&server), "[i]", "it has not asked before");
+    clock.advance(9);
+    assert_eq!(left(&server), "[i]");
+    clock.advance(1);
+    assert_eq!(left(&server), "[]");
+}
+
 #[test]
 fn thousands_are_looked_at_in_turn() {
     let (server, clock) = server();
@@ -88,6 +102,7 @@ fn thousands_are_looked_at_in_turn() {
         let seconds = if number % 2 == 0 { 10 } else { 1000 };
         server.line(&format!("FT.CREATE i{number} TEMPORARY {seconds} SCHEMA t TEXT"));
     }
+    left(&server);
     clock.advance(10);
     // A call looks at some of them only.
     for _ in 0..600 {
