@@ -2,6 +2,7 @@
 
 use crate::effect::{self, NUMBER};
 use crate::error;
+use crate::limits::{DOCUMENT_BYTES_MAX, MULTIPLIED_BYTES_MAX};
 use crate::location::{self, LocationStep, Steps};
 use crate::packed::{self, JsonNumber};
 use crate::path::{ClientPath, JsonPath, WalkBudget, locate, select, select_first};
@@ -106,8 +107,6 @@ impl JsonDocument {
 
     /// Whether a command may add `bytes` at each of `places` places. A command that adds more is refused.
     pub fn check_growth(&self, places: usize, bytes: usize) -> Result<(), CommandError> {
-        const MULTIPLIED_BYTES_MAX: usize = 64 << 20;
-        const DOCUMENT_BYTES_MAX: usize = 2 << 30;
         let total = places.saturating_mul(bytes);
         if places > 1 && total > MULTIPLIED_BYTES_MAX {
             return Err(error::TOO_MANY_BYTES);
@@ -180,7 +179,7 @@ impl TypedValue for JsonDocument {
     fn len(&self) -> usize {
         match &self.root {
             None => 0,
-            Some(Root::Flat(_)) => 1,
+            Some(Root::Flat(_) | Root::Text(_)) => 1,
             Some(Root::Large(container)) => 1 + container.below(),
         }
     }
@@ -214,11 +213,14 @@ impl TypedValue for JsonDocument {
     fn save(&self, key: &[u8], cursor: u64, each: &mut EachEffect<'_>) -> io::Result<u64> {
         let container = match &self.root {
             None => return Ok(0),
-            Some(Root::Flat(value)) => {
-                each(&effect::of(key, effect::SET, &[value, &[0][..]].concat()))?;
+            Some(Root::Large(container)) => container,
+            Some(small) => {
+                let mut payload = Vec::with_capacity(small.packed_bytes() + 1);
+                small.value().pack(&mut payload);
+                payload.push(0);
+                each(&effect::of(key, effect::SET, &payload))?;
                 return Ok(0);
             }
-            Some(Root::Large(container)) => container,
         };
         let mut next = usize::try_from(cursor).expect("a cursor of this value").saturating_sub(1);
         if cursor == 0 {

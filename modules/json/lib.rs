@@ -18,6 +18,7 @@
 //! | `effect.rs` | the effects, and how they are applied | `apply` |
 //! | `document.rs` | a document as a value of the keyspace, and as an index reads it | `JsonDocument` |
 //! | `module.rs` | what the engine calls | `JsonModule` |
+//! | `limits.rs` | bounds of commands, and from where on they work without the lock | |
 //! | `error.rs` | every error text | |
 //!
 //! # Life of a change
@@ -35,6 +36,7 @@ mod commands;
 mod document;
 mod effect;
 mod error;
+mod limits;
 mod location;
 mod module;
 mod packed;

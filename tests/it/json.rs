@@ -170,11 +170,13 @@ fn changes_of_many_places_are_made_without_the_lock() {
     );
     // One large value, after its text was parsed.
     prepared(&mut instance, &["JSON.SET", "d", "$[1]", &numbers(60_000)], &[&[], touch, &[]]);
-    // Few places, and a small document: at once.
+    // Few places: at once.
     prepared(&mut instance, &["JSON.SET", "d", "$[0:100]", "1"], &[]);
+    // In a small document each place is looked for too.
     let small = format!("[{}]", vec!["1"; 700].join(","));
     instance.run(&["JSON.SET", "d", "$", &small]);
-    prepared(&mut instance, &["JSON.NUMINCRBY", "d", "$[*]", "1"], &[]);
+    prepared(&mut instance, &["JSON.NUMINCRBY", "d", "$[*]", "1"], &[&[]]);
+    prepared(&mut instance, &["JSON.NUMINCRBY", "d", "$[:500]", "1"], &[]);
     instance.check_replay();
 }
 

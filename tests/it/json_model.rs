@@ -318,6 +318,51 @@ fn change(
     words.join(" ")
 }
 
+/// JSON.MSET of several values, some of one document, and JSON.SET of each in turn, of copies.
+#[test]
+fn json_mset_is_a_sequence_of_json_set() {
+    let (mut set, mut refused) = (0, 0);
+    for seed in 0..SEEDS {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let mut instance = Instance::with_modules(seed, Protocol::Resp3, PARTS);
+        for number in 0..20 {
+            let documents: Vec<String> = (0..2).map(|_| some_value(rng, 0).to_string()).collect();
+            for (key, document) in ["a", "b"].iter().zip(&documents) {
+                instance.run(&["JSON.SET", key, "$", document]);
+            }
+            let triples: Vec<(&str, String, String)> = (0..rng.random_range(1..6))
+                .map(|_| {
+                    let parts: Vec<Part> = (0..rng.random_range(0..3))
+                        .map(|_| match rng.random_range(0..4) {
+                            0 => Part::Indexes(vec![rng.random_range(0..3)]),
+                            _ => Part::Names(vec![*NAMES.choose(rng).expect("there are some")]),
+                        })
+                        .collect();
+                    let key = if rng.random_bool(0.7) { "a" } else { "b" };
+                    (key, text_of(&parts), some_value(rng, 2).to_string())
+                })
+                .collect();
+            let words = triples.iter().flat_map(|(key, path, value)| [*key, &path[..], &value[..]]);
+            let words: Vec<&str> = ["JSON.MSET"].into_iter().chain(words).collect();
+            let is_refused = instance.run(&words).reply.is_error();
+            let found = ["a", "b"].map(|key| instance.run(&["JSON.GET", key]).reply);
+            for (key, document) in ["a", "b"].iter().zip(&documents) {
+                instance.run(&["JSON.SET", key, "$", document]);
+            }
+            if !is_refused {
+                for (key, path, value) in &triples {
+                    let reply = instance.run(&["JSON.SET", key, path, value]).reply;
+                    assert!(!reply.is_error(), "seed {seed}, {number}: {words:?} was accepted: {reply:?}");
+                }
+            }
+            let wanted = ["a", "b"].map(|key| instance.run(&["JSON.GET", key]).reply);
+            assert!(found == wanted, "seed {seed}, {number}: {words:?} of {documents:?}");
+            *(if is_refused { &mut refused } else { &mut set }) += 1;
+        }
+    }
+    assert!(set > 100 && refused > 100, "{set} and {refused}");
+}
+
 type Counts = BTreeMap<&'static str, usize>;
 
 fn instance_value(instance: &mut Instance) -> Option<Value> {

@@ -338,8 +338,11 @@ fn find(
         stop if stop < 0 => stop.saturating_add(length).max(0),
         stop => stop.min(length),
     };
-    for (index, (_, element)) in (0..stop).zip(array.items().into_iter().flatten()) {
-        if index >= start && equal(element, wanted, false, budget)? {
+    budget.spend(array.lookup_cost())?;
+    let start = usize::try_from(start).unwrap_or_default();
+    let elements = array.elements_from(start).into_iter().flatten();
+    for (index, (_, element)) in (start as i64..stop).zip(elements) {
+        if equal(element, wanted, false, budget)? {
             return Ok(Some(index));
         }
     }

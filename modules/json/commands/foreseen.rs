@@ -3,6 +3,7 @@
 
 use crate::document::JsonDocument;
 use crate::effect;
+use crate::limits::{PLACES_AT_ONCE, SET_AT_ONCE_BYTES};
 use crate::value::tree::Root;
 use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::module::Upcoming;
@@ -10,13 +11,6 @@ use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 use engramdb_engine::{Foreseen, Foresight};
 use std::any::Any;
-
-/// A change of more places is made without the lock in a large document.
-const PLACES_AT_ONCE: usize = 512;
-/// A small one is changed in place: it takes some microseconds for a place at most.
-const LARGE_BYTES: usize = 64 << 10;
-/// Values of more bytes are put into a document without the lock.
-const VALUE_BYTES_AT_ONCE: usize = 256 << 10;
 
 /// An effect that a handler has planned.
 pub struct PlannedEffect<'a> {
@@ -32,12 +26,9 @@ pub struct PlannedEffect<'a> {
 /// Applies an effect. False if the command must return now, without a reply, and will run again.
 pub fn apply(tx: &mut Tx<'_>, planned: &mut PlannedEffect<'_>) -> bool {
     let PlannedEffect { key, kind, payload, places, .. } = *planned;
-    let is_large = |document: &JsonDocument| document.heap_bytes() > LARGE_BYTES;
-    let are_many = places > PLACES_AT_ONCE && tx.read(|view| existing(view, key).is_some_and(is_large));
-    let is_large = planned.built.is_none() && payload.len() > VALUE_BYTES_AT_ONCE;
-    // A document that is one text would be copied: it is changed in place.
-    let is_text = |document: &JsonDocument| document.value().text().is_some();
-    let object = are_many || is_large && !tx.read(|view| existing(view, key).is_some_and(is_text));
+    let are_many = places > PLACES_AT_ONCE;
+    let is_large = planned.built.is_none() && payload.len() > SET_AT_ONCE_BYTES;
+    let object = are_many || is_large;
     let built = planned.built.as_ref();
     let foreseen = tx.foresee(&effect::of(key, kind, payload), Foresight { object }, |tx| {
         if let Some(root) = built.cloned() {

@@ -3,7 +3,8 @@
 use super::{default_path, document, nodes, utf8};
 use crate::document::JsonDocument;
 use crate::error;
-use crate::path::{ClientPath, WalkBudget, select};
+use crate::limits::{COPIED_BYTES_MAX, PATHS_MAX, READ_TOGETHER_BYTES};
+use crate::path::{ClientPath, JsonPath, WalkBudget, select};
 use crate::text::{self, Layout};
 use crate::value::{JsonNode, NodeContent};
 use engramdb_engine::command::{Args, CommandError, Job, Outcome, Reply, Rest, Stage};
@@ -11,14 +12,6 @@ use engramdb_engine::hashing::HashSet;
 use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::store::view::View;
 use std::sync::Arc;
-
-/// A longer text is not copied into the reply, but referred to.
-const COPIED_BYTES_MAX: usize = 64 << 10;
-
-/// More bytes of documents are read without the lock by JSON.MGET.
-const MANY_AT_ONCE_BYTES: usize = 256 << 10;
-/// The most paths of a JSON.GET.
-const PATHS_MAX: usize = 1024;
 
 /// How JSON.GET replies values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +78,11 @@ impl<'a> Request<'a> {
     fn write(&self, document: &JsonDocument, out: &mut Vec<u8>) -> Outcome {
         let is_legacy = self.paths.iter().all(ClientPath::is_legacy);
         // All paths together.
-        let budget = &mut document.budget();
+        let budget = &mut document.budget().for_paths(self.paths.len());
         if let [path] = &self.paths[..] {
             return match is_legacy {
-                true => write_first(document, path, path.text(), (self.layout, 0), (budget, out)),
-                false => write_all(document, path, (self.layout, 0), (budget, out)),
+                true => write_first(document, &path.query()?, path.text(), (self.layout, 0), (budget, out)),
+                false => write_all(document, &path.query()?, (self.layout, 0), (budget, out)),
             };
         }
         out.push(b'{');
@@ -103,9 +96,10 @@ impl<'a> Request<'a> {
             text::write_string(path.original().as_bytes(), out);
             out.push(b':');
             out.extend_from_slice(self.layout.space);
+            let query = path.query()?;
             match is_legacy {
-                true => write_first(document, path, path.original(), (self.layout, 1), (budget, out))?,
-                false => write_all(document, path, (self.layout, 1), (budget, out))?,
+                true => write_first(document, &query, path.original(), (self.layout, 1), (budget, out))?,
+                false => write_all(document, &query, (self.layout, 1), (budget, out))?,
             }
         }
         self.layout.end_items(false, 0, out);
@@ -115,31 +109,29 @@ impl<'a> Request<'a> {
 }
 
 /// Writes the first value at a path. An error names the path as `shown`.
-pub fn write_first(
+fn write_first(
     document: &JsonDocument,
-    path: &ClientPath<'_>,
+    query: &JsonPath<'_>,
     shown: &str,
     (layout, level): (Layout<'_>, usize),
     (budget, out): (&mut WalkBudget, &mut Vec<u8>),
 ) -> Outcome {
-    let query = path.query()?;
     let mut first = None;
-    select(&query, document.value(), budget, &mut |node| first = first.or(Some(node)))?;
+    select(query, document.value(), budget, &mut |node| first = first.or(Some(node)))?;
     text::write(first.ok_or_else(|| error::no_path(shown))?, layout, level, out);
     Ok(())
 }
 
 /// Writes all values at a path as an array.
-pub fn write_all(
+fn write_all(
     document: &JsonDocument,
-    path: &ClientPath<'_>,
+    query: &JsonPath<'_>,
     (layout, level): (Layout<'_>, usize),
     (budget, out): (&mut WalkBudget, &mut Vec<u8>),
 ) -> Outcome {
-    let query = path.query()?;
     out.push(b'[');
     let mut count = 0;
-    select(&query, document.value(), budget, &mut |node| {
+    select(query, document.value(), budget, &mut |node| {
         if out.len() <= layout.most {
             layout.begin_item(count, level, out);
             text::write(node, layout, level + 1, out);
@@ -177,7 +169,7 @@ pub fn get(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) 
 fn expanded(document: &JsonDocument, request: &Request<'_>, reply: &mut dyn Reply) -> Outcome {
     let queries = request.paths.iter().map(ClientPath::query);
     let queries = queries.collect::<Result<Vec<_>, _>>()?;
-    let budget = &mut document.budget();
+    let budget = &mut document.budget().for_paths(queries.len());
     let mut found = Vec::with_capacity(queries.len());
     for query in &queries {
         found.push(nodes(document, query, budget)?);
@@ -254,7 +246,7 @@ pub fn get_many(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Resul
     let found: Vec<Option<&JsonDocument>> =
         keys.iter().map(|key| document(view, key).ok().flatten()).collect();
     let bytes: usize = found.iter().flatten().map(|document| document.heap_bytes()).sum();
-    if bytes <= MANY_AT_ONCE_BYTES {
+    if bytes <= READ_TOGETHER_BYTES {
         return write_many(&found, path, reply).map(|()| Stage::Done);
     }
     let found: Vec<Option<JsonDocument>> = found.into_iter().map(Option::<&JsonDocument>::cloned).collect();
@@ -273,6 +265,7 @@ pub fn get_many(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Resul
 
 fn write_many(found: &[Option<&JsonDocument>], path: &[u8], reply: &mut dyn Reply) -> Outcome {
     let path = ClientPath::new(path)?;
+    let query = path.query();
     let (mut text, mut written, room) = (Vec::new(), 0_usize, reply.room());
     // All keys together.
     let mut budget = WalkBudget::of_document(0);
@@ -283,12 +276,13 @@ fn write_many(found: &[Option<&JsonDocument>], path: &[u8], reply: &mut dyn Repl
             continue;
         };
         text.clear();
-        budget.add(document.heap_bytes());
+        budget.add(document.content_bytes());
         let layout = Layout { most: document.shown_bytes_max(), ..Layout::default() };
         let out = (&mut budget, &mut text);
-        let result = match path.is_legacy() {
-            true => write_first(document, &path, path.text(), (layout, 0), out),
-            false => write_all(document, &path, (layout, 0), out),
+        let result = match &query {
+            Ok(query) if path.is_legacy() => write_first(document, query, path.text(), (layout, 0), out),
+            Ok(query) => write_all(document, query, (layout, 0), out),
+            Err(error) => Err(error.clone()),
         };
         written += text.len();
         match result {

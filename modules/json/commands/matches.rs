@@ -3,15 +3,13 @@
 use super::document;
 use crate::document::JsonDocument;
 use crate::error;
+use crate::limits::PLACES_MAX;
 use crate::location::{self, LocationStep, Steps};
 use crate::path::{ClientPath, JsonPath, TooMuch, WalkBudget, locate};
 use crate::value::JsonNode;
 use engramdb_engine::command::{Args, CommandError};
 use engramdb_engine::hashing::HashSet;
 use engramdb_engine::store::view::View;
-
-/// The most values that a command changes: a change takes some microseconds under the lock.
-const PLACES_MAX: usize = 1 << 16;
 
 /// A value that a path leads to.
 #[derive(Clone, Debug)]
@@ -81,11 +79,13 @@ fn bytes_of(
     document: &JsonDocument,
     budget: &mut WalkBudget,
 ) -> Result<usize, TooMuch> {
-    let mut bytes = 0;
+    let (mut bytes, mut places) = (0, 0);
     locate(query, document.value(), budget, &mut |steps, _| {
+        places += 1;
         bytes += MATCH_BYTES + steps.iter().map(LocationStep::bytes_max).sum::<usize>();
     })?;
-    Ok(bytes)
+    // More are refused.
+    Ok(if places > PLACES_MAX { 0 } else { bytes })
 }
 
 /// Whether a path can lead to more than one value: it may say so of one that cannot.

@@ -8,9 +8,11 @@ mod matches;
 mod parsed;
 mod scalars;
 mod set;
+mod set_many;
 
 use crate::document::JsonDocument;
 use crate::error;
+use crate::limits::READ_AT_ONCE_BYTES;
 use crate::path::{ClientPath, JsonPath, WalkBudget, select};
 use crate::value::JsonNode;
 use engramdb_engine::command::{
@@ -74,7 +76,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N values that the path walks over in all documents",
         "Replies the values at a path of several documents.",
     ),
-    grows("JSON.MSET", "(key path value)+", set::set_many).room(set::room_to_set_many).docs(
+    grows("JSON.MSET", "(key path value)+", set_many::set_many).room(set_many::room_to_set_many).docs(
         "2.6.0",
         "O(N) for N values in the texts",
         "Sets values at paths of several documents.",
@@ -155,9 +157,6 @@ fn keys_in_front_of_path(args: Args<'_>) -> Result<Vec<usize>, CommandError> {
 /// What a command that reads does with its document.
 type OfDocument = fn(Option<&JsonDocument>, Args<'_>, &mut dyn Reply) -> Outcome;
 
-/// A larger document is read without the lock, from a reference to it.
-const AT_ONCE_BYTES: usize = 64 << 10;
-
 /// Reads the document of the first key.
 fn of_first(
     view: &View<'_>,
@@ -168,7 +167,8 @@ fn of_first(
     of_document(view, args.word(1), args, reply, read)
 }
 
-/// Reads the document at a key: a small one at once, a large one as it is now, without the lock.
+/// Reads the document at a key: a small one at once, a large one as it is now, without the lock. So are long
+/// words read: paths, and a value to look for.
 fn of_document(
     view: &View<'_>,
     key: &[u8],
@@ -176,15 +176,17 @@ fn of_document(
     reply: &mut dyn Reply,
     read: OfDocument,
 ) -> Result<Stage, CommandError> {
-    let document = match document(view, key)? {
-        Some(document) if document.heap_bytes() > AT_ONCE_BYTES => document.clone(),
-        found => return read(found, args, reply).map(|()| Stage::Done),
-    };
+    let found = document(view, key)?;
+    let word_bytes: usize = args.iter().map(|word| word.len()).sum();
+    if word_bytes.max(found.map_or(0, JsonDocument::heap_bytes)) <= READ_AT_ONCE_BYTES {
+        return read(found, args, reply).map(|()| Stage::Done);
+    }
+    let found = found.cloned();
     let words: Vec<Vec<u8>> = args.iter().map(|word| word.to_vec()).collect();
     let write = move |reply: &mut dyn Reply| {
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let mark = reply.mark();
-        if let Err(error) = read(Some(&document), Args::new(&words), reply) {
+        if let Err(error) = read(found.as_ref(), Args::new(&words), reply) {
             reply.rewind(mark);
             reply.error(&error);
         }
@@ -250,3 +252,6 @@ fn reply_of_each(
     scalars::reply_integers(numbers.into_iter(), reply);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

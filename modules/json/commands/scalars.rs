@@ -3,11 +3,13 @@
 use super::foreseen::{PlannedEffect, apply};
 use super::get::reply_number;
 use super::matches::{Match, matches};
+use super::parsed::{keep_parsed, parse_apart};
 use super::set::with_payload;
 use super::{at_most, default_path, existing, utf8};
 use crate::document::JsonDocument;
 use crate::effect;
 use crate::error;
+use crate::limits::{NUMBER_BYTES_MAX, PARSED_AT_ONCE_BYTES};
 use crate::location;
 use crate::packed::{self, JsonNumber};
 use crate::path::ClientPath;
@@ -63,6 +65,7 @@ fn change_numbers(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply, operat
                 }
                 results.push(result);
             }
+            document.check_growth(1, payload.len())?;
             Ok::<_, CommandError>(results)
         })?;
         if path.is_legacy() && !reply.is_resp3() && results.iter().flatten().next().is_none() {
@@ -112,6 +115,9 @@ fn reply_numbers(results: &[Option<JsonNumber>], is_legacy: bool, reply: &mut dy
 }
 
 fn parse_number(text: &str) -> Result<JsonNumber, CommandError> {
+    if text.len() > NUMBER_BYTES_MAX {
+        return Err(error::NO_NUMBER);
+    }
     let mut value = Vec::new();
     text::parse(text, &mut value).map_err(error::with_code)?;
     packed::number(&value).ok_or(error::NO_NUMBER)
@@ -192,6 +198,15 @@ pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         Some(suffix) => (ClientPath::new(args.word(2))?, utf8(suffix)?),
         None => (ClientPath::legacy_root(), utf8(args.word(2))?),
     };
+    let mut apart = None;
+    if suffix.len() > PARSED_AT_ONCE_BYTES {
+        tx.read(|view| existing(view, args.word(1)).map(|_| ()))?;
+        apart = parse_apart(tx, &[suffix.as_bytes()]).and_then(|mut texts| texts.pop());
+        if apart.is_none() {
+            return Ok(());
+        }
+    }
+    let is_apart = apart.is_some();
     let mut payload = Vec::new();
     let lengths = tx.read(|view| {
         let document = existing(view, args.word(1))?;
@@ -203,7 +218,10 @@ pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
                 false => Ok(vec![None; found.len()]),
             };
         }
-        text::parse(suffix, &mut payload).map_err(error::with_code)?;
+        match apart.take() {
+            Some(text) => payload = text.map_err(error::with_code)?.payload,
+            None => _ = text::parse(suffix, &mut payload).map_err(error::with_code)?,
+        }
         let Some((appended, _)) = packed::text(&payload) else {
             return Err(error::expected("string", suffix));
         };
@@ -221,9 +239,12 @@ pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         Ok::<Vec<Option<usize>>, CommandError>(found.iter().map(&mut appended).collect())
     })?;
     if lengths.iter().flatten().next().is_some() {
-        let (key, places, payload) = (args.word(1), lengths.len(), &payload[..]);
-        let mut planned = PlannedEffect { key, kind: effect::APPEND, payload, places, built: None };
+        let (key, places) = (args.word(1), lengths.len());
+        let mut planned = PlannedEffect { key, kind: effect::APPEND, payload: &payload, places, built: None };
         if !apply(tx, &mut planned) {
+            if is_apart {
+                keep_parsed(tx, &mut payload, 0, None);
+            }
             return Ok(());
         }
     }

@@ -1,27 +1,25 @@
 //! Commands that set and remove values at paths.
 
 use super::foreseen::{PlannedEffect, apply};
-use super::matches::{self, innermost_first, matches, matches_within, put_locations};
-use super::parsed::{AT_ONCE_BYTES, ParsedText, are_large, keep_parsed, parse_apart};
+use super::matches::{innermost_first, matches, matches_within, put_locations};
+use super::parsed::{ParsedText, keep_parsed, parse_and_build_apart, parse_apart};
 use super::{default_path, document, utf8};
 use crate::document::JsonDocument;
 use crate::error;
+use crate::limits::PARSED_AT_ONCE_BYTES;
 use crate::location::{self, LocationStep, removal_order};
-use crate::packed::{self, DEPTH_MAX};
+use crate::packed::DEPTH_MAX;
 use crate::path::{ClientPath, JsonPath, LastStep, WalkBudget, locate};
 use crate::text;
-use crate::value::tree::Root;
 use crate::{effect, value::JsonNode};
 use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
 use engramdb_engine::effect::{Cause, Effect};
-use engramdb_engine::hashing::HashSet;
 use engramdb_engine::store::tx::Tx;
-use engramdb_engine::store::view::View;
 use std::cell::RefCell;
 
 /// What JSON.SET requires of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Presence {
+pub enum Presence {
     Any,
     /// NX
     Absent,
@@ -46,34 +44,19 @@ pub fn with_payload<R>(with: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
-/// Parses a text of the request into the payload, and returns how many containers are within each other, and
-/// the value if it was built without the lock. `None` if the command must return, and will run again.
-fn parse(
-    tx: &mut Tx<'_>,
-    word: &[u8],
-    payload: &mut Vec<u8>,
-) -> Result<Option<(usize, Option<Root>)>, CommandError> {
-    if word.len() <= AT_ONCE_BYTES {
-        return Ok(Some((text::parse(utf8(word)?, payload)?, None)));
-    }
-    let Some(mut texts) = parse_apart(tx, &[word]) else { return Ok(None) };
-    let parsed = texts.pop().expect("one text")?;
-    *payload = parsed.payload;
-    Ok(Some((parsed.depth, parsed.built)))
-}
-
 pub fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let key = args.word(1);
     let path = ClientPath::new(args.word(2))?;
     let presence = set_options(args)?;
     with_payload(|payload| {
         let mut large = None;
-        if args.word(3).len() > AT_ONCE_BYTES {
+        if args.word(3).len() > PARSED_AT_ONCE_BYTES {
             tx.read(|view| document(view, key).map(|_| ()))?;
-            large = parse(tx, args.word(3), payload)?;
-            if large.is_none() {
-                return Ok(());
-            }
+            let texts = parse_and_build_apart(tx, &[args.word(2), args.word(3)]);
+            let Some(mut texts) = texts else { return Ok(()) };
+            let parsed = texts.pop().expect("one text")?;
+            *payload = parsed.payload;
+            large = Some((parsed.depth, parsed.built));
         }
         let places = tx.read(|view| {
             let document = document(view, key)?;
@@ -87,13 +70,13 @@ pub fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             reply.null();
             return Ok(());
         }
+        let is_apart = large.is_some();
         let (depth, built) = large.unwrap_or_default();
-        let (built, elsewhere) = if path.is_root() { (built, None) } else { (None, built) };
         let mut planned = PlannedEffect { key, kind: effect::SET, payload, places, built };
         if apply(tx, &mut planned) {
             reply.ok();
-        } else {
-            let built = planned.built.or(elsewhere);
+        } else if is_apart {
+            let built = planned.built;
             keep_parsed(tx, payload, depth, built);
         }
         Ok(())
@@ -129,7 +112,7 @@ fn check_format(format: &[u8]) -> Result<(), CommandError> {
 }
 
 /// Adds the locations at which a value is set to the payload of `Set`. Returns how many.
-fn plan(
+pub fn plan(
     document: Option<&JsonDocument>,
     path: &ClientPath<'_>,
     presence: Presence,
@@ -143,14 +126,29 @@ fn plan(
         if !path.is_root() {
             return Err(error::NEW_AT_ROOT);
         }
-        location::put(payload, &[]);
-        return Ok(1);
+        return plan_whole(payload);
     };
     if path.is_root() {
-        location::put(payload, &[]);
-        return Ok(usize::from(presence != Presence::Absent));
+        return if presence == Presence::Absent { Ok(0) } else { plan_whole(payload) };
     }
-    let query = path.query()?;
+    plan_at(document, path.query()?, presence, (depth, budget), payload)
+}
+
+/// The location of the whole document.
+fn plan_whole(payload: &mut Vec<u8>) -> Result<usize, CommandError> {
+    JsonDocument::default().check_growth(1, payload.len())?;
+    location::put(payload, &[]);
+    Ok(1)
+}
+
+/// The locations at a path in a document that is there.
+pub fn plan_at(
+    document: &JsonDocument,
+    query: JsonPath<'_>,
+    presence: Presence,
+    (depth, budget): (usize, Option<&mut WalkBudget>),
+    payload: &mut Vec<u8>,
+) -> Result<usize, CommandError> {
     let mut own = document.budget_under_lock();
     let budget = budget.unwrap_or(&mut own);
     if presence != Presence::Absent {
@@ -253,13 +251,21 @@ pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
         check_format(options.word().map_err(|_| CommandError::wrong_arity("json.merge"))?)?;
     }
     tx.read(|view| document(view, key).map(|_| ()))?;
-    let mut payload = Vec::new();
-    let Some((depth, built)) = parse(tx, args.word(3), &mut payload)? else { return Ok(()) };
+    let is_apart = args.word(3).len() > PARSED_AT_ONCE_BYTES;
+    let parsed = match is_apart {
+        true => parse_apart(tx, &[args.word(3)]).and_then(|mut texts| texts.pop()),
+        false => Some(ParsedText::of(args.word(3))),
+    };
+    let Some(parsed) = parsed else { return Ok(()) };
+    let ParsedText { mut payload, depth, .. } = parsed?;
     let (kind, places) = tx.read(|view| {
         let document = document(view, key)?;
         let Some(document) = document.filter(|_| !path.is_root()) else {
             let is_new = document.is_none();
-            document.map_or(Ok(()), |document| check_merge(document, &payload))?;
+            document.map_or(Ok(()), |document| {
+                document.check_growth(1, payload.len())?;
+                check_merge(document, &payload)
+            })?;
             let places = plan(document, &path, Presence::Any, (depth, None), &mut payload)?;
             return Ok((if is_new { effect::SET } else { effect::MERGE }, places));
         };
@@ -282,90 +288,10 @@ pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
     let mut planned = PlannedEffect { key, kind, payload: &payload, places, built: None };
     if apply(tx, &mut planned) {
         reply.ok();
-    } else {
-        keep_parsed(tx, &mut payload, depth, built);
+    } else if is_apart {
+        keep_parsed(tx, &mut payload, depth, None);
     }
     Ok(())
-}
-
-pub fn set_many(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let (triples, rest) = args.from(1).as_chunks::<3>();
-    if !rest.is_empty() {
-        return Err(CommandError::wrong_arity("json.mset"));
-    }
-    let mut keys = HashSet::default();
-    for [key, path, _] in triples {
-        // What an earlier value adds to such a path is not in the room that was asked for.
-        if !keys.insert(*key) && matches::leads_to_several(path) {
-            return Err(error::SEVERAL_AGAIN);
-        }
-    }
-    let texts: Vec<&[u8]> = triples.iter().map(|[.., text]| *text).collect();
-    let apart = match are_large(&texts) {
-        true => parse_apart(tx, &texts).map(Some),
-        false => Some(None),
-    };
-    let Some(apart) = apart else { return Ok(()) };
-    let mut apart = apart.map(Vec::into_iter);
-    let mut texts = Vec::with_capacity(triples.len());
-    let mut budget = WalkBudget::of_words(args.len());
-    for triple in triples {
-        let text = apart.as_mut().and_then(Iterator::next);
-        texts.push(tx.read(|view| planned(view, *triple, text, &mut budget))?);
-    }
-    keys.clear();
-    for ([key, path, _], (mut text, mut is_planned)) in triples.iter().zip(texts) {
-        if !keys.insert(*key) {
-            // An earlier value may have changed where the path leads. If that is nowhere, nothing is set.
-            text.payload.truncate(packed::size(&text.payload));
-            let places = tx.read(|view| places_of(view, (*key, *path), &mut text, &mut budget));
-            is_planned = places.is_ok_and(|places| places > 0);
-        }
-        if is_planned {
-            let built = text.built.filter(|_| ClientPath::new(path).is_ok_and(|path| path.is_root()));
-            effect::apply_own(tx, key, effect::SET, &text.payload, built);
-        }
-    }
-    reply.ok();
-    Ok(())
-}
-
-/// The text for one key with its locations, and whether there are any. It is parsed unless it was before.
-fn planned(
-    view: &View<'_>,
-    [key, path, text]: [&[u8]; 3],
-    parsed: Option<Result<ParsedText, CommandError>>,
-    budget: &mut WalkBudget,
-) -> Result<(ParsedText, bool), CommandError> {
-    let document = document(view, key)?;
-    let client_path = ClientPath::new(path)?;
-    if document.is_none() && !client_path.is_root() {
-        return Err(error::NEW_AT_ROOT);
-    }
-    if document.is_some() {
-        client_path.query()?;
-    }
-    let mut text = parsed.unwrap_or_else(|| ParsedText::of(text))?;
-    let places = places_of(view, (key, path), &mut text, budget)?;
-    Ok((text, places > 0))
-}
-
-fn places_of(
-    view: &View<'_>,
-    (key, path): (&[u8], &[u8]),
-    text: &mut ParsedText,
-    budget: &mut WalkBudget,
-) -> Result<usize, CommandError> {
-    let document = document(view, key)?;
-    let path = ClientPath::new(path)?;
-    plan(document, &path, Presence::Any, (text.depth, Some(budget)), &mut text.payload)
-}
-
-pub fn room_to_set_many(view: &View<'_>, args: Args<'_>) -> usize {
-    let triples = args.from(1).as_chunks::<3>().0.iter();
-    // Each effect names its key.
-    let mut budget = WalkBudget::of_words(args.len());
-    triples.map(|[key, path, _]| 64 + key.len() + matches::room_of(view, key, path, Some(&mut budget))).sum()
 }
 
 pub fn delete(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

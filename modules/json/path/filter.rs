@@ -8,9 +8,7 @@ use crate::value::{JsonNode, NodeContent};
 use regex::{Regex, RegexBuilder};
 use std::borrow::Cow;
 use std::cmp::Ordering;
-
-/// The memory that a compiled pattern may take, in bytes.
-const PATTERN_BYTES_MAX: usize = 256 << 10;
+use std::sync::OnceLock;
 
 #[derive(Debug)]
 pub enum PathFilter<'p> {
@@ -18,8 +16,15 @@ pub enum PathFilter<'p> {
     All(Vec<PathFilter<'p>>),
     Exists(Term<'p>),
     Compare(Term<'p>, Comparison, Term<'p>),
-    /// The pattern is compiled; `None` if it is no pattern.
-    Matches(Term<'p>, Option<Regex>),
+    Matches(Term<'p>, TextPattern<'p>),
+}
+
+/// A pattern in a path. The first text that it is compared with has it compiled, from the budget of its walk.
+#[derive(Debug)]
+pub struct TextPattern<'p> {
+    text: Cow<'p, [u8]>,
+    /// `None` if it is no pattern.
+    compiled: OnceLock<Option<Regex>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,12 +60,11 @@ enum Operand<'a> {
 
 impl<'p> PathFilter<'p> {
     pub fn compare(left: Term<'p>, comparison: Comparison, right: Term<'p>) -> PathFilter<'p> {
-        match (comparison, &right) {
-            (Comparison::Matches, Term::Text(pattern)) => {
-                let pattern = compile(pattern);
-                PathFilter::Matches(left, pattern)
+        match (comparison, right) {
+            (Comparison::Matches, Term::Text(text)) => {
+                PathFilter::Matches(left, TextPattern { text, compiled: OnceLock::new() })
             }
-            _ => PathFilter::Compare(left, comparison, right),
+            (_, right) => PathFilter::Compare(left, comparison, right),
         }
     }
 
@@ -95,7 +99,10 @@ impl<'p> PathFilter<'p> {
                     Some(Operand::JsonNode(node)) => node.text(),
                     _ => None,
                 };
-                matches!((text, pattern), (Some(text), Some(pattern)) if is_match(pattern, text, budget)?)
+                match text {
+                    Some(text) => pattern.is_match(text, budget)?,
+                    None => false,
+                }
             }
             PathFilter::Compare(left, comparison, right) => {
                 let left = left.operand(node, root, budget)?;
@@ -151,6 +158,11 @@ fn compare(
     right: Option<Operand<'_>>,
     budget: &mut WalkBudget,
 ) -> Result<bool, TooMuch> {
+    if let (Some(Operand::Text(left)), Some(Operand::Text(right))) =
+        (left.and_then(Operand::scalar), right.and_then(Operand::scalar))
+    {
+        spend_on_texts(left, right, budget)?;
+    }
     let is_equal = |budget: &mut WalkBudget| match (left, right) {
         (Some(Operand::JsonNode(left)), Some(Operand::JsonNode(right))) => equal(left, right, true, budget),
         _ => Ok(order(left, right) == Some(Ordering::Equal)),
@@ -166,14 +178,10 @@ fn compare(
         Comparison::Matches => match (left, right) {
             (Some(Operand::JsonNode(left)), Some(Operand::JsonNode(right))) => {
                 match (left.text(), right.text()) {
-                    (Some(text), Some(pattern)) => {
-                        // To compile a pattern takes about as long as to visit this many values.
-                        budget.spend(1000 + pattern.len())?;
-                        match compile(pattern) {
-                            Some(pattern) => is_match(&pattern, text, budget)?,
-                            None => false,
-                        }
-                    }
+                    (Some(text), Some(pattern)) => match compile(pattern, budget)? {
+                        Some(pattern) => is_match(&pattern, text, budget)?,
+                        None => false,
+                    },
                     _ => false,
                 }
             }
@@ -182,9 +190,48 @@ fn compare(
     })
 }
 
-fn compile(pattern: &[u8]) -> Option<Regex> {
-    let pattern = std::str::from_utf8(pattern).ok()?;
-    RegexBuilder::new(pattern).size_limit(PATTERN_BYTES_MAX).nest_limit(100).build().ok()
+impl TextPattern<'_> {
+    fn is_match(&self, text: &[u8], budget: &mut WalkBudget) -> Result<bool, TooMuch> {
+        if self.compiled.get().is_none() {
+            let compiled = compile(&self.text, budget)?;
+            self.compiled.get_or_init(|| compiled);
+        }
+        match self.compiled.get().and_then(Option::as_ref) {
+            Some(pattern) => is_match(pattern, text, budget),
+            None => Ok(false),
+        }
+    }
+}
+
+/// Compiles a pattern; `None` if it is none, or is too large. How long that takes depends on the size of what
+/// comes out, which a few bytes can make large (`\pL{9}`): it is tried with little, and then with more.
+fn compile(pattern: &[u8], budget: &mut WalkBudget) -> Result<Option<Regex>, TooMuch> {
+    /// The memory that a compiled pattern may take, in bytes, and the visits that its compiling is paid with.
+    const TRIES: [(usize, usize); 3] = [(16 << 10, 1000), (64 << 10, 4000), (256 << 10, 16_000)];
+    let Ok(text) = std::str::from_utf8(pattern) else { return Ok(None) };
+    for (bytes, visits) in TRIES {
+        budget.spend(visits + text.len())?;
+        #[cfg(test)]
+        COMPILED.set(COMPILED.get() + 1);
+        match RegexBuilder::new(text).size_limit(bytes).nest_limit(100).build() {
+            Ok(compiled) => return Ok(Some(compiled)),
+            Err(regex::Error::CompiledTooBig(_)) => {}
+            Err(_) => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How often this thread has compiled a pattern.
+    pub static COMPILED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// To compare texts takes as long as to visit some values, if they are long.
+fn spend_on_texts(left: &[u8], right: &[u8], budget: &mut WalkBudget) -> Result<(), TooMuch> {
+    const BYTES_OF_VISIT: usize = 256;
+    budget.spend(left.len().min(right.len()) / BYTES_OF_VISIT)
 }
 
 fn is_match(pattern: &Regex, text: &[u8], budget: &mut WalkBudget) -> Result<bool, TooMuch> {
@@ -226,7 +273,10 @@ pub fn equal(
             let is_float = |number| matches!(number, JsonNumber::Float(_) | JsonNumber::Unsigned(_));
             order_numbers(left, right).is_eq() && (integers_are_floats || is_float(left) == is_float(right))
         }
-        (NodeContent::Text(left), NodeContent::Text(right)) => left == right,
+        (NodeContent::Text(left), NodeContent::Text(right)) => {
+            spend_on_texts(left, right, budget)?;
+            left == right
+        }
         (NodeContent::Array(left), NodeContent::Array(right)) => {
             if left.len() != right.len() {
                 return Ok(false);
@@ -243,7 +293,7 @@ pub fn equal(
                 return Ok(false);
             }
             for (name, value) in members {
-                budget.spend(others.len())?;
+                budget.spend(right.lookup_cost())?;
                 let Some(other) = right.member(name) else { return Ok(false) };
                 if !equal(value, other, integers_are_floats, budget)? {
                     return Ok(false);

@@ -9,6 +9,8 @@ mod parse;
 mod reach;
 mod walk;
 
+#[cfg(test)]
+pub use filter::COMPILED;
 pub use filter::equal;
 pub use reach::ChangeReach;
 pub use walk::{TooMuch, WalkBudget, locate, select, select_first};

@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::location::LocationStep;
+use crate::packed;
 use crate::text::{self, Layout};
 use crate::value::JsonNode;
+use crate::value::flat::ValueChange;
+use crate::value::tree::Root;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
@@ -210,9 +213,104 @@ fn a_walk_is_bounded() {
     let patterns = ["@=~'a'"; 9].join("||");
     assert!(JsonPath::parse(&format!("$[?({patterns})]")).is_err());
     let large = format!("$[?(@=~'{}')]", "(a{100}){100}".repeat(10));
-    let mut budget = WalkBudget::new(10_000);
+    let mut text = Vec::new();
+    text::parse("\"aaaa\"", &mut text).expect("JSON");
     let query = JsonPath::parse(&large).expect("a pattern that is too large matches nothing");
-    select(&query, JsonNode::Packed(&packed), &mut budget, &mut |_| panic!("it matches")).expect("small");
+    let matches = |visits| {
+        let mut budget = WalkBudget::new(visits);
+        select(&query, JsonNode::Packed(&text), &mut budget, &mut |_| panic!("it matches"))
+    };
+    assert_eq!(matches(10_000), Err(TooMuch), "to find that out is paid for");
+    matches(30_000).expect("enough");
+    assert_eq!(JsonPath::parse(&large).map(|_| ()), Ok(()), "patterns are not compiled here");
+}
+
+/// The visits that a path costs: the least budget that suffices.
+fn visits(path: &str, node: JsonNode<'_>) -> usize {
+    let query = JsonPath::parse(path).expect("a path");
+    let suffices = |visits| select(&query, node, &mut WalkBudget::new(visits), &mut |_| {}).is_ok();
+    let (mut low, mut high) = (0, 1 << 30);
+    while low < high {
+        let middle = (low + high) / 2;
+        (low, high) = if suffices(middle) { (low, middle) } else { (middle + 1, high) };
+    }
+    low
+}
+
+#[test]
+fn each_step_of_a_walk_is_charged() {
+    let array = |count: usize| {
+        let mut packed = Vec::new();
+        text::parse(&format!("[{}]", vec!["1"; count].join(",")), &mut packed).expect("JSON");
+        Root::of(&packed)
+    };
+    let (small, large) = (array(2), array(100_000));
+    let again = |part: &str| format!("$[{}]", vec![part; 1000].join(","));
+    // What is not there is looked for all the same.
+    assert!(visits(&again("7"), small.value()) > 1000);
+    assert!(visits("$[90000:]", large.value()) > 10_000);
+    assert!(visits("$[99999:]", large.value()) > 1000, "the way to the first one");
+    assert!(visits("$[99999:]", large.value()) < 10_000, "it leads past blocks");
+    assert!(visits("$[0:99000:10000]", large.value()) > 20_000, "what is passed over");
+    assert!(visits(&again("8000"), large.value()) > 1_000_000);
+    let mut packed = Vec::new();
+    let long = "x".repeat(1 << 20);
+    text::parse(&format!("{{\"a\":\"{long}\",\"b\":\"{long}\"}}"), &mut packed).expect("JSON");
+    let object = Root::of(&packed);
+    assert!(visits("$[?(@==$.b)]", object.value()) > 4000, "long texts take time to compare");
+    assert!(visits(&again("'z'"), object.value()) > 1000);
+}
+
+#[test]
+fn what_a_lookup_costs_does_not_depend_on_history() {
+    let name = |at: usize| format!("name{at}");
+    let mut grown = Root::of(packed::EMPTY_OBJECT);
+    for at in 0..3000 {
+        let value = if at % 500 == 3 { [&[0x80 | 60][..], &[b'x'; 60]].concat() } else { vec![7] };
+        let change = ValueChange::Set(&value);
+        grown.change(&[LocationStep::Name(name(at).as_bytes())], change).expect("a member");
+    }
+    for at in (0..3000).filter(|at| at % 7 != 0) {
+        grown.change(&[LocationStep::Name(name(at).as_bytes())], ValueChange::Remove).expect("it is there");
+    }
+    let mut packed = Vec::new();
+    grown.value().pack(&mut packed);
+    let built = Root::of(&packed);
+    assert!(matches!((&grown, &built), (Root::Large(_), Root::Flat(_))), "they are stored differently");
+    for path in ["$.name700", "$..*", "$['name7','name0','none']", "$.none"] {
+        assert_eq!(visits(path, grown.value()), visits(path, built.value()), "{path}");
+    }
+}
+
+#[test]
+fn ranges_of_large_arrays_lead_where_those_of_small_ones_do() {
+    let inner = format!("[{}]", vec!["\"text\""; 3000].join(","));
+    let items: Vec<String> =
+        (0..5000).map(|at| if at % 1000 == 400 { inner.clone() } else { at.to_string() }).collect();
+    let mut packed = Vec::new();
+    text::parse(&format!("[{}]", items.join(",")), &mut packed).expect("JSON");
+    let root = Root::of(&packed);
+    for path in [
+        "$[0:5000]",
+        "$[399:402]",
+        "$[400:1401:7]",
+        "$[-3:]",
+        "$[4999:]",
+        "$[5000:]",
+        "$[400:400]",
+        "$[1399:1:1]",
+    ] {
+        let query = JsonPath::parse(path).expect("a path");
+        let places = |node: JsonNode<'_>| {
+            let mut places = Vec::new();
+            locate(&query, node, &mut WalkBudget::new(1 << 20), &mut |steps, node| {
+                places.push(format!("{steps:?} {}", written(node)));
+            })
+            .expect("small");
+            places
+        };
+        assert!(places(root.value()) == places(JsonNode::Packed(&packed)), "{path}");
+    }
 }
 
 #[test]

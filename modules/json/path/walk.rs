@@ -5,7 +5,7 @@ use super::{JsonPath, Segment};
 use crate::error;
 use crate::location::{LocationStep, Steps};
 use crate::packed::DEPTH_MAX;
-use crate::value::JsonNode;
+use crate::value::{ITEMS_OF_VISIT, JsonNode};
 use engramdb_engine::command::CommandError;
 
 /// What a walk may cost. `$..*..*..*` would visit a value once for each way to it, and filters within filters
@@ -59,9 +59,17 @@ impl WalkBudget {
         WalkBudget { visits: visits.min(VISITS_UNDER_LOCK_MAX), levels }
     }
 
-    /// For a command that makes one walk for each of `words` words, in many documents, under the lock.
+    /// For a command that makes one walk for each of `words` words, in many documents, under the lock: a
+    /// lookup in a large container is in it for each.
     pub fn of_words(words: usize) -> WalkBudget {
-        WalkBudget::new(VISITS_UNDER_LOCK_MAX.saturating_add(words.saturating_mul(8)))
+        const VISITS_OF_WORD: usize = 1000;
+        WalkBudget::new(VISITS_UNDER_LOCK_MAX.saturating_add(words.saturating_mul(VISITS_OF_WORD)))
+    }
+
+    /// The same for a command with this many paths: each may look something up.
+    pub fn for_paths(self, paths: usize) -> WalkBudget {
+        const VISITS_OF_PATH: usize = 256;
+        WalkBudget { visits: self.visits.saturating_add(paths.saturating_mul(VISITS_OF_PATH)), ..self }
     }
 
     /// For a further document of this many bytes.
@@ -244,15 +252,16 @@ impl<'a> Walk<'a, '_> {
         rest: &'a [Segment<'_>],
         node: JsonNode<'a>,
     ) -> Result<(), TooMuch> {
-        if !node.is_array() {
+        let Some(length) = node.is_array().then(|| node.items().map_or(0, |items| items.len())) else {
             return Ok(());
-        }
-        let items = node.items().into_iter().flatten();
-        let length = node.items().map_or(0, |items| items.len());
+        };
         let start = start.map_or(0, |start| absolute(start, length));
         let stop = stop.map_or(length, |stop| absolute(stop, length));
-        for (index, (_, item)) in items.enumerate().take(stop).skip(start).step_by(step) {
-            self.budget.spend(1)?;
+        self.budget.spend(node.lookup_cost())?;
+        let items = node.elements_from(start).into_iter().flatten();
+        for (index, (_, item)) in (start..stop).zip(items).step_by(step) {
+            // The elements between are passed.
+            self.budget.spend(1 + step.min(stop - index) / ITEMS_OF_VISIT)?;
             self.step(LocationStep::Index(index), |walk| walk.from(rest, item))?;
         }
         Ok(())

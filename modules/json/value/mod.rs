@@ -6,6 +6,9 @@ pub mod tree;
 use crate::packed::{self, ContainerHeader, JsonNumber};
 use tree::{Container, ItemBlock};
 
+/// Items that are passed in the time of one visit of a walk.
+pub const ITEMS_OF_VISIT: usize = 4;
+
 /// A value of a document.
 #[derive(Clone, Copy, Debug)]
 pub enum JsonNode<'a> {
@@ -87,12 +90,30 @@ impl<'a> JsonNode<'a> {
         }
     }
 
-    /// What it costs to find a member or an element, in visits of a walk.
+    /// The most that it costs to find a member or an element, in visits of a walk. It is a function of the
+    /// content alone: what a budget suffices for must not depend on where the history has put blocks.
     #[inline]
     pub fn lookup_cost(self) -> usize {
+        let (count, body) = match self {
+            JsonNode::Packed(bytes) => {
+                ContainerHeader::of(bytes).map_or((0, 0), |header| (header.count, header.size()))
+            }
+            JsonNode::Large(container) => (container.len(), container.packed_bytes()),
+        };
+        // All blocks are passed, and the items of one.
+        const RUN_ITEMS_MAX: usize = tree::RUN_MAX / 2;
+        1 + count.min(RUN_ITEMS_MAX) / ITEMS_OF_VISIT + count.min(body / tree::RUN_FULL)
+    }
+
+    /// The elements of an array from this one on: to find it costs a lookup. `None` if it is none.
+    pub fn elements_from(self, index: usize) -> Option<NodeItems<'a>> {
         match self {
-            JsonNode::Packed(bytes) => ContainerHeader::of(bytes).map_or(0, |header| header.count / 4),
-            JsonNode::Large(container) => container.blocks().len(),
+            JsonNode::Packed(bytes) => {
+                let header = ContainerHeader::of(bytes).filter(|header| !header.is_object)?;
+                let (body, index) = (&bytes[header.bytes..header.size()], index.min(header.count));
+                Some(NodeItems::of_run(&body[flat::start_of(body, index)..], false, header.count - index))
+            }
+            JsonNode::Large(container) => container.elements_from(index),
         }
     }
 
@@ -183,6 +204,11 @@ impl<'a> NodeItems<'a> {
     /// A run of packed items.
     pub fn of_run(run: &'a [u8], is_object: bool, count: usize) -> NodeItems<'a> {
         NodeItems { is_object, count, run, blocks: &[] }
+    }
+
+    /// The same with the items of these blocks behind it; they are in `count`.
+    pub fn followed_by(self, blocks: &'a [ItemBlock]) -> NodeItems<'a> {
+        NodeItems { blocks, ..self }
     }
 
     pub fn of_blocks(blocks: &'a [ItemBlock], is_object: bool, count: usize) -> NodeItems<'a> {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 /// A buffer of more bytes is made into blocks, unless it is one text or number.
 pub const RUN_MAX: usize = 16 << 10;
 /// The size at which blocks are made, about, in bytes.
-const RUN_FULL: usize = 8 << 10;
+pub const RUN_FULL: usize = 8 << 10;
 /// A run of fewer bytes is joined with the one beside it.
 const RUN_LOW: usize = 1 << 10;
 
@@ -151,6 +151,24 @@ impl Container {
             }
             ItemBlock::Large { container, .. } => Some(JsonNode::Large(container)),
         }
+    }
+
+    /// The elements of an array from this one on; `None` if it is none.
+    pub fn elements_from(&self, index: usize) -> Option<NodeItems<'_>> {
+        if self.is_object {
+            return None;
+        }
+        let left = self.count.saturating_sub(index);
+        let Some((block, before)) = self.block_of(index) else {
+            return Some(NodeItems::of_blocks(&[], false, 0));
+        };
+        Some(match &self.blocks[block] {
+            ItemBlock::Run { bytes, .. } => {
+                let start = flat::start_of(bytes, index - before);
+                NodeItems::of_run(&bytes[start..], false, left).followed_by(&self.blocks[block + 1..])
+            }
+            ItemBlock::Large { .. } => NodeItems::of_blocks(&self.blocks[block..], false, left),
+        })
     }
 
     /// The member of an object.
@@ -505,24 +523,30 @@ fn trim_capacity(buffer: &mut Vec<u8>) {
     }
 }
 
-/// A document's value.
+/// A document's value. A clone copies [`RUN_MAX`] bytes at most.
 #[derive(Clone, Debug)]
 pub enum Root {
     Flat(Vec<u8>),
+    /// One text of more bytes, packed.
+    Text(Arc<Vec<u8>>),
     Large(Arc<Container>),
 }
 
 impl Root {
     pub fn of(packed: &[u8]) -> Root {
-        if packed.len() > RUN_MAX && ContainerHeader::of(packed).is_some() {
-            return Root::Large(Arc::new(Container::of_packed(packed)));
+        if packed.len() <= RUN_MAX {
+            Root::Flat(packed.to_vec())
+        } else if ContainerHeader::of(packed).is_some() {
+            Root::Large(Arc::new(Container::of_packed(packed)))
+        } else {
+            Root::Text(Arc::new(packed.to_vec()))
         }
-        Root::Flat(packed.to_vec())
     }
 
     pub fn value(&self) -> JsonNode<'_> {
         match self {
             Root::Flat(bytes) => JsonNode::Packed(bytes),
+            Root::Text(bytes) => JsonNode::Packed(bytes),
             Root::Large(container) => JsonNode::Large(container),
         }
     }
@@ -530,6 +554,7 @@ impl Root {
     pub fn heap_bytes(&self) -> usize {
         match self {
             Root::Flat(bytes) => bytes.capacity(),
+            Root::Text(bytes) => 2 * size_of::<usize>() + size_of::<Vec<u8>>() + bytes.capacity(),
             Root::Large(container) => {
                 2 * size_of::<usize>() + size_of::<Container>() + container.heap_bytes()
             }
@@ -540,6 +565,7 @@ impl Root {
     pub fn packed_bytes(&self) -> usize {
         match self {
             Root::Flat(bytes) => bytes.len(),
+            Root::Text(bytes) => bytes.len(),
             Root::Large(container) => container.packed_bytes(),
         }
     }
@@ -552,6 +578,12 @@ impl Root {
         }
         match self {
             Root::Large(container) => Arc::make_mut(container).change(steps, change),
+            Root::Text(bytes) => {
+                let bytes = Arc::make_mut(bytes);
+                flat::change(bytes, 0, steps, change)?;
+                trim_capacity(bytes);
+                Some(())
+            }
             Root::Flat(bytes) => {
                 flat::change(bytes, 0, steps, change)?;
                 if bytes.len() > RUN_MAX {

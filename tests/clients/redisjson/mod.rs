@@ -58,6 +58,11 @@ const DIFFERENCES: &[(&str, &[&str], &str)] = &[
     ("[1]", &["JSON.ARRPOP", "d", "$", "x"], "an index that is no number is refused here"),
     ("{}", &["JSON.SET", "d", "$", "1", "FORMAT", "BSON"], "there is no BSON here"),
     (
+        "[1,2]",
+        &["JSON.MSET", "d", "$", "[[1]]", "d", "$[1]", "7"],
+        "a value is refused for which those in front leave no place; it is not set there, and the reply is OK",
+    ),
+    (
         "{}",
         &["JSON.MSET", "d", "$.q", "7", "d", "$.q", "8"],
         "the last of several values for a path counts here",

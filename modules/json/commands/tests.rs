@@ -1,0 +1,93 @@
+//! What commands count and bound, which replies do not show.
+
+use crate::limits::DOCUMENT_BYTES_MAX;
+use crate::module::JsonModule;
+use crate::path::COMPILED;
+use engramdb_testkit::instance::{Instance, Parts, Protocol, Value};
+
+const PARTS: Parts = Parts {
+    commands: &[super::COMMANDS],
+    serving: |_, _| vec![Box::new(JsonModule)],
+    offline: |_| vec![Box::new(JsonModule)],
+};
+
+fn instance() -> Instance {
+    Instance::with_modules(1, Protocol::Resp3, PARTS)
+}
+
+/// How many patterns a command that reads compiles.
+fn compiled(instance: &mut Instance, words: &[&str]) -> usize {
+    let before = COMPILED.get();
+    let reply = instance.run(words).reply;
+    assert!(!reply.is_error(), "{}: {reply:?}", words[0]);
+    let both = COMPILED.get() - before;
+    assert_eq!(both % 2, 0, "the instance runs what reads twice, to compare");
+    both / 2
+}
+
+#[test]
+fn a_pattern_is_compiled_once_and_only_where_it_is_needed() {
+    let mut instance = instance();
+    let patterns = (0..8).map(|number| format!("@.t=~'^a{{3}}{number}$'")).collect::<Vec<_>>().join("||");
+    let path = format!("$[?({patterns})]");
+    instance.run(&["JSON.SET", "d", "$", "[{\"t\":\"aaa7\"},{\"t\":\"aaa7\"}]"]);
+    instance.run(&["JSON.SET", "numbers", "$", "[{\"t\":1}]"]);
+    let one = compiled(&mut instance, &["JSON.GET", "d", "$[?(@.t=~'^a{3}0$')]"]);
+    assert_eq!(one, 1);
+    assert_eq!(compiled(&mut instance, &["JSON.GET", "d", &path]), 8);
+    assert_eq!(compiled(&mut instance, &["JSON.GET", "numbers", &path]), 0, "there is no text");
+    assert_eq!(compiled(&mut instance, &["JSON.GET", "none", &path]), 0);
+    let many: Vec<&str> =
+        ["JSON.MGET"].into_iter().chain(std::iter::repeat_n("d", 1000)).chain([&path[..]]).collect();
+    assert_eq!(compiled(&mut instance, &many), 8, "of all keys together");
+    // Each path of a JSON.GET has its own, within one budget.
+    let paths: Vec<String> = (0..500)
+        .map(|number| path.replace("aaa7", &format!("{number}")).replace("{3}", &format!("{{{number}}}")))
+        .collect();
+    let words: Vec<&str> = ["JSON.GET", "d"].into_iter().chain(paths.iter().map(String::as_str)).collect();
+    let before = COMPILED.get();
+    instance.run(&words);
+    let count = (COMPILED.get() - before) / 2;
+    assert!((50..300).contains(&count), "the budget pays for each: {count}");
+}
+
+#[test]
+fn no_command_makes_a_document_too_large() {
+    let mut instance = instance();
+    let quarter = format!("\"{}\"", "x".repeat(DOCUMENT_BYTES_MAX / 4));
+    let whole = format!("[{}]", vec![&quarter[..]; 5].join(","));
+    let most = format!(
+        "{{\"a\":[{}],\"t\":\"\",\"n\":[{}]}}",
+        vec![&quarter[..]; 3].join(","),
+        vec!["1"; 60_000].join(",")
+    );
+    instance.run(&["JSON.SET", "d", "$", &most]);
+    let patch = format!("{{\"b\":{quarter}}}");
+    for words in [
+        &["JSON.SET", "new", "$", &whole][..],
+        &["JSON.SET", "d", "$", &whole],
+        &["JSON.SET", "d", "$.b", &quarter],
+        &["JSON.SET", "d", "$.t", &quarter],
+        &["JSON.MSET", "new", "$", &whole],
+        &["JSON.MSET", "d", "$.b", &quarter],
+        &["JSON.MSET", "e", "$", "{}", "d", "$.t", "1", "d", "$.b", &quarter],
+        &["JSON.MERGE", "new", "$", &whole],
+        &["JSON.MERGE", "d", "$", &patch],
+        &["JSON.MERGE", "d", "$.b", &quarter],
+        &["JSON.MERGE", "d", "$.a", &patch],
+        &["JSON.ARRAPPEND", "d", "$.a", &quarter],
+        &["JSON.ARRINSERT", "d", "$.a", "0", &quarter],
+        &["JSON.STRAPPEND", "d", "$.t", &quarter],
+        &["JSON.NUMINCRBY", "d", "$.n[*]", "0.1"],
+    ] {
+        match instance.run(words).reply {
+            Value::Error(text) => {
+                assert!(text.ends_with(b"larger than 2147483648 bytes"), "{}: {text:?}", words[0])
+            }
+            reply => panic!("{} {}: {reply:?}", words[0], words[2]),
+        }
+    }
+    assert_eq!(instance.run(&["EXISTS", "new", "e"]).reply, Value::Integer(0));
+    assert!(!instance.run(&["JSON.SET", "d", "$.b", "1"]).reply.is_error());
+    instance.check_replay();
+}
