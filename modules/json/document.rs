@@ -5,7 +5,7 @@ use crate::error;
 use crate::limits::{DOCUMENT_BYTES_MAX, MULTIPLIED_BYTES_MAX};
 use crate::location::{self, LocationStep, Steps};
 use crate::packed::{self, JsonNumber};
-use crate::path::{ClientPath, JsonPath, WalkBudget, locate, select, select_first};
+use crate::path::{self, ClientPath, JsonPath, WalkBudget, locate, select, select_first};
 use crate::text::{self, Layout};
 use crate::value::tree::{Container, ItemBlock, Root};
 use crate::value::{JsonNode, NodeContent};
@@ -13,10 +13,9 @@ use engramdb_engine::command::CommandError;
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::digest::mix;
 use engramdb_engine::keyspace::{
-    DataType, DocumentSource, EachEffect, FieldValue, PathCost, SAVED_BYTES_MAX, SAVED_PARTS_MAX, Several,
-    ShownValue, TypedValue,
+    DataType, DocumentSource, EachEffect, EffectOrigin, FieldValue, PathCost, SAVED_BYTES_MAX,
+    SAVED_PARTS_MAX, Several, ShownValue, TypedValue,
 };
-use engramdb_engine::types::Contents;
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ impl DataType for JsonType {
 
     fn concerns(&self, effect: &Effect<'_>, count: Option<usize>, path: &[u8]) -> bool {
         match *effect {
-            Effect::Module { kind, payload, .. } => effect::concerns(kind, payload, count, path),
+            Effect::Module { kind, payload, .. } => path::concerns(kind, payload, count, path),
             _ => true,
         }
     }
@@ -72,10 +71,6 @@ pub struct JsonDocument {
 impl JsonDocument {
     pub fn of(root: Root) -> JsonDocument {
         JsonDocument { root: Some(root) }
-    }
-
-    pub fn into_root(self) -> Option<Root> {
-        self.root
     }
 
     /// The whole document.
@@ -197,10 +192,10 @@ impl TypedValue for JsonDocument {
         }
     }
 
-    fn apply(&mut self, effect: &Effect<'_>, _: Option<&Contents>) -> Option<usize> {
+    fn apply(&mut self, effect: &Effect<'_>, origin: EffectOrigin) -> Option<usize> {
         match *effect {
             Effect::Module { version: effect::VERSION, kind, payload, .. } => {
-                effect::apply(&mut self.root, kind, payload)
+                effect::apply(&mut self.root, kind, payload, origin)
             }
             _ => None,
         }

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::document::JsonDocument;
+use crate::path::concerns;
 use crate::text::{self, Layout};
 use engramdb_engine::keyspace::TypedValue;
 use rand::rngs::StdRng;
@@ -25,7 +26,7 @@ fn effects_of_version_1_stay_readable() {
         let mut part = || parts.next().unwrap_or_else(|| panic!("kind, payload, text: {line}"));
         let (kind, payload, wanted): (u8, _, _) = (part().parse().expect("a kind"), bytes_of(part()), part());
         let effect = Effect::Module { module: 2, version: 1, kind, key: Some(b"key"), payload: &payload };
-        document.apply(&effect, None).unwrap_or_else(|| panic!("it is refused: {line}"));
+        document.apply(&effect, EffectOrigin::Stored).unwrap_or_else(|| panic!("it is refused: {line}"));
         let mut written = Vec::new();
         text::write(document.value(), Layout::default(), 0, &mut written);
         assert_eq!(String::from_utf8_lossy(&written), wanted, "{line}");
@@ -58,8 +59,16 @@ fn what_does_not_fit_is_refused() {
         (0, "0500"),
     ] {
         let mut root = Some(Root::of(&document[..]));
-        assert_eq!(apply(&mut root, kind, &bytes_of(payload)), None, "{kind} {payload}");
-        assert_eq!(apply(&mut None, kind, &bytes_of(payload)), None, "{kind} {payload}");
+        assert_eq!(
+            apply(&mut root, kind, &bytes_of(payload), EffectOrigin::Stored),
+            None,
+            "{kind} {payload}"
+        );
+        assert_eq!(
+            apply(&mut None, kind, &bytes_of(payload), EffectOrigin::Stored),
+            None,
+            "{kind} {payload}"
+        );
     }
 }
 
@@ -195,7 +204,7 @@ fn what_does_not_concern_a_path_leaves_its_values_as_they_are() {
             let (kind, payload) = random_change(rng, &before);
             let early: Vec<bool> =
                 PATHS.iter().map(|path| concerns(kind, &payload, None, path.as_bytes())).collect();
-            let Some(removed) = apply(&mut root, kind, &payload) else {
+            let Some(removed) = apply(&mut root, kind, &payload, EffectOrigin::Stored) else {
                 root = Some(before);
                 continue;
             };

@@ -7,7 +7,7 @@ use crate::schema::{Definition, VERSION};
 use crate::suggest::top::top;
 use crate::suggest::value::{Suggestions, effect_on};
 use engramdb_engine::command::Args;
-use engramdb_engine::keyspace::{DataTypes, DocumentType, TypedValue};
+use engramdb_engine::keyspace::{DataTypes, DocumentType, EffectOrigin, TypedValue};
 
 /// Reads bytes as words of FT.CREATE and FT.ALTER, and as each payload of the module's effects. The first
 /// byte chooses the version of a definition. Panics if something that was read is written as something else.
@@ -38,7 +38,7 @@ pub fn fuzz_definitions(bytes: &[u8]) {
 
 fn suggest(bytes: &[u8]) {
     let mut value = Suggestions::default();
-    if value.apply(&effect_on(b"k", KIND_SUGGEST, bytes), None).is_none() {
+    if value.apply(&effect_on(b"k", KIND_SUGGEST, bytes), EffectOrigin::Stored).is_none() {
         return;
     }
     assert_eq!(value.copy().digest(), value.digest(), "a copy is equal");
@@ -52,7 +52,7 @@ fn suggest(bytes: &[u8]) {
             let found = top(&value.0, &text, fuzzy, 3);
             assert!(found.is_err() || found.is_ok_and(|found| !found.is_empty()), "a text completes itself");
         }
-        value.apply(&effect_on(b"k", KIND_UNSUGGEST, &text), None).expect("it fits");
+        value.apply(&effect_on(b"k", KIND_UNSUGGEST, &text), EffectOrigin::Stored).expect("it fits");
     }
     assert!(value.is_empty());
 }

@@ -5,11 +5,10 @@ use super::instance::Parts;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, flag, read, write};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Env;
-use engramdb_engine::keyspace::{DataType, EachEffect, SAVED_PARTS_MAX, TypedValue};
+use engramdb_engine::keyspace::{DataType, EachEffect, EffectOrigin, SAVED_PARTS_MAX, TypedValue};
 use engramdb_engine::module::Module;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
-use engramdb_engine::types::Contents;
 use std::collections::BTreeMap;
 use std::io;
 
@@ -96,7 +95,7 @@ impl TypedValue for Counter {
         self.sums.len() * 16
     }
 
-    fn apply(&mut self, effect: &Effect<'_>, _: Option<&Contents>) -> Option<usize> {
+    fn apply(&mut self, effect: &Effect<'_>, _: EffectOrigin) -> Option<usize> {
         let before = self.sums.len();
         match *effect {
             Effect::Module { version: VERSION, kind: KIND_SET, payload, .. } => {

@@ -7,12 +7,11 @@
 use engramdb_engine::command::{Args, Command, Outcome, Reply, flag, read, write};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::{
-    DataType, DocumentSource, EachEffect, FieldValue, PathCost, Several, ShownValue, TypedValue,
+    DataType, DocumentSource, EachEffect, EffectOrigin, FieldValue, PathCost, Several, ShownValue, TypedValue,
 };
 use engramdb_engine::module::Module;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
-use engramdb_engine::types::Contents;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -112,7 +111,7 @@ impl TypedValue for Record {
         self.values.len() * 64
     }
 
-    fn apply(&mut self, effect: &Effect<'_>, _: Option<&Contents>) -> Option<usize> {
+    fn apply(&mut self, effect: &Effect<'_>, _: EffectOrigin) -> Option<usize> {
         match *effect {
             Effect::Module { version: VERSION, kind: KIND_SET, payload, .. } => {
                 let mut words = decode(payload)?.into_iter();

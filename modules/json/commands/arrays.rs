@@ -1,10 +1,9 @@
 //! Commands on arrays.
 
-use super::foreseen::{PlannedEffect, apply};
-use super::get::{ReplyFormat, reply_node};
+use super::foreseen::change;
 use super::matches::{Match, innermost_first, matches};
 use super::parsed;
-use super::scalars::reply_lengths;
+use super::reply::{ReplyFormat, reply_lengths, reply_node, reply_of_each};
 use super::{at_most, default_path, existing, utf8};
 use crate::document::JsonDocument;
 use crate::effect;
@@ -34,7 +33,7 @@ fn change_arrays(
     key: &[u8],
     (path, shown): (&ClientPath<'_>, &str),
     (kind, payload, depth): (u8, &mut Vec<u8>, usize),
-    change: &mut OfArray<'_>,
+    of_array: &mut OfArray<'_>,
     reply: &mut dyn Reply,
 ) -> Result<bool, CommandError> {
     let mut is_changed = false;
@@ -53,7 +52,7 @@ fn change_arrays(
             }
             let mut place = Vec::new();
             location::put(&mut place, &found.steps);
-            lengths.push(Some(change(length, &mut place)?));
+            lengths.push(Some(of_array(length, &mut place)?));
             places.push((found.steps.len(), place));
         }
         document.check_growth(places.len(), payload.len())?;
@@ -65,12 +64,8 @@ fn change_arrays(
     if path.is_legacy() && !is_changed {
         return Err(error::no_path_or(shown, "not an array"));
     }
-    if is_changed {
-        let places = lengths.len();
-        let mut planned = PlannedEffect { key, kind, payload, places, built: None };
-        if !apply(tx, &mut planned) {
-            return Ok(false);
-        }
+    if is_changed && !change(tx, key, kind, payload, lengths.len()) {
+        return Ok(false);
     }
     reply_lengths(lengths, path.is_legacy(), reply);
     Ok(true)
@@ -115,17 +110,21 @@ fn insert_values(
     key: &[u8],
     (path, shown): (&ClientPath<'_>, &str),
     values: InsertedValues,
-    change: &mut OfArray<'_>,
+    of_array: &mut OfArray<'_>,
     reply: &mut dyn Reply,
 ) -> Outcome {
     let InsertedValues { mut payload, body, depths, are_large } = values;
     let length = payload.len();
     let depth = depths.iter().copied().max().unwrap_or_default();
     let what = (effect::INSERT, &mut payload, depth);
-    if !change_arrays(tx, key, (path, shown), what, change, reply)? && are_large {
-        parsed::keep_texts(tx, &payload[body..length], &depths);
+    let is_done = change_arrays(tx, key, (path, shown), what, of_array, reply);
+    if are_large {
+        if matches!(is_done, Ok(false)) {
+            parsed::keep_texts(tx, &payload[body..length], &depths);
+        }
+        tx.discard(Box::new(payload));
     }
-    Ok(())
+    is_done.map(|_| ())
 }
 
 pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -182,7 +181,7 @@ fn kept(start: i64, stop: i64, length: usize) -> (usize, usize) {
 pub fn length(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let path = default_path(args, 2)?;
     if !path.is_legacy() {
-        return super::reply_of_each(found, &path, array_length, reply);
+        return reply_of_each(found, &path, array_length, reply);
     }
     let Some(document) = found else {
         reply.null();
@@ -219,12 +218,8 @@ pub fn pop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     if path.is_legacy() && popped.iter().all(Option::is_none) {
         return Err(error::no_path_or(path.text(), "not an array"));
     }
-    if !payload.is_empty() {
-        let (key, places, payload) = (args.word(1), popped.len(), &payload[..]);
-        let mut planned = PlannedEffect { key, kind: effect::REMOVE, payload, places, built: None };
-        if !apply(tx, &mut planned) {
-            return Ok(());
-        }
+    if !payload.is_empty() && !change(tx, args.word(1), effect::REMOVE, &payload, popped.len()) {
+        return Ok(());
     }
     let shown = if path.is_legacy() {
         vec![popped.into_iter().flatten().last().flatten()]

@@ -1,18 +1,17 @@
-//! Commands on objects, on containers of both kinds, and on how a document is stored.
+//! Commands on objects, and on containers of both kinds.
 
-use super::foreseen::{PlannedEffect, apply};
+use super::foreseen::change;
 use super::matches::matches;
-use super::{default_path, existing, nodes, of_document, utf8};
+use super::reply::reply_of_each;
+use super::{default_path, existing, nodes};
 use crate::document::JsonDocument;
 use crate::effect;
 use crate::error;
 use crate::location::{self, removal_order};
-use crate::packed::{self, JsonNumber};
+use crate::packed;
 use crate::value::{JsonNode, NodeContent};
-use engramdb_engine::command::{Args, CommandError, Outcome, Reply, Stage};
-use engramdb_engine::keyspace::TypedValue;
+use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
 use engramdb_engine::store::tx::Tx;
-use engramdb_engine::store::view::View;
 
 fn object_length(node: JsonNode<'_>) -> Option<usize> {
     node.items().filter(|_| node.is_object() == Some(true)).map(|items| items.len())
@@ -51,7 +50,7 @@ pub fn length(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Repl
     let path = default_path(args, 2)?;
     if !path.is_legacy() {
         found.ok_or_else(|| error::no_path_or(path.text(), "not an object"))?;
-        return super::reply_of_each(found, &path, object_length, reply);
+        return reply_of_each(found, &path, object_length, reply);
     }
     match found.and_then(|document| document.first(&path).ok().flatten()) {
         None => reply.null(),
@@ -92,91 +91,9 @@ pub fn clear(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
         }
         Ok::<usize, CommandError>(found.len())
     })?;
-    if count > 0 {
-        let (key, payload) = (args.word(1), &payload[..]);
-        let mut planned = PlannedEffect { key, kind: effect::REPLACE, payload, places: count, built: None };
-        if !apply(tx, &mut planned) {
-            return Ok(());
-        }
+    if count > 0 && !change(tx, args.word(1), effect::REPLACE, &payload, count) {
+        return Ok(());
     }
     reply.integer(count as i64);
-    Ok(())
-}
-
-pub fn as_resp(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let path = default_path(args, 2)?;
-    let Some(document) = found else {
-        reply.null();
-        return Ok(());
-    };
-    if path.is_legacy() {
-        let first = document.first(&path)?.ok_or_else(|| error::no_path(path.text()))?;
-        reply_as_resp(first, reply);
-        return Ok(());
-    }
-    let query = path.query()?;
-    let nodes = nodes(document, &query, &mut document.budget())?;
-    reply.array(nodes.len());
-    nodes.into_iter().for_each(|node| reply_as_resp(node, reply));
-    Ok(())
-}
-
-/// A container begins with its bracket.
-fn reply_as_resp(node: JsonNode<'_>, reply: &mut dyn Reply) {
-    match node.content() {
-        NodeContent::Null => reply.null(),
-        NodeContent::Boolean(true) => reply.simple("true"),
-        NodeContent::Boolean(false) => reply.simple("false"),
-        NodeContent::Number(JsonNumber::Integer(number)) => reply.integer(number),
-        NodeContent::Number(number) => reply.double(number.as_f64()),
-        NodeContent::Text(text) => reply.bulk(text),
-        NodeContent::Array(items) => {
-            reply.array(items.len() + 1);
-            reply.simple("[");
-            items.for_each(|(_, item)| reply_as_resp(item, reply));
-        }
-        NodeContent::Object(items) => {
-            reply.array(2 * items.len() + 1);
-            reply.simple("{");
-            for (name, item) in items {
-                reply.bulk(name);
-                reply_as_resp(item, reply);
-            }
-        }
-    }
-}
-
-/// `JSON.DEBUG MEMORY key [path]` and `JSON.DEBUG HELP`
-pub fn debug(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
-    let subcommand = utf8(args.word(1))?;
-    if subcommand.eq_ignore_ascii_case("HELP") {
-        reply.array(2);
-        reply.bulk(b"MEMORY <key> [path] - reports memory usage");
-        reply.bulk(b"HELP                - this message");
-        return Ok(Stage::Done);
-    }
-    if !subcommand.eq_ignore_ascii_case("MEMORY") {
-        return Err(error::UNKNOWN_DEBUG);
-    }
-    let key = args.get(2).ok_or_else(|| CommandError::wrong_arity("json.debug"))?;
-    of_document(view, key, args, reply, memory)
-}
-
-fn memory(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let path = default_path(args, 3)?;
-    if path.is_legacy() {
-        let bytes = match found {
-            None => 0,
-            Some(document) if path.is_root() => size_of_val(document) + document.heap_bytes(),
-            Some(document) => document.first(&path)?.ok_or_else(|| error::no_path(path.text()))?.bytes(),
-        };
-        reply.integer(bytes as i64);
-        return Ok(());
-    }
-    let query = path.query()?;
-    let nodes =
-        found.map_or_else(|| Ok(Vec::new()), |document| nodes(document, &query, &mut document.budget()))?;
-    reply.array(nodes.len());
-    nodes.into_iter().for_each(|node| reply.integer(node.bytes() as i64));
     Ok(())
 }

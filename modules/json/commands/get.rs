@@ -1,28 +1,18 @@
 //! Commands that reply values at paths.
 
+use super::payload::with_payload;
+use super::reply::{ReplyFormat, reply_node};
 use super::{default_path, document, nodes, utf8};
 use crate::document::JsonDocument;
 use crate::error;
 use crate::limits::{COPIED_BYTES_MAX, PATHS_MAX, READ_TOGETHER_BYTES};
 use crate::path::{ClientPath, JsonPath, WalkBudget, select};
 use crate::text::{self, Layout};
-use crate::value::{JsonNode, NodeContent};
 use engramdb_engine::command::{Args, CommandError, Job, Outcome, Reply, Rest, Stage};
 use engramdb_engine::hashing::HashSet;
 use engramdb_engine::keyspace::TypedValue;
 use engramdb_engine::store::view::View;
 use std::sync::Arc;
-
-/// How JSON.GET replies values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyFormat {
-    /// One text for all.
-    Text,
-    /// An array for each path; containers in it are texts.
-    Expand1,
-    /// An array for each path; containers in it are arrays and maps.
-    Expand,
-}
 
 struct Request<'a> {
     paths: Vec<ClientPath<'a>>,
@@ -153,7 +143,7 @@ pub fn get(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) 
     if request.format != ReplyFormat::Text {
         return expanded(document, &request, reply);
     }
-    super::set::with_payload(|text| {
+    with_payload(|text| {
         request.text(document, text)?;
         if text.len() < COPIED_BYTES_MAX {
             reply.bulk(text);
@@ -183,59 +173,6 @@ fn expanded(document: &JsonDocument, request: &Request<'_>, reply: &mut dyn Repl
         }
     }
     Ok(())
-}
-
-/// Replies one value in RESP3's types. Its bytes are subtracted from `left`; a value with more is an error.
-pub fn reply_node(
-    node: JsonNode<'_>,
-    format: ReplyFormat,
-    (layout, left): (Layout<'_>, &mut usize),
-    reply: &mut dyn Reply,
-) -> Outcome {
-    const ITEM_BYTES: usize = 4;
-    let mut spend = |bytes: usize| {
-        *left = left.checked_sub(bytes).ok_or(error::TOO_MUCH_TEXT)?;
-        Ok::<(), CommandError>(())
-    };
-    match node.content() {
-        NodeContent::Null => reply.null(),
-        NodeContent::Boolean(boolean) => reply.boolean(boolean),
-        NodeContent::Number(number) => reply_number(number, reply),
-        NodeContent::Text(text) if format == ReplyFormat::Expand => {
-            spend(text.len())?;
-            reply.bulk(text);
-        }
-        NodeContent::Array(items) if format == ReplyFormat::Expand => {
-            spend(ITEM_BYTES * items.len())?;
-            reply.array(items.len());
-            for (_, item) in items {
-                reply_node(item, format, (layout, left), reply)?;
-            }
-        }
-        NodeContent::Object(items) if format == ReplyFormat::Expand => {
-            spend(ITEM_BYTES * items.len())?;
-            reply.map(items.len());
-            for (name, item) in items {
-                *left = left.checked_sub(name.len()).ok_or(error::TOO_MUCH_TEXT)?;
-                reply.bulk(name);
-                reply_node(item, format, (layout, left), reply)?;
-            }
-        }
-        _ => {
-            let mut out = Vec::new();
-            text::write(node, Layout { most: *left, ..layout }, 0, &mut out);
-            *left = left.checked_sub(out.len()).ok_or(error::TOO_MUCH_TEXT)?;
-            reply.bulk(&out);
-        }
-    }
-    Ok(())
-}
-
-pub fn reply_number(number: crate::packed::JsonNumber, reply: &mut dyn Reply) {
-    match number {
-        crate::packed::JsonNumber::Integer(number) => reply.integer(number),
-        number => reply.double(number.as_f64()),
-    }
 }
 
 /// `JSON.MGET key+ path`: an error of one key is a null. Large documents are read without the lock.

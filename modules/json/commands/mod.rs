@@ -2,10 +2,14 @@
 
 mod arrays;
 mod containers;
+mod debug;
 mod foreseen;
 mod get;
 mod matches;
 mod parsed;
+mod payload;
+mod reply;
+mod resp;
 mod scalars;
 mod set;
 mod set_many;
@@ -57,7 +61,7 @@ pub const COMMANDS: &[Command] = &[
         WALK,
         "Empties containers and sets numbers to 0.",
     ),
-    reads("JSON.DEBUG", "subcommand [key [path]]", containers::debug).keys(key_of_debug).docs(
+    reads("JSON.DEBUG", "subcommand [key [path]]", debug::debug).keys(key_of_debug).docs(
         "1.0.0",
         WALK,
         "Replies how much memory values take.",
@@ -92,8 +96,11 @@ pub const COMMANDS: &[Command] = &[
         .docs("1.0.0", WALK, "Replies the names in objects."),
     reads("JSON.OBJLEN", "key [path]", |view, args, reply| of_first(view, args, reply, containers::length))
         .docs("1.0.0", WALK, "Replies the numbers of members of objects."),
-    reads("JSON.RESP", "key [path]", |view, args, reply| of_first(view, args, reply, containers::as_resp))
-        .docs("1.0.0", WALK, "Replies values as RESP."),
+    reads("JSON.RESP", "key [path]", |view, args, reply| of_first(view, args, reply, resp::as_resp)).docs(
+        "1.0.0",
+        WALK,
+        "Replies values as RESP.",
+    ),
     grows("JSON.SET", "key path value [NX|XX] [FORMAT format]", set::set).docs(
         "1.0.0",
         "O(N) for N values in the text",
@@ -236,21 +243,6 @@ fn at_most(args: Args<'_>, words: usize) -> Result<(), CommandError> {
 fn default_path(args: Args<'_>, index: usize) -> Result<ClientPath<'_>, CommandError> {
     at_most(args, index + 1)?;
     args.get(index).map_or_else(|| Ok(ClientPath::legacy_root()), |path| ClientPath::new(path))
-}
-
-/// Replies a number of each value at a JSONPath, null where it has none.
-fn reply_of_each(
-    found: Option<&JsonDocument>,
-    path: &ClientPath<'_>,
-    number: fn(JsonNode<'_>) -> Option<usize>,
-    reply: &mut dyn Reply,
-) -> Outcome {
-    let document = found.ok_or(error::NO_KEY)?;
-    let query = path.query()?;
-    let mut numbers = Vec::new();
-    select(&query, document.value(), &mut document.budget(), &mut |node| numbers.push(number(node)))?;
-    scalars::reply_integers(numbers.into_iter(), reply);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Commands on numbers, texts and booleans.
 
-use super::foreseen::{PlannedEffect, apply};
-use super::get::reply_number;
+use super::foreseen::change;
 use super::matches::{Match, matches};
 use super::parsed::{keep_parsed, parse_apart};
-use super::set::with_payload;
+use super::payload::with_payload;
+use super::reply::{reply_integers, reply_lengths, reply_number, reply_of_each};
 use super::{at_most, default_path, existing, utf8};
 use crate::document::JsonDocument;
 use crate::effect;
@@ -72,11 +72,8 @@ fn change_numbers(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply, operat
             return Err(error::no_path_or(path.text(), "does not contains a number"));
         }
         if !payload.is_empty() {
-            let (key, places) = (args.word(1), results.len());
-            let mut planned = PlannedEffect { key, kind: effect::REPLACE, payload, places, built: None };
-            if !apply(tx, &mut planned) {
-                return Ok(None);
-            }
+            let is_changed = change(tx, args.word(1), effect::REPLACE, payload, results.len());
+            return Ok(is_changed.then_some(results));
         }
         Ok(Some(results))
     })?;
@@ -164,12 +161,8 @@ pub fn toggle(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
     if path.is_legacy() && payload.is_empty() {
         return Err(error::no_path_or(path.text(), "not a bool"));
     }
-    if !payload.is_empty() {
-        let (key, places, payload) = (args.word(1), results.len(), &payload[..]);
-        let mut planned = PlannedEffect { key, kind: effect::REPLACE, payload, places, built: None };
-        if !apply(tx, &mut planned) {
-            return Ok(());
-        }
+    if !payload.is_empty() && !change(tx, args.word(1), effect::REPLACE, &payload, results.len()) {
+        return Ok(());
     }
     if path.is_legacy() {
         let last = results.into_iter().flatten().last() == Some(true);
@@ -178,17 +171,6 @@ pub fn toggle(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         reply_integers(results.iter().map(|result| result.map(usize::from)), reply);
     }
     Ok(())
-}
-
-/// An array of numbers, null where there is none.
-pub fn reply_integers(results: impl ExactSizeIterator<Item = Option<usize>>, reply: &mut dyn Reply) {
-    reply.array(results.len());
-    for result in results {
-        match result {
-            Some(number) => reply.integer(number as i64),
-            None => reply.null(),
-        }
-    }
 }
 
 /// `JSON.STRAPPEND key [path] text`
@@ -239,35 +221,26 @@ pub fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
         Ok::<Vec<Option<usize>>, CommandError>(found.iter().map(&mut appended).collect())
     })?;
     if lengths.iter().flatten().next().is_some() {
-        let (key, places) = (args.word(1), lengths.len());
-        let mut planned = PlannedEffect { key, kind: effect::APPEND, payload: &payload, places, built: None };
-        if !apply(tx, &mut planned) {
+        let places = lengths.len();
+        if !change(tx, args.word(1), effect::APPEND, &payload, places) {
             if is_apart {
                 keep_parsed(tx, &mut payload, 0, None);
             }
             return Ok(());
         }
     }
+    if is_apart {
+        tx.discard(Box::new(payload));
+    }
     reply_lengths(lengths, path.is_legacy(), reply);
     Ok(())
-}
-
-/// The last length of a legacy path, or all.
-pub fn reply_lengths(lengths: Vec<Option<usize>>, is_legacy: bool, reply: &mut dyn Reply) {
-    if is_legacy {
-        return match lengths.into_iter().flatten().last() {
-            Some(length) => reply.integer(length as i64),
-            None => reply.null(),
-        };
-    }
-    reply_integers(lengths.into_iter(), reply);
 }
 
 pub fn text_length(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let length = |node: JsonNode<'_>| node.text().map(<[u8]>::len);
     let path = default_path(args, 2)?;
     if !path.is_legacy() {
-        return super::reply_of_each(found, &path, length, reply);
+        return reply_of_each(found, &path, length, reply);
     }
     let Some(document) = found else {
         reply.null();

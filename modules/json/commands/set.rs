@@ -1,8 +1,9 @@
 //! Commands that set and remove values at paths.
 
-use super::foreseen::{PlannedEffect, apply};
+use super::foreseen::{change, set_built};
 use super::matches::{innermost_first, matches, matches_within, put_locations};
 use super::parsed::{ParsedText, keep_parsed, parse_and_build_apart, parse_apart};
+use super::payload::with_payload;
 use super::{default_path, document, utf8};
 use crate::document::JsonDocument;
 use crate::error;
@@ -15,7 +16,6 @@ use crate::{effect, value::JsonNode};
 use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::store::tx::Tx;
-use std::cell::RefCell;
 
 /// What JSON.SET requires of the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,60 +27,57 @@ pub enum Presence {
     Present,
 }
 
-thread_local! {
-    /// The payload of the last command of this thread, so that its memory is used again.
-    static PAYLOAD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls `with` on an empty buffer for a payload.
-pub fn with_payload<R>(with: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    const KEPT_BYTES_MAX: usize = 256 << 10;
-    let mut payload = PAYLOAD.take();
-    payload.clear();
-    let result = with(&mut payload);
-    if payload.capacity() <= KEPT_BYTES_MAX {
-        PAYLOAD.set(payload);
-    }
-    result
-}
-
 pub fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let key = args.word(1);
     let path = ClientPath::new(args.word(2))?;
     let presence = set_options(args)?;
     with_payload(|payload| {
-        let mut large = None;
-        if args.word(3).len() > PARSED_AT_ONCE_BYTES {
-            tx.read(|view| document(view, key).map(|_| ()))?;
-            let texts = parse_and_build_apart(tx, &[args.word(2), args.word(3)]);
-            let Some(mut texts) = texts else { return Ok(()) };
-            let parsed = texts.pop().expect("one text")?;
-            *payload = parsed.payload;
-            large = Some((parsed.depth, parsed.built));
-        }
-        let places = tx.read(|view| {
-            let document = document(view, key)?;
-            let depth = match &large {
-                Some((depth, _)) => *depth,
-                None => text::parse(utf8(args.word(3))?, payload)?,
-            };
-            plan(document, &path, presence, (depth, None), payload)
-        })?;
-        if places == 0 {
-            reply.null();
+        if args.word(3).len() <= PARSED_AT_ONCE_BYTES {
+            let places = tx.read(|view| {
+                let document = document(view, key)?;
+                let depth = text::parse(utf8(args.word(3))?, payload)?;
+                plan(document, &path, presence, (depth, None), payload)
+            })?;
+            if places == 0 {
+                reply.null();
+            } else if change(tx, key, effect::SET, payload, places) {
+                reply.ok();
+            }
             return Ok(());
         }
-        let is_apart = large.is_some();
-        let (depth, built) = large.unwrap_or_default();
-        let mut planned = PlannedEffect { key, kind: effect::SET, payload, places, built };
-        if apply(tx, &mut planned) {
-            reply.ok();
-        } else if is_apart {
-            let built = planned.built;
-            keep_parsed(tx, payload, depth, built);
-        }
-        Ok(())
+        tx.read(|view| document(view, key).map(|_| ()))?;
+        let texts = parse_and_build_apart(tx, &[args.word(2), args.word(3)]);
+        let Some(mut texts) = texts else { return Ok(()) };
+        let mut parsed = texts.pop().expect("one text")?;
+        let outcome = set_parsed(tx, (key, &path, presence), &mut parsed, reply);
+        tx.discard(Box::new(parsed));
+        outcome
     })
+}
+
+/// Sets a text that was parsed without the lock. What is left of it takes long to free.
+fn set_parsed(
+    tx: &mut Tx<'_>,
+    (key, path, presence): (&[u8], &ClientPath<'_>, Presence),
+    parsed: &mut ParsedText,
+    reply: &mut dyn Reply,
+) -> Outcome {
+    let ParsedText { payload, depth, built } = parsed;
+    let places = tx.read(|view| plan(document(view, key)?, path, presence, (*depth, None), payload))?;
+    if places == 0 {
+        reply.null();
+        return Ok(());
+    }
+    let is_set = match built.take() {
+        Some(root) => set_built(tx, key, payload, root).map_err(|root| *built = Some(root)).is_ok(),
+        None => change(tx, key, effect::SET, payload, places),
+    };
+    if is_set {
+        reply.ok();
+    } else {
+        keep_parsed(tx, payload, *depth, built.take());
+    }
+    Ok(())
 }
 
 fn set_options(args: Args<'_>) -> Result<Presence, CommandError> {
@@ -285,11 +282,13 @@ pub fn merge(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
     }
     let places =
         if kind == effect::MERGE { places * (1 + members(JsonNode::Packed(&payload))) } else { places };
-    let mut planned = PlannedEffect { key, kind, payload: &payload, places, built: None };
-    if apply(tx, &mut planned) {
+    if change(tx, key, kind, &payload, places) {
         reply.ok();
     } else if is_apart {
         keep_parsed(tx, &mut payload, depth, None);
+    }
+    if is_apart {
+        tx.discard(Box::new(payload));
     }
     Ok(())
 }
@@ -317,8 +316,7 @@ pub fn delete(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome
     match payload {
         _ if removed == 0 => {}
         Some(payload) => {
-            let (kind, payload) = (effect::REMOVE, &payload[..]);
-            if !apply(tx, &mut PlannedEffect { key, kind, payload, places: removed, built: None }) {
+            if !change(tx, key, effect::REMOVE, &payload, removed) {
                 return Ok(());
             }
         }

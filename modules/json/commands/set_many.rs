@@ -12,7 +12,7 @@ use crate::packed;
 use crate::path::{ClientPath, WalkBudget};
 use engramdb_engine::command::{Args, CommandError, Outcome, Reply};
 use engramdb_engine::hashing::HashMap;
-use engramdb_engine::keyspace::TypedValue;
+use engramdb_engine::keyspace::{EffectOrigin, TypedValue};
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 
@@ -32,6 +32,7 @@ pub fn set_many(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
         false => Some(None),
     };
     let Some(apart) = apart else { return Ok(()) };
+    let is_apart = apart.is_some();
     let mut apart = apart.map(Vec::into_iter);
     let mut planned = Vec::with_capacity(triples.len());
     for triple in triples {
@@ -40,10 +41,16 @@ pub fn set_many(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
     }
     // Its documents share their blocks with those that are changed now.
     drop(planning);
+    let mut payloads = Vec::new();
     for ([key, ..], text) in triples.iter().zip(planned) {
         if let Some(text) = text {
-            effect::apply_own(tx, key, effect::SET, &text.payload, text.built);
+            let object = text.built.map(|root| Box::new(JsonDocument::of(root)) as Box<dyn TypedValue>);
+            tx.apply_given(effect::of(key, effect::SET, &text.payload), object);
+            payloads.push(text.payload);
         }
+    }
+    if is_apart {
+        tx.discard(Box::new(payloads));
     }
     reply.ok();
     Ok(())
@@ -110,7 +117,7 @@ impl<'w> Planning<'w> {
 
     /// The same for a key that is named more than once. RedisJSON refuses what the stored document has no
     /// place for, which `plan` does too. What is set here is what a sequence of JSON.SET sets: the path is
-    /// looked for in the document as the values in front make it. Where that cannot be, nothing is set at all.
+    /// looked for in the document as the values in front make it. An error there refuses the command.
     fn plan_again(
         &mut self,
         key: &[u8],
@@ -133,7 +140,7 @@ impl<'w> Planning<'w> {
                 Some(built) => *upcoming = JsonDocument::of(built.clone()),
                 None => {
                     let effect = effect::of(key, effect::SET, &text.payload);
-                    upcoming.apply(&effect, None).expect("it was planned for this document");
+                    upcoming.apply(&effect, EffectOrigin::Command).expect("it was planned for this document");
                 }
             }
         }

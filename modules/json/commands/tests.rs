@@ -55,10 +55,10 @@ fn a_pattern_is_compiled_once_and_only_where_it_is_needed() {
 fn no_command_makes_a_document_too_large() {
     let mut instance = instance();
     let quarter = format!("\"{}\"", "x".repeat(DOCUMENT_BYTES_MAX / 4));
-    let whole = format!("[{}]", vec![&quarter[..]; 5].join(","));
+    let whole = format!("[{}]", [&quarter[..]; 5].join(","));
     let most = format!(
         "{{\"a\":[{}],\"t\":\"\",\"n\":[{}]}}",
-        vec![&quarter[..]; 3].join(","),
+        [&quarter[..]; 3].join(","),
         vec!["1"; 60_000].join(",")
     );
     instance.run(&["JSON.SET", "d", "$", &most]);

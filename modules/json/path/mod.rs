@@ -12,7 +12,7 @@ mod walk;
 #[cfg(test)]
 pub use filter::COMPILED;
 pub use filter::equal;
-pub use reach::ChangeReach;
+pub use reach::concerns;
 pub use walk::{TooMuch, WalkBudget, locate, select, select_first};
 
 use crate::error;

@@ -4,11 +4,107 @@
 //! found by following the location through the path's segments, all ways at a time.
 
 use super::{JsonPath, Segment};
-use crate::location::LocationStep;
+use crate::effect::{APPEND, INSERT, MERGE, PayloadReader, REMOVE, REPLACE, SET, TRIM, is_container};
+use crate::location::{LocationStep, Steps};
+use crate::packed::DEPTH_MAX;
+use crate::value::{JsonNode, NodeItems};
+
+/// Whether a payload can change what is at a path of an index, or in what order. `removed` is what `apply`
+/// has returned; `None` before that.
+pub fn concerns(kind: u8, payload: &[u8], removed: Option<usize>, path: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(path) else { return true };
+    // A filter can read anything, and to parse its patterns takes long. The location of the root is one 0.
+    if path.contains(&b'?') || kind == SET && payload.last() == Some(&0) {
+        return true;
+    }
+    let Ok(query) = JsonPath::parse(text) else { return true };
+    is_reached(&query, kind, payload, removed).unwrap_or(true)
+}
+
+/// `None` if the payload has no known form, or too many places to look at each.
+fn is_reached(query: &JsonPath<'_>, kind: u8, payload: &[u8], removed: Option<usize>) -> Option<bool> {
+    const PLACES_MAX: usize = 64;
+    const MERGED_PLACES_MAX: usize = 4;
+    // An index has up to 1,024 paths, and each is compared with each place.
+    const BYTES_MAX: usize = 8 << 10;
+    // It is or was applied.
+    let payload = &mut PayloadReader::of(payload, false);
+    let mut value: &[u8] = &[];
+    let mut has_containers = false;
+    match kind {
+        SET | APPEND | MERGE => value = payload.value(DEPTH_MAX)?,
+        REMOVE | REPLACE | TRIM => {}
+        INSERT if payload.bytes_left() <= BYTES_MAX => {
+            let (run, count) = payload.values()?;
+            has_containers = NodeItems::of_run(run, false, count).any(|(_, value)| value.items().is_some());
+        }
+        _ => return None,
+    }
+    if payload.bytes_left() > BYTES_MAX {
+        return None;
+    }
+    let removes =
+        |value: &[u8]| removed.map_or(kind != REPLACE || is_container(value), |removed| removed > 0);
+    for _ in 0..if kind == MERGE { MERGED_PLACES_MAX } else { PLACES_MAX } {
+        let steps = payload.steps()?;
+        let reach = |below: bool, beside: bool| query.is_reached(&steps, ChangeReach { below, beside });
+        let is_reached = match kind {
+            SET => reach(removes(value) || is_container(value), false),
+            REPLACE => {
+                let value = payload.value(DEPTH_MAX)?;
+                reach(removes(value), false)
+            }
+            REMOVE => reach(removes(&[]), true),
+            INSERT => is_reached_by_insert(query, steps, payload.count()?, has_containers),
+            TRIM => {
+                _ = (payload.count()?, payload.count()?);
+                reach(true, false)
+            }
+            MERGE => is_reached_by_merge(query, steps, value),
+            _ => reach(false, false),
+        };
+        if is_reached {
+            return Some(true);
+        }
+        if payload.is_done() {
+            return Some(false);
+        }
+    }
+    None
+}
+
+/// The elements behind the new ones have other indexes now.
+fn is_reached_by_insert(query: &JsonPath<'_>, mut steps: Steps<'_>, index: usize, below: bool) -> bool {
+    steps.push(LocationStep::Index(index));
+    query.is_reached(&steps, ChangeReach { below, beside: true })
+}
+
+/// A path of names alone is reached where the patch has a value on its way. Others can lead to what the patch
+/// replaces.
+fn is_reached_by_merge<'p>(query: &JsonPath<'_>, mut steps: Steps<'p>, patch: &'p [u8]) -> bool {
+    const PATCH_BYTES_MAX: usize = 4 << 10;
+    if query.has_names_alone() && patch.len() <= PATCH_BYTES_MAX {
+        return is_reached_by_patch(query, &mut steps, JsonNode::Packed(patch));
+    }
+    query.is_reached(&steps, ChangeReach { below: true, beside: true })
+}
+
+fn is_reached_by_patch<'p>(query: &JsonPath<'_>, steps: &mut Steps<'p>, patch: JsonNode<'p>) -> bool {
+    let members = patch.items().filter(|items| patch.is_object() == Some(true) && items.len() > 0);
+    let Some(mut members) = members else {
+        return query.is_reached(steps, ChangeReach { below: true, beside: false });
+    };
+    members.any(|(name, value)| {
+        steps.push(LocationStep::Name(name));
+        let is_reached = is_reached_by_patch(query, steps, value);
+        steps.pop();
+        is_reached
+    })
+}
 
 /// What a change does besides replacing the value at its location.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ChangeReach {
+struct ChangeReach {
     /// Values within the location have changed, come or gone.
     pub below: bool,
     /// Other items of the container that the location is in have another index, or another place in the
@@ -25,7 +121,7 @@ const SEGMENTS_MAX: usize = Places::BITS as usize - 1;
 
 impl JsonPath<'_> {
     /// Whether a change of the value at a location can change the values at the path, or their order.
-    pub fn is_reached(&self, steps: &[LocationStep<'_>], reach: ChangeReach) -> bool {
+    fn is_reached(&self, steps: &[LocationStep<'_>], reach: ChangeReach) -> bool {
         let is_filter = |segment: &Segment<'_>| matches!(segment, Segment::Filter(_));
         if self.segments.len() > SEGMENTS_MAX || self.segments.iter().any(is_filter) {
             return true;
@@ -46,7 +142,7 @@ impl JsonPath<'_> {
     }
 
     /// Whether it consists of names, one after the other.
-    pub fn has_names_alone(&self) -> bool {
+    fn has_names_alone(&self) -> bool {
         self.segments.iter().all(|segment| matches!(segment, Segment::Names(names) if names.len() == 1))
     }
 

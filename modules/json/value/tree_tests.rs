@@ -6,7 +6,7 @@ use crate::effect;
 use crate::location::{self, Steps};
 use crate::packed::DEPTH_MAX;
 use crate::text::{self, Layout};
-use engramdb_engine::keyspace::TypedValue;
+use engramdb_engine::keyspace::{EffectOrigin, TypedValue};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value, json};
@@ -193,7 +193,7 @@ fn check(document: &JsonDocument, root: &Root, value: &Value) {
     let mut cursor = 0;
     loop {
         let mut apply = |effect: &engramdb_engine::effect::Effect<'_>| {
-            saved.apply(effect, None).expect("it fits");
+            saved.apply(effect, EffectOrigin::Stored).expect("it fits");
             Ok(())
         };
         cursor = document.save(b"key", cursor, &mut apply).expect("no disk");
@@ -213,13 +213,16 @@ fn random_changes_have_the_results_that_serde_json_has() {
         let mut root = Some(Root::of(&packed(&value)));
         let mut document = JsonDocument::default();
         let first = [packed(&value), vec![0]].concat();
-        document.apply(&effect::of(b"key", effect::SET, &first), None).expect("it fits");
+        document.apply(&effect::of(b"key", effect::SET, &first), EffectOrigin::Stored).expect("it fits");
         for step in 0..80 {
             let kept = root.clone();
             let before = kept.as_ref().map(|root| text_of(root.value()));
             let Some((kind, payload)) = change(rng, &mut value) else { continue };
-            assert!(effect::apply(&mut root, kind, &payload).is_some(), "{seed} {step} {kind}");
-            document.apply(&effect::of(b"key", kind, &payload), None).expect("it fits");
+            assert!(
+                effect::apply(&mut root, kind, &payload, EffectOrigin::Stored).is_some(),
+                "{seed} {step} {kind}"
+            );
+            document.apply(&effect::of(b"key", kind, &payload), EffectOrigin::Stored).expect("it fits");
             if step % 10 == 0 {
                 let root = root.as_ref().expect("it is there");
                 check(&document, root, &value);

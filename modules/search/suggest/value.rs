@@ -10,8 +10,9 @@ use super::trie::{Suggestion, Trie};
 use crate::effects::{KIND_SUGGEST, KIND_UNSUGGEST, NUMBER, SUGGESTIONS_VERSION};
 use crate::schema::bytes::{Reader, Writer};
 use engramdb_engine::effect::Effect;
-use engramdb_engine::keyspace::{DataType, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue};
-use engramdb_engine::types::Contents;
+use engramdb_engine::keyspace::{
+    DataType, EachEffect, EffectOrigin, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue,
+};
 use std::fmt;
 use std::io;
 
@@ -64,7 +65,7 @@ impl TypedValue for Suggestions {
         self.0.heap_bytes()
     }
 
-    fn apply(&mut self, effect: &Effect<'_>, _: Option<&Contents>) -> Option<usize> {
+    fn apply(&mut self, effect: &Effect<'_>, _: EffectOrigin) -> Option<usize> {
         match *effect {
             Effect::Module { version: SUGGESTIONS_VERSION, kind: KIND_SUGGEST, payload, .. } => {
                 let suggestions = decode(payload)?;
@@ -146,7 +147,7 @@ mod tests {
             let byte = |at: usize| u8::from_str_radix(&payload[at..at + 2], 16).expect("hexadecimal");
             let payload: Vec<u8> = (0..payload.len()).step_by(2).map(byte).collect();
             let effect = Effect::Module { module: 1, version: 1, kind, key: Some(b"key"), payload: &payload };
-            value.apply(&effect, None).unwrap_or_else(|| panic!("it is refused: {line}"));
+            value.apply(&effect, EffectOrigin::Stored).unwrap_or_else(|| panic!("it is refused: {line}"));
             let mut all = Vec::new();
             value.0.each_from(0, &mut |suggestion| {
                 let payload = suggestion.payload.as_deref().map(|payload| payload.escape_ascii().to_string());

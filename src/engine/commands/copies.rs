@@ -4,7 +4,7 @@
 use super::slices::Walk;
 use crate::command::Looks;
 use crate::effect::{Effect, decode_batch};
-use crate::keyspace::{Entry, OwnedValue, TypedValue, ValueRef};
+use crate::keyspace::{EffectOrigin, Entry, OwnedValue, TypedValue, ValueRef};
 use crate::store::prepared::{Copied, Making};
 use crate::store::view::View;
 use crate::store::watch::Watch;
@@ -120,7 +120,7 @@ fn copy_object(looks: &dyn Looks, key: &[u8]) -> Option<Option<Copied>> {
 fn built(mut value: Box<dyn TypedValue>, effects: &[u8]) -> Box<dyn TypedValue> {
     for record in decode_batch(effects) {
         let effect = record.expect("encoded just now").effect;
-        value.apply(&effect, None).expect("what a value is saved as builds one");
+        value.apply(&effect, EffectOrigin::Command).expect("what a value is saved as builds one");
     }
     value
 }

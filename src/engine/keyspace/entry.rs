@@ -380,6 +380,18 @@ impl Entry {
         }
     }
 
+    /// Replaces an object of this type; `None` if it is none. The expiry stays.
+    pub(super) fn replace_object(
+        &mut self,
+        data_type: &dyn DataType,
+        by: &mut Option<Box<dyn TypedValue>>,
+    ) -> Option<Garbage> {
+        let Mut::Boxed(full) = self.body.get_mut() else { return None };
+        let OwnedValue::Object(object) = &full.value else { return None };
+        let by = by.take_if(|_| object.data_type().name() == data_type.name())?;
+        Some(Garbage::of(std::mem::replace(&mut full.value, OwnedValue::Object(by))))
+    }
+
     /// Replaces the value of a field by a handle to the same content in an index.
     pub(super) fn house(&mut self, field: &[u8], housed: Housed) {
         if let Some(hash) = self.full_hash() {

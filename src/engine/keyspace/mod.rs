@@ -25,7 +25,9 @@ pub use document::{DocumentSource, DocumentType, FieldValue, PathCost, Several, 
 pub use entry::Entry;
 pub use expiry::DuePlace;
 pub use garbage::Garbage;
-pub use typed::{DataType, DataTypes, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue};
+pub use typed::{
+    DataType, DataTypes, EachEffect, EffectOrigin, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue,
+};
 pub use value::{OwnedValue, ValueRef};
 
 use crate::effect::{List, Record};
@@ -41,6 +43,9 @@ pub(crate) struct Given<'c> {
     pub(crate) copy: Option<Box<OwnedValue>>,
     /// Words of the effect that values can refer to.
     pub(crate) contents: Option<&'c Contents>,
+    /// The object as the effect leaves it: it takes the place of the one at the key.
+    pub(crate) object: Option<Box<dyn TypedValue>>,
+    pub(crate) origin: EffectOrigin,
 }
 
 /// All databases of one store.

@@ -218,7 +218,7 @@ impl TypedValue for Tally {
     fn heap_bytes(&self) -> usize {
         self.0.capacity()
     }
-    fn apply(&mut self, effect: &Effect<'_>, _: Option<&Contents>) -> Option<usize> {
+    fn apply(&mut self, effect: &Effect<'_>, _: EffectOrigin) -> Option<usize> {
         match *effect {
             Effect::Module { kind: 1, payload, .. } => self.0.extend_from_slice(payload),
             Effect::Module { kind: 2, .. } => self.0.clear(),

@@ -14,7 +14,6 @@
 use super::digest;
 use super::document::{DocumentSource, DocumentType, PathCost};
 use crate::effect::Effect;
-use crate::types::Contents;
 use std::any::Any;
 use std::fmt;
 use std::io;
@@ -78,6 +77,16 @@ pub trait DataType: Send + Sync {
     }
 }
 
+/// Where an effect comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EffectOrigin {
+    /// A log, a snapshot, or a leader: a value checks what it reads.
+    #[default]
+    Stored,
+    /// A command has just made it, so that it is well-formed and fits.
+    Command,
+}
+
 /// A value of some data type.
 pub trait TypedValue: Any + fmt::Debug + Send + Sync {
     fn data_type(&self) -> &'static dyn DataType;
@@ -104,9 +113,11 @@ pub trait TypedValue: Any + fmt::Debug + Send + Sync {
     }
 
     /// Applies an effect, and returns what it counts (`EffectOutcome::count`): a pure function of the value
-    /// and the effect. Large words of the effect can be referred to where `contents` has them. `None` where
-    /// the effect does not fit the value, or is of a later version: the store stops.
-    fn apply(&mut self, effect: &Effect<'_>, contents: Option<&Contents>) -> Option<usize>;
+    /// and the effect. `None` where the effect does not fit the value, or is of a later version: the store
+    /// stops. A value that was given in its place ([`Tx::apply_given`]) counts 1 if the key existed.
+    ///
+    /// [`Tx::apply_given`]: crate::store::tx::Tx::apply_given
+    fn apply(&mut self, effect: &Effect<'_>, origin: EffectOrigin) -> Option<usize>;
 
     /// The value as an index reads it, for a type with [`DataType::documents`].
     fn document(&self) -> Option<&dyn DocumentSource> {
@@ -139,7 +150,7 @@ pub trait TypedValue: Any + fmt::Debug + Send + Sync {
     fn copy(&self) -> Box<dyn TypedValue> {
         let mut copy = self.data_type().blank();
         let copied = save_whole(self, b"", &mut |effect| {
-            copy.apply(effect, None).expect("what a value is saved as builds one");
+            copy.apply(effect, EffectOrigin::Command).expect("what a value is saved as builds one");
             Ok(())
         });
         copied.expect("applying needs no disk");

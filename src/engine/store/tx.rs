@@ -6,12 +6,13 @@
 
 use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
-use crate::keyspace::{Entry, Given, Keyspace, OwnedValue, ValueRef};
+use crate::keyspace::{EffectOrigin, Entry, Garbage, Given, Keyspace, OwnedValue, TypedValue, ValueRef};
 use crate::module::{Circumstances, FORESEEN_VALUE_BYTES, Upcoming, UpcomingMaking};
 use crate::store::Store;
 use crate::store::prepared::{Copied, Copy, Foreseen, Foresight, MadeOfWords, Making, Preparing, mark_of};
 use crate::store::view::{StoreContext, View};
 use crate::types::Contents;
+use std::any::Any;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -177,7 +178,19 @@ impl<'a> Tx<'a> {
     /// (`EffectOutcome::count`).
     pub fn apply(&mut self, effect: Effect<'_>) -> usize {
         self.purge_expired(&effect);
-        self.record(effect)
+        self.record(effect, None)
+    }
+
+    /// The same with the object as the effect leaves it, if that was made already: it takes the place of the
+    /// object at the key.
+    pub fn apply_given(&mut self, effect: Effect<'_>, object: Option<Box<dyn TypedValue>>) -> usize {
+        self.purge_expired(&effect);
+        self.record(effect, object)
+    }
+
+    /// Keeps what a command has made and does not need, to be dropped outside the lock.
+    pub fn discard(&mut self, made: Box<dyn Any + Send + Sync>) {
+        self.store.discard_all(vec![Garbage::Made(made)]);
     }
 
     /// Requests a copy of the key's value for the next effect. False if the copy must be made without the
@@ -226,7 +239,11 @@ impl<'a> Tx<'a> {
         let mark = if preparing.is_in_use() { mark_of(effect) } else { 0 };
         let attempts = match preparing.observe(self.database, key, mark) {
             // What has expired meanwhile is deleted before the effect: it must not come back.
-            Ok(object) => return Foreseen::Ready(object.filter(|_| !self.is_due(key))),
+            Ok(Some(object)) if self.is_due(key) => {
+                self.store.discard(OwnedValue::Object(object));
+                return Foreseen::Ready(None);
+            }
+            Ok(object) => return Foreseen::Ready(object),
             Err(attempts) => attempts,
         };
         let record = Record { database: self.database, effect: *effect };
@@ -287,12 +304,13 @@ impl<'a> Tx<'a> {
         (self.gate, self.store)
     }
 
-    fn record(&mut self, effect: Effect<'_>) -> usize {
+    fn record(&mut self, effect: Effect<'_>, object: Option<Box<dyn TypedValue>>) -> usize {
         self.effects += 1;
         let takes_copy =
             matches!(effect, Effect::Copy { .. } | Effect::StringAppend { .. } | Effect::StringWrite { .. });
         let copy = if takes_copy { self.take_copy() } else { None };
-        let given = Given { copy, contents: self.lent.contents.as_deref() };
+        let contents = self.lent.contents.as_deref();
+        let given = Given { copy, contents, object, origin: EffectOrigin::Command };
         let record = Record { database: self.database, effect };
         let observation = match &mut self.lent.preparing {
             // The deletes of what has expired come before the effect that was foreseen.
@@ -395,7 +413,7 @@ impl<'a> Tx<'a> {
             }
             _ => expired.keys.fetch_add(1, Ordering::Relaxed),
         };
-        self.record(Effect::Delete { key, cause: Cause::Expired });
+        self.record(Effect::Delete { key, cause: Cause::Expired }, None);
     }
 
     /// Logs the delete of those named fields that have expired.
@@ -427,7 +445,8 @@ impl<'a> Tx<'a> {
 
     fn delete_expired(&mut self, key: &[u8], fields: &[&[u8]]) {
         if !fields.is_empty() {
-            self.record(Effect::HashDelete { key, fields: List::Arguments(fields), cause: Cause::Expired });
+            let fields = List::Arguments(fields);
+            self.record(Effect::HashDelete { key, fields, cause: Cause::Expired }, None);
         }
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn apply(
 ) -> EffectOutcome {
     let number = record.database;
     let Some(key) = key else { return apply_to_databases(keyspace, record) };
-    let Given { copy: given, contents } = given;
+    let Given { copy: given, contents, object, origin } = given;
     match record.effect {
         Effect::Delete { .. } => keys::delete(keyspace, number, key),
         Effect::Expire { expires_at_ms, .. } => keys::expire(keyspace, number, key, expires_at_ms),
@@ -89,7 +89,10 @@ pub(super) fn apply(
             hashes::expire(keyspace, (number, key), fields, expires_at_ms)
         }
         // All other effects with a key change values of registered types.
-        effect => objects::change(keyspace, (number, key), &effect, contents),
+        effect => match object {
+            Some(object) => objects::put(keyspace, (number, key), &effect, object),
+            None => objects::change(keyspace, (number, key), &effect, origin),
+        },
     }
 }
 
