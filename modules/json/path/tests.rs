@@ -175,6 +175,8 @@ fn random_paths_lead_where_a_plain_evaluator_goes() {
         select(&query, root, &mut WalkBudget::new(100_000), &mut |node| found.push(written(node)))
             .expect("small");
         assert_eq!(found, wanted, "{seed}: {path} in {value}");
+        let first = select_first(&query, root, &mut WalkBudget::new(100_000)).expect("small");
+        assert_eq!(first.map(written).as_ref(), wanted.first(), "{seed}: the first of {path} in {value}");
         let (mut reached, mut places) = (Vec::new(), std::collections::HashSet::new());
         locate(&query, root, &mut WalkBudget::new(100_000), &mut |steps, _| {
             let is_new = places.insert(format!("{steps:?}"));
@@ -310,6 +312,33 @@ fn ranges_of_large_arrays_lead_where_those_of_small_ones_do() {
             places
         };
         assert!(places(root.value()) == places(JsonNode::Packed(&packed)), "{path}");
+    }
+}
+
+#[test]
+fn the_first_value_ends_a_walk() {
+    let mut packed = Vec::new();
+    text::parse(&format!("[{}]", vec!["[1,2]"; 10_000].join(",")), &mut packed).expect("JSON");
+    let query = JsonPath::parse("$..[1]").expect("a path");
+    let root = JsonNode::Packed(&packed);
+    let first = select_first(&query, root, &mut WalkBudget::new(3000)).expect("a few visits");
+    assert_eq!(first.map(written), Some("[1,2]".to_owned()));
+    assert_eq!(select(&query, root, &mut WalkBudget::new(3000), &mut |_| ()), Err(TooMuch));
+    let none = JsonPath::parse("$..q").expect("a path");
+    assert!(select_first(&none, root, &mut WalkBudget::new(3000)).is_err(), "the walk did not end");
+}
+
+#[test]
+fn the_cost_of_a_path_is_known_where_it_leads_to_no_value_twice() {
+    let cost = |path: &str| JsonPath::parse(path).expect("a path").cost();
+    for path in ["$", "$.a.b[3]", "$['a'][-1]"] {
+        assert_eq!(cost(path), PathCost::Lookup, "{path}");
+    }
+    for (path, walks) in [("$.a[*]", 1), ("$[1:5].b", 1), ("$['a','b']", 1), ("$..a", 4), ("$..*", 4)] {
+        assert_eq!(cost(path), PathCost::Walks(walks), "{path}");
+    }
+    for path in ["$..*..*", "$['a','a']", "$[1,1]", "$[?(@.a>1)]", "$.a[?(@..b>1)]"] {
+        assert_eq!(cost(path), PathCost::Unknown, "{path}");
     }
 }
 

@@ -443,7 +443,8 @@ impl Aggregation {
         let Some(index) = module.same_index(view.database(), &self.index) else {
             // The index was dropped or moved to another database during the aggregation.
             view.whole_keyspace();
-            return styled(view, Err(Kind::NoIndex.of(name)));
+            let error = Kind::NoIndex.of(name);
+            return Ok(self.failed(view, error));
         };
         if std::mem::take(&mut self.goes_elsewhere) && run.is_ok() {
             self.pipeline.flow.meter.leave_thread();
@@ -452,7 +453,9 @@ impl Aggregation {
         // After FT.ALTER it is another object.
         view.wait_for(index.changed_by());
         view.wait_for(self.index.changed_by());
-        styled(view, run)?;
+        if let Err(error) = run {
+            return Ok(self.failed(view, error));
+        }
         let out = &mut self.pipeline.flow.out;
         let count = out.len().min(want);
         let rows: Vec<_> = out.drain(..count).collect();
@@ -495,6 +498,15 @@ impl Aggregation {
                 (None, _) => answer.write(reply),
             });
         })))
+    }
+
+    /// Replies an error. The state of the aggregation, which may be large, is freed without the lock.
+    fn failed(self, view: &View<'_>, error: SearchError) -> Rest {
+        let error = error.in_style(view.module::<SearchModule>().settings.error_style());
+        Rest::Write(Box::new(move |reply| {
+            drop(self);
+            reply.error(&error);
+        }))
     }
 
     /// Bytes on the heap, estimated.

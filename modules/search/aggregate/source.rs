@@ -342,7 +342,8 @@ impl RowReader {
             Document::Object(object) => *object,
         };
         let Some(first) = self.first_value(object, identifier, is_lower, batch) else { return Read::Absent };
-        match object.shown(identifier, Several::All).filter(|_| self.several == Several::All) {
+        let shows_all = self.several == Several::All;
+        match shows_all.then(|| object.shown(identifier, Several::All)).flatten() {
             Some(ShownValue::List(text) | ShownValue::Text(text)) => {
                 Read::List(Box::new(first), batch.append(&text))
             }

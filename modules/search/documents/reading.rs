@@ -112,7 +112,7 @@ fn read_field_with(
     let field = &definition.fields[number];
     let mut content = FieldContent::Missing;
     let (mut count, mut result) = (0, Ok(()));
-    let mut is_tag = false;
+    let (mut is_tag, mut are_elements) = (false, true);
     let mut left = TEXT_BYTES_MAX;
     document.values(&field.identifier, |value| {
         count += 1;
@@ -122,6 +122,7 @@ fn read_field_with(
             None if result.is_ok() => result = Err(Kind::TooMuchText.error()),
             None => {}
         }
+        are_elements &= is_element(&field.kind, value);
         let is_list = matches!(value, FieldValue::Numbers(_) | FieldValue::Array(_));
         match (&field.kind, &mut result) {
             (FieldKind::Vector(vector), Ok(())) => result = content.add_vector(vector, value, is_vector),
@@ -150,10 +151,9 @@ fn read_field_with(
         words.finish();
     }
     let unreadable = |cause| Unreadable { field: number, cause };
-    match (&field.kind, count) {
-        // The first value may be one that only a single one can be.
-        (FieldKind::Vector(_), _) | (_, ..2) => {}
-        _ => check_elements(field, document).map_err(unreadable)?,
+    // The first value may be one that only a single one can be.
+    if count > 1 && !are_elements && !matches!(field.kind, FieldKind::Vector(_)) {
+        return Err(unreadable(wrong_element(&field.kind)));
     }
     result.map(|()| content).map_err(unreadable)
 }
@@ -199,17 +199,6 @@ fn check_single(kind: &FieldKind, value: FieldValue<'_>) -> Result<(), SearchErr
         ) => Ok(()),
         (_, value) => Err(wrong_type(value)),
     }
-}
-
-/// Whether each of several values may be one of several.
-fn check_elements(field: &FieldDefinition, document: &impl DocumentValues) -> Result<(), SearchError> {
-    let mut result = Ok(());
-    document.values(&field.identifier, |value| {
-        if result.is_ok() && !is_element(&field.kind, value) {
-            result = Err(wrong_element(&field.kind));
-        }
-    });
-    result
 }
 
 /// Whether a value can be in an array of a field's values, or one of several.

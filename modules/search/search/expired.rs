@@ -20,11 +20,12 @@
 //!   something of it has expired since it was read;
 //! - an entry that the walk has not visited is queued in a bucket that comes later, or its key was noted.
 
-use super::filter::{Ranges, means};
+use super::filter::{Ranges, means, means_in};
 use super::follow::CHANGED_FEW;
 use super::matches::Matches;
 use super::plan::{Plan, Row};
 use super::probe;
+use super::walk::TextWalk;
 use crate::documents::filtering::accepts;
 use crate::documents::{Documents, reading};
 use engramdb_engine::hashing::HashMap;
@@ -386,8 +387,9 @@ impl<'a, 'v> DocumentReader<'a, 'v> {
                     let distance = || index.indexed_distance(self.documents, range.field, id, &range.vector);
                     is_named.then(distance).flatten()
                 });
-                let filter = &*self.plan.query.filter;
-                let is_match = is_named && means(self.documents, &matches.ranges, filter, id);
+                let (filter, mut walk) = (&*self.plan.query.filter, TextWalk::unbounded());
+                let is_match = is_named && means_in(self.documents, &matches.ranges, filter, id, &mut walk);
+                probe::touch_words(walk.walked);
                 matches.set(id, is_match);
                 looked(is_match, None)
             }

@@ -5,6 +5,7 @@
 //! postings have not changed either. The changed documents are checked one by one afterwards (`means`).
 
 use super::fuzzy::Fuzzy;
+use super::plan::Plan;
 use super::proximity::Proximity;
 use super::walk::{TextWalk, WORDS_PER_FIELD};
 use crate::documents::geo::GeoWalk;
@@ -15,8 +16,7 @@ use crate::documents::shapes::ShapePostings;
 use crate::documents::texts::TermPlace;
 use crate::documents::{Documents, TEXT_END};
 use crate::index::Index;
-use crate::query::attributes::Nearness;
-use crate::query::{Node, Pattern, ShapeQuery, TextMatch, VectorRange};
+use crate::query::{Node, Pattern, ShapeQuery, TextMatch, VectorRange, attributes::Nearness};
 use crate::vectors::Question;
 use crate::vectors::facts::SearchMode;
 use engramdb_engine::hashing::HashMap;
@@ -198,9 +198,10 @@ impl<'e> Evaluation<'e> {
         Evaluation { documents, ranges, is_late, done: Cell::new(0), expansions_max: usize::MAX }
     }
 
-    /// With a limit to the terms of each pattern.
-    pub fn expanding(self, expansions_max: usize) -> Evaluation<'e> {
-        Evaluation { expansions_max, ..self }
+    /// Of a plan's filter, with the plan's limit to the terms of each pattern.
+    pub fn of_plan(plan: &'e Plan, ranges: &'e Ranges, is_late: &'e dyn Fn() -> bool) -> Evaluation<'e> {
+        let expansions_max = plan.prepared.defaults.expansions_max;
+        Evaluation { expansions_max, ..Evaluation::new(&plan.index.documents, ranges, is_late) }
     }
 
     /// Counts a term of a pattern; false if the pattern has too many.

@@ -7,6 +7,7 @@
 use super::expired::{DocumentReader, Due, ExpiredDocuments};
 use super::matches::Lack;
 use super::plan::Plan;
+use super::scored::walks_of;
 use crate::documents::Documents;
 use engramdb_engine::command::Looks;
 use engramdb_engine::store::view::View;
@@ -46,6 +47,13 @@ pub trait Follows {
     fn leave_out(&mut self, version: u64, changed: &RoaringBitmap);
 }
 
+/// The words of changed documents that a last look walks over, and those that are walked over under one lock
+/// of the documents: about a millisecond.
+const LOOK_WORDS: usize = 1 << 17;
+/// What the last look that takes all changes does at most, compared with the others. If there are more,
+/// documents that have changed are left out.
+const LAST_TIMES: usize = 64;
+
 /// The changes when a last look begins.
 pub enum LastChanges {
     /// These documents must be read, in the keyspace too if `asks`.
@@ -64,6 +72,32 @@ impl Plan {
         }
     }
 
+    /// How many of these documents are read at once, so that no more than this many words are walked over to
+    /// see whether they match; at least one, and all where the query does not mind.
+    fn first_of(&self, documents: &Documents, ids: &RoaringBitmap, words_max: usize) -> u64 {
+        let walks = walks_of(&self.query.filter);
+        if walks == 0 {
+            return ids.len();
+        }
+        let mut words = 0;
+        let is_more = |id: u32| {
+            words += (documents.texts().length(id).words as usize).saturating_mul(walks);
+            words > words_max
+        };
+        let first = ids.iter().position(is_more).map_or(ids.len(), |first| first as u64);
+        first.max(1)
+    }
+
+    /// Whether the documents that have changed since this version have too many words for a last look.
+    fn is_much_to_walk(&self, version: u64, expired: &ExpiredDocuments) -> bool {
+        if walks_of(&self.query.filter) == 0 {
+            return false;
+        }
+        let documents = self.index.documents.read();
+        let changed = documents.listed_changes(version).map(|listed| listed | &expired.again);
+        changed.is_some_and(|changed| self.first_of(&documents, &changed, LOOK_WORDS) < changed.len())
+    }
+
     /// The changes since this version, for the last look. Fails if they are too many to be read there.
     /// `minds_time` includes documents of which something has expired.
     pub fn last_changes(
@@ -77,21 +111,34 @@ impl Plan {
         if self.index.is_behind() {
             return lacking(Lack::Behind);
         }
+        let too_many = || match self.was_late || self.accepts_changes {
+            true => Ok(LastChanges::TooLate),
+            false => Err(Lack::Changes),
+        };
         let changes = documents.version() - version;
-        let most = if self.accepts_changes { u64::MAX } else { self.changed_few() };
-        let Some(left) = most.checked_sub(changes) else { return lacking(Lack::Changes) };
+        let most = match self.changed_few() {
+            few if !self.accepts_changes => few,
+            CHANGED_FEW => u64::MAX,
+            few => few * LAST_TIMES as u64,
+        };
+        let Some(left) = most.checked_sub(changes) else { return too_many() };
         let mut ids = RoaringBitmap::new();
         let mut asks = false;
         if minds_time {
             match expired.due(self, view, documents, left) {
                 Due::Documents(due) => ids = due,
-                Due::TooMany => return lacking(Lack::Changes),
+                Due::TooMany => return too_many(),
                 Due::NoWalk => return lacking(Lack::Expired),
             }
             asks = expired.has_walk() || !ids.is_empty();
         }
         if changes > 0 {
             ids |= documents.changed_since(version);
+        }
+        let times = if self.accepts_changes { LAST_TIMES } else { 1 };
+        if self.first_of(documents, &ids, times * LOOK_WORDS) < ids.len() {
+            expired.again |= ids;
+            return too_many();
         }
         expired.looked_at.clone_from(&ids);
         Ok(LastChanges::Few { ids, asks })
@@ -103,7 +150,8 @@ impl Plan {
         loop {
             self.gather(looks, expired);
             let left = self.index.documents.read().version() - found.version() + expired.waiting();
-            if left <= few || left > most || self.is_late() {
+            let is_done = left <= few && !self.is_much_to_walk(found.version(), expired);
+            if is_done || left > most || self.is_late() {
                 return;
             }
             most = left / 2;
@@ -167,12 +215,15 @@ impl Plan {
         found: &mut dyn Follows,
         ids: &RoaringBitmap,
     ) -> bool {
-        let (mut left, at_once) = (ids.iter(), self.changed_few().min(LOOKED_AT) as usize);
-        while left.len() > 0 {
+        let (mut left, at_once) = (ids.clone(), self.changed_few().min(LOOKED_AT));
+        while !left.is_empty() {
             if self.is_late() {
                 return false;
             }
-            let some: RoaringBitmap = left.by_ref().take(at_once).collect();
+            let some = left.iter().take(at_once as usize).collect();
+            let count = self.first_of(&self.index.documents.read(), &some, LOOK_WORDS);
+            let some: RoaringBitmap = some.iter().take(count as usize).collect();
+            left -= &some;
             if expired.has_walk() {
                 looks.look(&mut |view| {
                     let documents = &*self.index.documents.read();

@@ -212,8 +212,7 @@ impl Plan {
         if ranges.timed_out && tree.negates_range() {
             return Err(Late);
         }
-        let evaluation = Evaluation::new(&self.index.documents, &ranges, &is_late)
-            .expanding(self.prepared.defaults.expansions_max);
+        let evaluation = Evaluation::of_plan(self, &ranges, &is_late);
         let mut documents = evaluation.matches(tree)?;
         if let Some(keys) = &self.request().in_keys {
             let mut named = RoaringBitmap::new();

@@ -5,6 +5,9 @@
 use std::cell::Cell;
 
 #[cfg(debug_assertions)]
+const WORDS_PER_UNIT: usize = 64;
+
+#[cfg(debug_assertions)]
 thread_local! {
     static TOUCHED: Cell<usize> = const { Cell::new(0) };
 }
@@ -14,6 +17,13 @@ thread_local! {
 pub fn touch() {
     #[cfg(debug_assertions)]
     TOUCHED.set(TOUCHED.get() + 1);
+}
+
+/// Counts so many words that were walked over; some of them are a unit of work.
+#[inline]
+pub fn touch_words(_count: usize) {
+    #[cfg(debug_assertions)]
+    TOUCHED.set(TOUCHED.get() + _count / WORDS_PER_UNIT);
 }
 
 /// The units of work that this thread has counted so far; 0 in a release build.

@@ -55,7 +55,7 @@ pub fn words<'a>(args: Args<'a>, command: &'a [u8]) -> Result<Vec<&'a [u8]>, Sea
 /// list is shorter if the time limit passes.
 pub fn measure(plan: &Plan, ranges: &Ranges) -> Vec<(Duration, u64)> {
     let is_late = || plan.is_late();
-    let evaluation = Evaluation::new(&plan.index.documents, ranges, &is_late);
+    let evaluation = Evaluation::of_plan(plan, ranges, &is_late);
     let mut measured = Vec::new();
     let mut left = vec![&*plan.query.filter];
     while let Some(node) = left.pop() {

@@ -426,7 +426,7 @@ impl ScoreNode {
 }
 
 /// How often the words of a document are walked over to see whether it matches.
-fn walks_of(node: &Node) -> usize {
+pub fn walks_of(node: &Node) -> usize {
     match node {
         Node::And(nodes) | Node::Or(nodes) => nodes.iter().map(walks_of).sum(),
         Node::Not(node) => walks_of(node),

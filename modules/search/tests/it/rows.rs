@@ -259,3 +259,30 @@ fn words_are_marked_after_the_last_look_and_in_time() {
     assert!(cuts.iter().any(|(rows, late)| *late && (1..9).contains(rows)), "{cuts:?}");
     assert_eq!(cuts.last(), Some(&(9, false)), "{cuts:?}");
 }
+
+#[test]
+fn no_hold_walks_over_the_words_of_many_long_texts() {
+    let mut server = Server::with_clock(Arc::new(Ticking::never()));
+    server.resp3 = true;
+    assert_eq!(server.line("FT.CREATE idx PREFIX 1 d: SCHEMA t TEXT"), "OK");
+    let write = |number: usize, turn: usize| {
+        let last = if (number + turn).is_multiple_of(3) { "one two" } else { "two one" };
+        let text = format!("{}{last}", format!("w{number} one w{turn} two ").repeat(1000));
+        server.hset(&format!("d:{number}"), &[("t", text.as_bytes())]);
+    };
+    (0..120).for_each(|number| write(number, 0));
+    for query in ["\"one two\"", "(one two)=>{$slop:0;$inorder:true}"] {
+        let words: [&[u8]; 7] =
+            [b"FT.SEARCH", b"idx", query.as_bytes(), b"NOCONTENT", b"LIMIT", b"0", b"200"];
+        let turn = Cell::new(0);
+        let (reply, looks) = server.run_between_looks(&words, &|| {
+            turn.set(turn.get() + 1);
+            if turn.get() < 4 {
+                (0..120).for_each(|number| write(number, turn.get()));
+            }
+        });
+        let touched = server.touched_in_one_hold();
+        assert!(touched < 2_600, "{query}: {touched}, {looks:?}");
+        assert!(reply == server.run_in_transaction(&words), "{query}: {reply}");
+    }
+}
