@@ -11,9 +11,7 @@ use crate::schema::{Definition, FieldKind};
 use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;
 use crate::{aggregate, debug, info, search, settings, spell};
-use engramdb_engine::command::{
-    Args, Command, CommandError, Job, Outcome, Reply, Rest, Stage, WaitingJob, acl, flag, read, staged, write,
-};
+use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
@@ -102,7 +100,7 @@ pub const COMMANDS: &[Command] = &[
         "O(1)",
         "Returns what an index is and how it does.",
     ),
-    row(staged("FT.TAGVALS", "index field", tag_values)).docs(
+    row(read("FT.TAGVALS", "index field", tag_values)).docs(
         "1.0.0",
         "O(N) for N tags",
         "Returns the different tags of a field.",
@@ -266,28 +264,11 @@ fn describe(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-/// Waits where documents are late.
-fn tag_values(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
-    let index = view.module::<SearchModule>().index(view.database(), args[1]);
-    let Some(signal) = index.and_then(|index| index.late.caught_up()).filter(|_| !view.is_exclusive()) else {
-        return write_tag_values(view, (args[1], args[2]), reply).map(|()| Stage::Done);
-    };
-    let (name, field) = (args[1].to_vec(), args[2].to_vec());
-    let at_most = view.module::<SearchModule>().settings.timeout();
-    let job: Job = Box::new(move |_| {
-        Box::new(move |view, reply| write_tag_values(view, (&name, &field), reply).map(|()| Rest::Nothing))
-    });
-    Ok(Stage::Wait(WaitingJob { signal, at_most, job }))
-}
-
-fn write_tag_values(view: &View<'_>, (name, field): (&[u8], &[u8]), reply: &mut dyn Reply) -> Outcome {
+fn tag_values(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     let write = |reply: &mut dyn Reply| {
-        let index = find(view, name, Kind::NoIndexToChange)?;
+        let index = find(view, args[1], Kind::NoIndexToChange)?;
         view.wait_for(index.changed_by());
-        let field = index.definition.field(field).ok_or(Kind::NoField.error())?;
-        if index.is_behind() {
-            return Err(Kind::Backfilling.error());
-        }
+        let field = index.definition.field(args[2]).ok_or(Kind::NoField.error())?;
         if !matches!(index.definition.fields[field].kind, FieldKind::Tag { .. }) {
             return Err(Kind::NoTagField.error());
         }
@@ -330,8 +311,7 @@ fn room_with_documents(view: &View<'_>, args: Args<'_>) -> usize {
     const DELETE_BYTES: usize = 32;
     find(view, args[1], Kind::NoIndexToChange).map_or(0, |index| {
         let documents = index.documents.read();
-        let late: usize = index.late.keys().iter().map(|key| DELETE_BYTES + key.len()).sum();
-        documents.len() * DELETE_BYTES + documents.keys_bytes_max() + late + index.definition.name.len()
+        documents.len() * DELETE_BYTES + documents.keys_bytes_max() + index.definition.name.len()
     })
 }
 
@@ -352,22 +332,9 @@ fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-/// Whether the index is going to have the document of a late key.
-fn is_document(view: &View<'_>, index: &Index, key: &[u8]) -> bool {
-    let document = view.document(key, index.definition.documents);
-    document.is_some_and(|document| index.read(key, &document).is_some())
-}
-
 fn drop_index(tx: &mut Tx<'_>, index: &Index, with_documents: bool) {
     if with_documents {
-        let mut keys: Vec<Vec<u8>> = index.documents.read().keys().map(|(key, _)| key.to_vec()).collect();
-        let late = index.late.keys();
-        if !late.is_empty() {
-            keys.retain(|key| !index.late.has(key));
-            keys.extend(tx.read(|view| {
-                late.into_iter().filter(|key| is_document(view, index, key)).collect::<Vec<_>>()
-            }));
-        }
+        let keys: Vec<Vec<u8>> = index.documents.read().keys().map(|(key, _)| key.to_vec()).collect();
         for key in keys {
             tx.apply(Effect::Delete { key: &key, cause: Cause::Command });
         }

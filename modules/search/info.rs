@@ -197,7 +197,7 @@ fn statistics(index: &Index) -> Vec<(&'static str, Part)> {
         ("offset_bits_per_record_avg", zero()),
         ("hash_indexing_failures", Part::Integer(index.failures.lock().all.count as i64)),
         ("total_indexing_time", Part::Number(index.indexing_time().as_secs_f64() * 1000.0)),
-        ("indexing", Part::Integer(i64::from(index.is_backfilling() || index.is_behind()))),
+        ("indexing", Part::Integer(i64::from(index.is_backfilling()))),
         ("percent_indexed", Part::Number(index.progress())),
         ("number_of_uses", Part::Integer(index.uses.load(Ordering::Relaxed) as i64)),
         ("number_of_admin_ops", Part::Integer(0)),

@@ -64,8 +64,7 @@
 //! `module` observes it. A large document was read before, without the lock (`index::foreseen`); of others
 //! the fields are read that the change concerns (`index::scope`). `index` brings `documents` up to date at
 //! once (`documents::amend` posts what has changed), places vectors in the memory of the index and adds them
-//! to the tail of `vectors`, from which `vectors::workers` take them. What is too much for one command is
-//! brought into an index later (`index::late`).
+//! to the tail of `vectors`, from which `vectors::workers` take them.
 
 #![forbid(unsafe_code)]
 

@@ -35,11 +35,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
-
-/// Values that a command posts before it leaves other indexes behind: some 20 ms.
-const POSTED_AT_ONCE: usize = 1 << 16;
 
 #[derive(Clone)]
 pub struct SearchOptions {
@@ -62,14 +58,6 @@ pub struct SearchModule {
     pub(crate) dictionaries: Dictionaries,
     /// The ids of indexes that are being filled, or whose backfill has just ended.
     filling: BTreeSet<u64>,
-    /// The ids of indexes that have late documents.
-    behind: BTreeSet<u64>,
-    /// How many values the command that is running has posted.
-    posted: usize,
-    /// The most values that were posted under one hold of the keyspace's lock, and the number beyond which a
-    /// command leaves documents late.
-    posted_most: usize,
-    posted_max: AtomicUsize,
     /// What writers wait for.
     load: Arc<Load>,
     pub(crate) workers: Workers,
@@ -112,10 +100,6 @@ impl SearchModule {
             registry: Registry::default(),
             dictionaries: Dictionaries::default(),
             filling: BTreeSet::new(),
-            behind: BTreeSet::new(),
-            posted: 0,
-            posted_most: 0,
-            posted_max: AtomicUsize::new(POSTED_AT_ONCE),
             leftovers: VecDeque::new(),
             garbage: Vec::new(),
             replaced: Vec::new(),
@@ -130,14 +114,6 @@ impl SearchModule {
     #[doc(hidden)]
     pub fn wait_for_audits(&self) {
         self.auditor.wait_idle();
-    }
-
-    /// Sets the number of values beyond which a command leaves documents late, and returns the most that were
-    /// posted under one hold of the lock so far; for tests.
-    #[doc(hidden)]
-    pub fn post_at_most(&self, values: usize) -> usize {
-        self.posted_max.store(values, Ordering::Relaxed);
-        self.posted_most
     }
 
     pub(crate) fn index(&self, database: u32, name: &[u8]) -> Option<&Arc<Index>> {
@@ -195,9 +171,6 @@ impl SearchModule {
     fn begin_filling(&mut self, keyspace: &mut Housing<'_>, database: u32, index: &Arc<Index>) {
         index.backfill_slice(&self.workers, keyspace, database, &*self.options.env.clock);
         self.filling.insert(index.definition.id);
-        if index.is_behind() {
-            self.behind.insert(index.definition.id);
-        }
     }
 
     fn alter(
@@ -285,7 +258,6 @@ impl SearchModule {
     fn drop_index(&mut self, index: &Index) {
         self.ungiven.extend(index.drop_it());
         self.filling.remove(&index.definition.id);
-        self.behind.remove(&index.definition.id);
         self.cursors.end_of_index(index);
         match self.restoring.remove(&index.definition.id) {
             Some(restoring) => self.leftovers.extend(restoring.leftovers()),
@@ -311,65 +283,8 @@ impl SearchModule {
             index.note_use(&*self.options.env.clock);
             self.filling.remove(&id);
         }
-        if index.is_behind() {
-            self.behind.insert(id);
-        }
         let workers = self.workers.handle();
         Some(Box::new(move || index.help_backfill(&workers)))
-    }
-}
-
-impl SearchModule {
-    /// Brings a late document into its index, one of an index for which a search waits first; `None` if none
-    /// is late.
-    fn late_step(&mut self, keyspace: &mut Housing<'_>) -> Option<BackgroundWork> {
-        let first = *self.behind.first()?;
-        let by_id = |id: u64| self.registry.by_id(id).expect("a dropped index is not behind");
-        let awaited = self.behind.iter().copied().find(|&id| by_id(id).1.late.is_awaited());
-        let id = awaited.unwrap_or(first);
-        let (database, index) = by_id(id);
-        let (work, posted) = index.late_step(&self.workers, keyspace, database);
-        self.posted_most = self.posted_most.max(posted);
-        if !index.is_behind() {
-            self.behind.remove(&id);
-        }
-        Some(work)
-    }
-
-    /// Follows a change of keys by the indexes that cover them.
-    fn observe_keys(&mut self, keyspace: &mut Housing<'_>, applied: &Applied<'_>, batch: &mut OpenBatch<'_>) {
-        let Record { database, effect } = *applied.record;
-        let foreseen = applied.circumstances.observation.take();
-        let mut foreseen = foreseen.and_then(|made| made.downcast::<ForeseenDocument>().ok());
-        if applied.circumstances.effects_before.is_none_or(|before| before == 0) {
-            self.posted = 0;
-        }
-        let posted_max = match applied.circumstances.effects_before {
-            Some(_) => self.posted_max.load(Ordering::Relaxed),
-            None => usize::MAX,
-        };
-        let names = ChangedNames::default();
-        effect.changed_keys(database, &mut |database, key| {
-            self.registry.covering(database, key, |index| {
-                if let Some(restoring) = self.restoring.get(&index.definition.id) {
-                    return restoring.observe(keyspace, (database, key), &effect);
-                }
-                index.note_use(&*self.options.env.clock);
-                let content = foreseen.as_mut().and_then(|foreseen| foreseen.take(index));
-                let mut content = content.unwrap_or_default();
-                let change = (applied, &names, &mut content);
-                let leaves = self.posted >= posted_max;
-                index.observe(&self.workers, keyspace, (database, key), change, (batch, leaves));
-                self.posted += content.posted;
-                if index.is_behind() {
-                    self.behind.insert(index.definition.id);
-                }
-                if !content.is_nothing() {
-                    self.garbage.push(Box::new(content));
-                }
-            });
-        });
-        self.posted_most = self.posted_most.max(self.posted);
     }
 }
 
@@ -442,7 +357,31 @@ impl Module for SearchModule {
             Effect::FlushAll => self.drop_all(|_| true),
             Effect::SwapDatabases { first, second } => self.swap(first, second, batch),
             _ if self.options.offline || self.registry.is_empty() => {}
-            _ => self.observe_keys(keyspace, applied, batch),
+            _ => {
+                let foreseen = applied.observation.take();
+                let mut foreseen = foreseen.and_then(|made| made.downcast::<ForeseenDocument>().ok());
+                let names = ChangedNames::default();
+                effect.changed_keys(database, &mut |database, key| {
+                    self.registry.covering(database, key, |index| {
+                        if let Some(restoring) = self.restoring.get(&index.definition.id) {
+                            return restoring.observe(keyspace, (database, key), &effect);
+                        }
+                        index.note_use(&*self.options.env.clock);
+                        let content = foreseen.as_mut().and_then(|foreseen| foreseen.take(index));
+                        let mut content = content.unwrap_or_default();
+                        index.observe(
+                            &self.workers,
+                            keyspace,
+                            (database, key),
+                            (applied, &names, &mut content),
+                            batch,
+                        );
+                        if !content.is_nothing() {
+                            self.garbage.push(Box::new(content));
+                        }
+                    });
+                });
+            }
         }
     }
 
@@ -554,7 +493,6 @@ impl Module for SearchModule {
         !self.leftovers.is_empty()
             || !self.ungiven.is_empty()
             || !self.filling.is_empty()
-            || !self.behind.is_empty()
             || self.cursors.has_ended()
             || !self.garbage.is_empty()
             || !self.replaced.is_empty()
@@ -575,9 +513,6 @@ impl Module for SearchModule {
         if !self.replaced.is_empty() {
             let replaced = std::mem::take(&mut self.replaced);
             return Some(Box::new(move || drop(replaced)));
-        }
-        if let Some(work) = self.late_step(keyspace) {
-            return Some(work);
         }
         if let Some(work) = self.fill_slice(keyspace) {
             return Some(work);

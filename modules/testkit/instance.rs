@@ -177,10 +177,7 @@ impl Instance {
             Stage::Done => ran.gate,
             Stage::Prepare(_) | Stage::NeedsRoom(_) => unreachable!("`begin` has prepared it"),
             Stage::Park(_) => unreachable!("none of the commands here waits for keys"),
-            Stage::Wait(wait) => {
-                while !wait.signal.is_given() && engine.run_background() {}
-                ran.gate.max(engine.complete(self.database, wait.block(), wire))
-            }
+            Stage::Wait(wait) => ran.gate.max(engine.complete(self.database, wait.block(), wire)),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) => {
                 ran.gate.max(engine.complete(self.database, job, wire))
             }

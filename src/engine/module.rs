@@ -23,17 +23,8 @@ pub struct Applied<'a> {
     pub record: &'a Record<'a>,
     /// `EffectOutcome::count` of the effect.
     pub count: usize,
-    pub circumstances: Circumstances,
-}
-
-/// How an effect comes to be applied.
-#[derive(Default)]
-pub struct Circumstances {
     /// What a module has made for this effect before (`Module::preparation`). That module takes it.
     pub observation: Cell<Option<Box<dyn Any + Send + Sync>>>,
-    /// The effects that the command had applied before. `None` in EXEC, whose commands must see at once what
-    /// follows from an effect, and in a replay: otherwise a module may leave some of it to background work.
-    pub effects_before: Option<usize>,
 }
 
 /// A change of a module's own state: an effect without a key.

@@ -63,10 +63,7 @@ impl Documents {
             match &self.fields[field] {
                 Postings::None => self.amend_rows((id, field), content),
                 Postings::Text => self.amend_text((id, field), content, &mut measuring),
-                _ => {
-                    self.posted += content.values();
-                    self.amend_values((id, field), content);
-                }
+                _ => self.amend_values((id, field), content),
             }
         }
         if measuring.is_wanted {

@@ -78,8 +78,6 @@ pub struct Documents {
     fields_since: u64,
     /// See `take_freed`.
     freed: Vec<(usize, u32)>,
-    /// See `take_posted`; without the texts'.
-    posted: usize,
 }
 
 /// The ids of keys, and the slots of ids.
@@ -263,15 +261,6 @@ impl FieldContent {
             _ => None,
         }
     }
-
-    /// How many values there are beside those of a text, which its postings count.
-    fn values(&self) -> usize {
-        match self {
-            FieldContent::Numbers(numbers) => numbers.len(),
-            FieldContent::Terms(terms) => terms.len(),
-            _ => 1,
-        }
-    }
 }
 
 impl Documents {
@@ -295,7 +284,6 @@ impl Documents {
             value_bytes: 0,
             fields_since: 0,
             freed: Vec::new(),
-            posted: 0,
         }
     }
 
@@ -560,11 +548,6 @@ impl Documents {
         Some(id)
     }
 
-    /// How many values were added to postings or removed from them since the last call.
-    pub fn take_posted(&mut self) -> usize {
-        std::mem::take(&mut self.posted) + self.texts.take_posted()
-    }
-
     fn changed(&mut self, id: u32) {
         self.version += 1;
         if self.changes.len() == CHANGES_MAX {
@@ -600,7 +583,6 @@ impl Documents {
             };
         }
         self.missing[field].remove(id);
-        self.posted += content.values();
         self.value_bytes += match (content, postings, column) {
             (FieldContent::Number(number), Postings::Numbers(postings), FieldColumn::Numbers(column)) => {
                 postings.insert(*number, id);
@@ -645,15 +627,11 @@ impl Documents {
                 }
                 // A number that comes twice is there once.
                 (Postings::Numbers(postings), FieldColumn::Numbers(column)) => {
-                    let numbers = column.get(id);
-                    self.posted += numbers.len();
-                    numbers.iter().for_each(|&number| postings.remove(number, id));
+                    column.get(id).iter().for_each(|&number| postings.remove(number, id));
                     column.clear(id)
                 }
                 (Postings::Terms(postings), FieldColumn::Tags(column)) => {
-                    let tags = column.get(id);
-                    self.posted += tags.len();
-                    tags.iter().for_each(|&term| postings.remove(term, id));
+                    column.get(id).iter().for_each(|&term| postings.remove(term, id));
                     column.clear(id)
                 }
                 (Postings::Shapes(postings), _) => {

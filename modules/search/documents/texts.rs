@@ -96,8 +96,6 @@ pub struct TextPostings {
     length_sum: u64,
     /// The documents of all terms.
     records: u64,
-    /// See `Documents::take_posted`.
-    posted: usize,
 }
 
 /// How the texts of a field are indexed.
@@ -268,7 +266,6 @@ impl TextPostings {
             lengths: SparseCells::default(),
             length_sum: 0,
             records: 0,
-            posted: 0,
         }
     }
 
@@ -405,7 +402,6 @@ impl TextPostings {
     }
 
     fn set_count(&mut self, number: u32, (field, document): (usize, u32), count: u32) {
-        self.posted += 1;
         let count = if self.counts { count } else { 1 };
         let records = &mut self.records;
         self.terms.post(number, |posting| {
@@ -416,12 +412,7 @@ impl TextPostings {
         });
     }
 
-    pub fn take_posted(&mut self) -> usize {
-        std::mem::take(&mut self.posted)
-    }
-
     fn remove(&mut self, number: u32, (field, document): (usize, u32)) {
-        self.posted += 1;
         let records = &mut self.records;
         self.terms.unpost(number, |posting| {
             *records -= u64::from(posting.places.remove(field as u16, document));

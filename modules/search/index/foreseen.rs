@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 /// An object is read before it is there, if its bytes times the fields to read are more: about a
 /// millisecond.
-pub const WALKED_BYTES_MIN: usize = 256 << 10;
+const WALKED_BYTES_MIN: usize = 256 << 10;
 
 /// What several indexes read of a document.
 pub struct ForeseenDocument(Vec<ForeseenContent>);
@@ -42,8 +42,6 @@ pub struct ForeseenContent {
     vectors: Vec<(usize, Vec<Box<[u8]>>)>,
     /// What was posted: it is freed without the lock.
     used: Vec<FieldContent>,
-    /// How many values were added to postings or removed from them.
-    pub posted: usize,
 }
 
 /// An index that reads a document before, and what it reads.
@@ -107,12 +105,6 @@ pub fn foresee(
     let all: Vec<ForeseenContent> = by.into_iter().map(read).collect();
     let heap_bytes = all.iter().map(ForeseenContent::heap_bytes).sum();
     Observation { value: Box::new(ForeseenDocument(all)), heap_bytes }
-}
-
-/// Reads all that an index wants of a document.
-pub fn foresee_whole(index: &Index, key: &[u8], upcoming: &Upcoming) -> ForeseenContent {
-    let reading = Reading { texts: RefCell::default(), is_wanted: &|| true };
-    index.foresee_upcoming(key, upcoming, ReadScope::Whole, &reading)
 }
 
 /// The reading of one document for several indexes.
@@ -193,12 +185,6 @@ impl ForeseenContent {
 
     pub fn is_nothing(&self) -> bool {
         self.index.is_none()
-    }
-
-    /// Whether a field was read, or what was read says that the document is not indexed.
-    pub fn has(&self, field: usize) -> bool {
-        let says = |(of, content): &(usize, Result<_, _>)| *of == field || content.is_err();
-        self.is_accepted == Some(false) || self.contents.iter().any(says)
     }
 
     fn heap_bytes(&self) -> usize {

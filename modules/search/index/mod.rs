@@ -10,7 +10,6 @@
 mod backfill;
 pub mod foreseen;
 mod last_use;
-pub mod late;
 pub mod leftover;
 pub mod scope;
 mod several;
@@ -18,7 +17,6 @@ mod several;
 use self::backfill::Backfill;
 use self::foreseen::ForeseenContent;
 use self::last_use::LastUse;
-use self::late::LateDocuments;
 use self::scope::{ChangedNames, ReadScope};
 
 use crate::documents::filtering::accepts;
@@ -78,7 +76,6 @@ pub struct Index {
     pub prepared: PreparedCache,
     changed: Arc<Hazard>,
     backfill: Arc<Mutex<Backfill>>,
-    pub late: Arc<LateDocuments>,
     dropped: Arc<AtomicBool>,
     /// Documents may lack the fields from this one on, although their keys have them (SKIPINITIALSCAN).
     skipped_from: usize,
@@ -148,7 +145,6 @@ impl Index {
             prepared: PreparedCache::default(),
             changed: Arc::default(),
             backfill: Arc::new(Mutex::new(backfill)),
-            late: Arc::new(LateDocuments::new(load.clone())),
             dropped: Arc::default(),
             skipped_from: usize::MAX,
             definition,
@@ -193,7 +189,6 @@ impl Index {
             prepared: PreparedCache::default(),
             changed: self.changed.clone(),
             backfill: self.backfill.clone(),
-            late: self.late.clone(),
             dropped: self.dropped.clone(),
         }
     }
@@ -217,16 +212,14 @@ impl Index {
     }
 
     /// Marks the index as dropped; no command finds it any more. Returns the signals that searches wait for
-    /// until the backfill is complete, or nothing is late, unless they were given. The caller gives them
-    /// after the keyspace's lock is released; these searches then find the index dropped.
+    /// until the backfill is complete, unless they were given. The caller gives them after the keyspace's
+    /// lock is released; these searches then find the index dropped.
     pub fn drop_it(&self) -> Vec<Arc<Signal>> {
         self.dropped.store(true, Ordering::Relaxed);
         self.vectors.iter().flatten().for_each(|vectors| vectors.close());
         let mut backfill = self.backfill.lock();
         backfill.end();
-        let mut due = backfill.take_due();
-        due.extend(self.late.clear());
-        due
+        backfill.take_due()
     }
 
     /// Records that a search used this dialect.
@@ -246,14 +239,14 @@ impl Index {
     }
 
     /// Follows a change of a key that the definition covers. `foreseen` is what was read of the document
-    /// before. If `leaves`, the document becomes late.
+    /// before.
     pub fn observe<'e>(
         &self,
         workers: &Workers,
         keyspace: &mut Housing<'_>,
         (database, key): (u32, &[u8]),
         (applied, names, foreseen): (&Applied<'e>, &ChangedNames<'e>, &mut ForeseenContent),
-        (batch, leaves): (&mut OpenBatch<'_>, bool),
+        batch: &mut OpenBatch<'_>,
     ) {
         self.change(batch);
         let document = self.document(keyspace, database, key);
@@ -266,11 +259,6 @@ impl Index {
             || self.definition.options.skip_initial_scan && self.documents.read().id(key).is_none();
         let housed = match (scope, document) {
             (ReadScope::Fields(fields), _) if fields.is_empty() && !may_be_left_out() => return,
-            _ if leaves || self.late.has(key) => {
-                let read = (!foreseen.is_nothing()).then(|| std::mem::take(foreseen));
-                *foreseen = self.late.add(key, read).unwrap_or_default();
-                return;
-            }
             (ReadScope::Fields(fields), Some(document)) => {
                 let known = self.known(key);
                 match known {
@@ -326,7 +314,6 @@ impl Index {
             Some((content, document)) => {
                 let mut documents = self.documents.write();
                 let id = documents.upsert(key, &content);
-                foreseen.posted += documents.take_posted();
                 self.remove_freed(workers, &mut documents);
                 for field in 0..self.vectors.len() {
                     let document = (&document, &*foreseen);
@@ -334,7 +321,7 @@ impl Index {
                 }
                 foreseen.keep_used(content.fields);
             }
-            None => foreseen.posted += self.forget(workers, key),
+            None => self.forget(workers, key),
         }
         self.spent(workers.clock().monotonic().saturating_sub(began));
         housed
@@ -361,7 +348,6 @@ impl Index {
             Ok(contents) => {
                 let mut documents = self.documents.write();
                 documents.amend(id, fields.iter().copied().zip(&contents));
-                foreseen.posted += documents.take_posted();
                 self.remove_freed(workers, &mut documents);
                 for &field in fields {
                     let document = (document, &*foreseen);
@@ -371,7 +357,7 @@ impl Index {
             }
             Err(unreadable) => {
                 self.failures.lock().add(unreadable, key);
-                foreseen.posted += self.forget(workers, key);
+                self.forget(workers, key);
             }
         }
         self.spent(workers.clock().monotonic().saturating_sub(began));
@@ -410,17 +396,16 @@ impl Index {
     }
 
     /// Removes a key that is no longer a document. A key that was none needs only a read lock of the
-    /// documents. Returns how many values were removed.
-    fn forget(&self, workers: &Workers, key: &[u8]) -> usize {
+    /// documents.
+    fn forget(&self, workers: &Workers, key: &[u8]) {
         if self.documents.read().id(key).is_none() {
-            return 0;
+            return;
         }
         let mut documents = self.documents.write();
         if let Some(id) = documents.remove(key) {
             self.vectors.iter().flatten().for_each(|vectors| remove(workers, vectors, id));
             self.remove_freed(workers, &mut documents);
         }
-        documents.take_posted()
     }
 
     /// Removes the vectors of rows that a document has given up.
@@ -540,7 +525,6 @@ impl Index {
     /// continue, and find the index incomplete.
     pub fn give_up(&self) {
         self.backfilled().give();
-        self.late.caught_up().iter().for_each(|signal| signal.give());
     }
 
     /// Given when the backfill has ended, or will not be continued.
@@ -561,8 +545,7 @@ impl Index {
     }
 
     /// Indexes one older key, after it has scanned for more if none is left. One key per step, so that the
-    /// slice reads the clock after each document. A large document becomes late, to be read without the lock.
-    /// False when there is nothing left to do, or when late documents come first.
+    /// slice reads the clock after each document, however large. False when there is nothing left to do.
     fn backfill_step(&self, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) -> bool {
         let mut state = self.backfill.lock();
         let Some(walk) = state.walk_mut() else { return false };
@@ -576,17 +559,11 @@ impl Index {
             && let Some(document) = self.document(keyspace, database, &key)
             && is_old(&key)
         {
-            if self.late.has(&key) {
-                // It is read as it is now, when its turn comes.
-            } else if self.is_large(keyspace, (database, &key), None) {
-                self.late.add(&key, None);
-            } else {
-                let document = (Some(document), &mut ForeseenContent::default());
-                let housed = self.refresh(workers, Source::Backfill, &key, document);
-                self.house(keyspace, (database, &key), housed);
-            }
+            let document = (Some(document), &mut ForeseenContent::default());
+            let housed = self.refresh(workers, Source::Backfill, &key, document);
+            self.house(keyspace, (database, &key), housed);
         }
-        if is_last && !self.is_behind() {
+        if is_last {
             // Waiting searches are woken afterwards, without the keyspace's lock: see `help_backfill`.
             state.end();
         }

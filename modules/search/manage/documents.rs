@@ -67,7 +67,7 @@ pub fn get_many(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outco
 
 /// Writes the fields of a document; a null if the index does not have it.
 fn write(view: &View<'_>, index: &Index, key: &[u8], reply: &mut dyn Reply) -> Outcome {
-    let is_indexed = index.documents.read().id(key).is_some() || index.late.has(key);
+    let is_indexed = index.documents.read().id(key).is_some();
     let document = view.document(key, index.definition.documents).filter(|_| is_indexed);
     let Some(document) = document else {
         reply.null();

@@ -108,9 +108,6 @@ impl Plan {
         minds_time: bool,
     ) -> Result<LastChanges, Lack> {
         let lacking = |lack| if self.was_late { Ok(LastChanges::TooLate) } else { Err(lack) };
-        if self.index.is_behind() {
-            return lacking(Lack::Behind);
-        }
         let too_many = || match self.was_late || self.accepts_changes {
             true => Ok(LastChanges::TooLate),
             false => Err(Lack::Changes),

@@ -58,8 +58,6 @@ pub enum Lack {
     Changes,
     /// More places of the engine's expiry index hold expired entries than a last look visits.
     Expired,
-    /// Documents are late: the index does not have them yet as they are.
-    Behind,
     /// Fewer rows are left than the query asks for, and there may be others.
     Rows,
     /// The documents of the page are large, and a thread of the pool must read them.

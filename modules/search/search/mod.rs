@@ -12,7 +12,6 @@
 //! | reason | work without the lock | limit |
 //! |---|---|---|
 //! | `Lack::Changes`: more than `CHANGED_FEW` | the changed documents are read in slices | `ROUNDS_MAX` |
-//! | `Lack::Behind`: the index has late documents | it waits for them | the time limit |
 //! | `Lack::Expired`: many have expired | a walk finds them, and is kept up to date | two walks |
 //! | `Lack::Rows`: too few rows, and there are others | a search for twice as many | all are candidates |
 //! | `Lack::Pool`: the documents of the page are large | nothing: the pool takes the next look | once |
@@ -203,8 +202,7 @@ fn begin(
 /// A search whose words are parsed.
 pub struct PreparedPlan {
     pub plan: Plan,
-    /// The signal at the end of the backfill that the search must wait for, or when nothing is late, and how
-    /// long it waits at most.
+    /// The signal at the end of the backfill that the search must wait for, and how long it waits at most.
     pub backfill: Option<(Arc<Signal>, Option<Duration>)>,
 }
 
@@ -261,13 +259,8 @@ pub fn prepare(
     plan.highlight();
     plan.note(|profile, now| profile.parsed = now);
     plan.check()?;
-    if view.is_exclusive() && index.is_behind() {
-        // What is late needs the lock that the transaction holds.
-        return Err(Kind::Backfilling.error());
-    }
     let waits = is_backfilling && !is_incomplete;
-    let signal = if waits { Some(index.backfilled()) } else { index.late.caught_up() };
-    let backfill = signal.map(|signal| (signal, timeout));
+    let backfill = waits.then(|| (index.backfilled(), timeout));
     Ok(PreparedPlan { plan, backfill })
 }
 

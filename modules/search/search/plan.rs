@@ -271,11 +271,6 @@ impl Plan {
         knn.ef_runtime.unwrap_or(of_field as usize)
     }
 
-    /// How long the search may still take; `None` for no limit.
-    pub fn time_left(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_sub(self.now()))
-    }
-
     pub fn is_late(&self) -> bool {
         self.deadline.is_some_and(|deadline| self.now() > deadline)
     }

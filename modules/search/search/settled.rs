@@ -324,7 +324,6 @@ impl Plan {
         lack: Lack,
         rounds: u32,
     ) {
-        let is_behind = lack == Lack::Behind && !self.index.late.wait(self.time_left());
         if lack == Lack::Expired {
             looks.look(&mut |view| expired.begin_walk(view));
         }
@@ -341,7 +340,7 @@ impl Plan {
         }
         self.accepts_changes = rounds >= ROUNDS_MAX;
         // The next look uses this, and does not read the clock.
-        self.was_late = leaves_out && (is_behind || self.is_late());
+        self.was_late = leaves_out && self.is_late();
     }
 
     fn go_on_nearest(

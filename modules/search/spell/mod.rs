@@ -94,10 +94,6 @@ fn begin(view: &View<'_>, args: Args<'_>) -> Result<Stage, SearchError> {
         let at_most = if view.is_exclusive() { Some(Duration::ZERO) } else { timeout };
         return Ok(Stage::Wait(WaitingJob { signal: index.backfilled(), at_most, job }));
     }
-    if let Some(signal) = index.late.caught_up() {
-        let at_most = if view.is_exclusive() { Some(Duration::ZERO) } else { timeout };
-        return Ok(Stage::Wait(WaitingJob { signal, at_most, job }));
-    }
     Ok(if comparisons > INLINE_COMPARISONS_MAX { Stage::Offload(job) } else { Stage::Run(job) })
 }
 

@@ -8,12 +8,7 @@ pub struct Load {
     full: AtomicUsize,
     /// Pending live mutations of one field above which writers wait.
     tail_max: AtomicU64,
-    /// Late documents of all indexes.
-    late: AtomicUsize,
 }
-
-/// Late documents of all indexes together above which writers wait.
-const LATE_MAX: usize = 4096;
 
 /// The default of `tail_max`. Every search scans all pending mutations, which at this number takes about as
 /// long as the walk through a graph. (With 4,096, the p99 of searches during ingestion was 10 times that of
@@ -22,26 +17,14 @@ pub const TAIL_MAX: usize = 512;
 
 impl Default for Load {
     fn default() -> Load {
-        Load {
-            full: AtomicUsize::new(0),
-            tail_max: AtomicU64::new(TAIL_MAX as u64),
-            late: AtomicUsize::new(0),
-        }
+        Load { full: AtomicUsize::new(0), tail_max: AtomicU64::new(TAIL_MAX as u64) }
     }
 }
 
 impl Load {
-    /// True while a field has too much pending work, or too many documents are late.
+    /// True while a field has too much pending work.
     pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed) > 0 || self.late.load(Ordering::Relaxed) > LATE_MAX
-    }
-
-    pub fn add_late(&self, documents: usize) {
-        self.late.fetch_add(documents, Ordering::Relaxed);
-    }
-
-    pub fn end_late(&self, documents: usize) {
-        self.late.fetch_sub(documents, Ordering::Relaxed);
+        self.full.load(Ordering::Relaxed) > 0
     }
 
     pub fn tail_max(&self) -> usize {

@@ -342,7 +342,6 @@ impl WriteRun<'_> {
     /// In a run whose commands may return and run again: those of a transaction may not.
     pub fn transaction(&mut self) -> Transaction<'_> {
         assert!(self.lent.preparing.is_none(), "a transaction prepares nothing");
-        self.lent.is_transaction = true;
         self.begin()
     }
 

@@ -9,13 +9,14 @@ use crate::log::memory::MemoryLog;
 use crate::log::pipeline::{Options, Pipeline};
 use crate::log::replay::Recovered;
 use crate::log::{LogId, Lsn, Pos, ShardLog};
-use crate::module::{Applied, Circumstances, Follower, HousedContent, Module, ModuleEffect, ReadHash};
+use crate::module::{Applied, Follower, HousedContent, Module, ModuleEffect, ReadHash};
 use crate::recovery::{self, StartError};
 use crate::store::hook::Hook;
 use crate::types::{House, Housed};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -172,7 +173,7 @@ impl World {
             } else if self.live.apply(&record).mismatch {
                 continue;
             }
-            let applied = Applied { record: &record, count: 1, circumstances: Circumstances::default() };
+            let applied = Applied { record: &record, count: 1, observation: Cell::default() };
             self.definitions.observe(&mut Housing::of(&mut self.live), &applied, &mut self.hook.batch());
             effect.encode(database, &mut batch);
         }

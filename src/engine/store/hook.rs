@@ -153,7 +153,7 @@ impl Hook {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::module::Circumstances;
+    use std::cell::Cell;
 
     fn set(key: &[u8]) -> Record<'_> {
         Record { database: 0, effect: Effect::StringSet { key, value: b"1", expires_at_ms: 0 } }
@@ -165,7 +165,7 @@ mod tests {
         hook.applied(
             &mut keyspace,
             &mut modules,
-            &Applied { record, count: 1, circumstances: Circumstances::default() },
+            &Applied { record, count: 1, observation: Cell::default() },
             key,
         );
     }

@@ -27,9 +27,11 @@ use crate::gate::Submitted;
 use crate::keyspace::{EffectOutcome, Garbage, Given, Housing, Keyspace, OwnedValue};
 use crate::log::Lsn;
 use crate::log::pipeline::Batches;
-use crate::module::{Applied, Circumstances, Modules};
+use crate::module::{Applied, Modules};
 use crate::store::hook::Hook;
 use crate::table::HashedKey;
+use std::any::Any;
+use std::cell::Cell;
 
 pub struct Store {
     pub(crate) keyspace: Keyspace,
@@ -63,10 +65,10 @@ impl Store {
         &mut self,
         record: &Record<'_>,
         given: Given<'_>,
-        circumstances: Circumstances,
+        observation: Option<Box<dyn Any + Send + Sync>>,
     ) -> usize {
         self.batches.open().push(record.database, &record.effect, given.contents);
-        match self.change(record, given, circumstances) {
+        match self.change(record, given, observation) {
             Ok(count) => count,
             Err(error) => panic!("a handler applied an impossible effect: {error}"),
         }
@@ -75,7 +77,7 @@ impl Store {
     /// Applies a batch of the log.
     pub(crate) fn replay(&mut self, lsn: Lsn, batch: &[u8]) -> Result<(), ReplayError> {
         let applied = decode_batch(batch).try_for_each(|record| {
-            self.change(&record?, Given::default(), Circumstances::default())?;
+            self.change(&record?, Given::default(), None)?;
             Ok(())
         });
         // Also after an error: a reader of a part of the batch then waits for the whole batch, which never
@@ -87,7 +89,7 @@ impl Store {
 
     /// Applies one effect of the log or of a snapshot.
     pub(crate) fn replay_record(&mut self, lsn: Lsn, record: &Record<'_>) -> Result<(), ReplayError> {
-        self.change(record, Given::default(), Circumstances::default())?;
+        self.change(record, Given::default(), None)?;
         self.replayed(lsn);
         Ok(())
     }
@@ -146,7 +148,7 @@ impl Store {
         &mut self,
         record: &Record<'_>,
         given: Given<'_>,
-        circumstances: Circumstances,
+        observation: Option<Box<dyn Any + Send + Sync>>,
     ) -> Result<usize, ReplayError> {
         let key = record.effect.key().map(HashedKey::new);
         let outcome = match record.effect {
@@ -160,7 +162,7 @@ impl Store {
             return Err(ReplayError::of_mismatch(&self.keyspace, record));
         }
         let count = outcome.count;
-        let applied = Applied { record, count, circumstances };
+        let applied = Applied { record, count, observation: Cell::new(observation) };
         self.hook.applied(&mut self.keyspace, &mut self.modules, &applied, key);
         if !outcome.garbage.is_none() {
             self.garbage.push(outcome);

@@ -7,7 +7,7 @@
 use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
 use crate::keyspace::{EffectOrigin, Entry, Garbage, Given, Keyspace, OwnedValue, TypedValue, ValueRef};
-use crate::module::{Circumstances, FORESEEN_VALUE_BYTES, Upcoming, UpcomingMaking};
+use crate::module::{FORESEEN_VALUE_BYTES, Upcoming, UpcomingMaking};
 use crate::store::Store;
 use crate::store::prepared::{Copied, Copy, Foreseen, Foresight, MadeOfWords, Making, Preparing, mark_of};
 use crate::store::view::{StoreContext, View};
@@ -77,8 +77,6 @@ pub(crate) struct Lent {
     pub(crate) contents: Option<Arc<Contents>>,
     /// The bytes that effects may take in the log beyond the bound from the commands' words.
     pub(crate) room_bytes: usize,
-    /// Whether the commands are those of EXEC, which see each other's consequences.
-    pub(crate) is_transaction: bool,
 }
 
 /// One open batch: exclusive access to the store, at one moment of the engine clock.
@@ -319,11 +317,7 @@ impl<'a> Tx<'a> {
             }
             _ => None,
         };
-        let circumstances = Circumstances {
-            observation: Cell::new(observation),
-            effects_before: (!self.lent.is_transaction).then_some(self.effects - 1),
-        };
-        let count = self.store.execute(&record, given, circumstances);
+        let count = self.store.execute(&record, given, observation);
         if matches!(effect, Effect::HashDelete { cause: Cause::Expired, .. }) {
             self.context.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
         }

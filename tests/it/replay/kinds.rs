@@ -4,7 +4,6 @@
 
 use super::asked::{VOCABULARY, answer, pick, point, question, rows};
 use engramdb_resp::Value;
-use engramdb_search::SearchModule;
 use engramdb_testkit::instance::{Instance, Kept};
 use engramdb_testkit::words::split_words;
 use proptest::prelude::*;
@@ -24,8 +23,7 @@ const FILLED: usize = 150;
 /// Commands and steps with placeholders, and their frequency: K a hash, J a JSON document, T a text, W a
 /// word, L a language, S a score, N a number, C a tag, G a position, P a shape, D a JSON text of a document,
 /// A a JSON array of vectors, V a vector in it, I an index, O options of an index, M milliseconds, R what a
-/// restart may use. `!late` says from how many posted values on documents are late; `!background` is one
-/// step of background work.
+/// restart may use.
 const TEMPLATES: &[(usize, &str)] = &[
     (14, "HSET K t T u T n N c C"),
     (4, "HSET K t T"),
@@ -72,9 +70,6 @@ const TEMPLATES: &[(usize, &str)] = &[
     (2, "!export"),
     (2, "!restart R"),
     (1, "!fill"),
-    (2, "!late 0"),
-    (1, "!late 100000"),
-    (1, "!background"),
 ];
 
 const PRELUDE: &[&str] = &[
@@ -242,11 +237,6 @@ fn step(instance: &mut Instance, words: &[Vec<u8>], asked: (u64, &mut Seen)) {
         b"!expire" => _ = instance.expire_due(),
         b"!snapshot" => _ = instance.snapshot(),
         b"!export" => instance.export(),
-        b"!background" => _ = instance.engine().run_background(),
-        b"!late" => {
-            let run = instance.engine().reads().expect("it serves");
-            run.view(0).module::<SearchModule>().post_at_most(number(1) as usize);
-        }
         b"!restart" => check_restarts(instance, &[Kept::ALL[number(1) as usize]], asked),
         b"!fill" => {
             for seed in 0..FILLED as u64 {

@@ -11,7 +11,6 @@ mod harness;
 mod holds;
 mod hybrid;
 mod language;
-mod late;
 mod locks;
 mod looks;
 mod management;
