@@ -316,18 +316,52 @@ fn room_with_documents(view: &View<'_>, args: Args<'_>) -> usize {
 }
 
 fn drop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    check_drop(args)?;
-    let with_documents = args.is(2, "DD");
+    drop_named(tx, args, reply, false, false)
+}
+
+fn drop_if_there(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    drop_named(tx, args, reply, false, true)
+}
+
+/// The older command: documents go with their index, unless it says otherwise.
+fn drop_with_documents(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    drop_named(tx, args, reply, true, false)
+}
+
+fn drop_with_documents_if_there(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    drop_named(tx, args, reply, true, true)
+}
+
+/// Drops the index that a command names; `takes_documents` if its documents go with it unless the command
+/// says otherwise, `forgives` if there need not be one.
+fn drop_named(
+    tx: &mut Tx<'_>,
+    args: Args<'_>,
+    reply: &mut dyn Reply,
+    takes_documents: bool,
+    forgives: bool,
+) -> Outcome {
+    if args.len() > 3 {
+        let name = error::text(args[0]);
+        return Err(CommandError::new(format!("ERR wrong number of arguments for '{name}' command")));
+    }
+    let (keeps, takes) = (args.is(2, "KEEPDOCS"), args.is(2, "DD") && !takes_documents);
     // The empty word is what a client sends that would send DD otherwise.
-    let known = with_documents || args.is(2, "KEEPDOCS") || args.get(2).is_none_or(|word| word.is_empty());
-    let index = tx.read(|view| {
+    let is_nothing = args.get(2).is_none_or(|word| word.is_empty() && !takes_documents);
+    let found = tx.read(|view| {
         let found = find(view, args[1], Kind::NoIndexToChange).cloned();
-        styled(
-            view,
-            found.and_then(|index| if known { Ok(index) } else { Err(Kind::UnknownArgument.of(args[2])) }),
-        )
+        if forgives && found.is_err() {
+            return Ok(None);
+        }
+        let known = |index| match keeps || takes || is_nothing {
+            true => Ok(Some(index)),
+            false => Err(Kind::UnknownArgument.of(args[2])),
+        };
+        styled(view, found.and_then(known))
     })?;
-    drop_index(tx, &index, with_documents);
+    if let Some(index) = found {
+        drop_index(tx, &index, takes || takes_documents && !keeps);
+    }
     reply.ok();
     Ok(())
 }
@@ -340,49 +374,6 @@ fn drop_index(tx: &mut Tx<'_>, index: &Index, with_documents: bool) {
         }
     }
     tx.apply(effect_of(KIND_DROP, &index.definition.name));
-}
-
-/// The older command: documents go with their index, unless it says otherwise.
-fn drop_with_documents(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    check_drop(args)?;
-    let index = tx.read(|view| {
-        let found = find(view, args[1], Kind::NoIndexToChange).cloned();
-        let known = args.get(2).is_none() || args.is(2, "KEEPDOCS");
-        styled(
-            view,
-            found.and_then(|index| if known { Ok(index) } else { Err(Kind::UnknownArgument.of(args[2])) }),
-        )
-    })?;
-    drop_index(tx, &index, !args.is(2, "KEEPDOCS"));
-    reply.ok();
-    Ok(())
-}
-
-fn drop_with_documents_if_there(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    check_drop(args)?;
-    if tx.read(|view| find(view, args[1], Kind::NoIndexToChange).is_ok()) {
-        return drop_with_documents(tx, args, reply);
-    }
-    reply.ok();
-    Ok(())
-}
-
-/// Refuses words after the option.
-fn check_drop(args: Args<'_>) -> Result<(), CommandError> {
-    if args.len() <= 3 {
-        return Ok(());
-    }
-    let name = error::text(args[0]);
-    Err(CommandError::new(format!("ERR wrong number of arguments for '{name}' command")))
-}
-
-fn drop_if_there(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    check_drop(args)?;
-    if tx.read(|view| find(view, args[1], Kind::NoIndexToChange).is_ok()) {
-        return drop(tx, args, reply);
-    }
-    reply.ok();
-    Ok(())
 }
 
 fn config(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

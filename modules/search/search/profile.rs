@@ -23,6 +23,7 @@ use crate::documents::texts::shown_term;
 use crate::error::{Kind, SearchError};
 use crate::query::{Node, Pattern, TextMatch};
 use crate::vectors::Cost;
+use crate::vectors::facts::SearchMode;
 use crate::vectors::live::LiveReport;
 use engramdb_engine::command::{Args, Reply};
 use std::slice;
@@ -90,6 +91,9 @@ pub fn write(plan: &Plan, profile: &Profile, warnings: Warnings, reply: &mut dyn
     reply.bulk(b"Coordinator");
     reply.map(0);
 }
+
+/// The mode of a walk under a filter, for which RediSearch has no name: it takes batches of near documents.
+const FILTERED_WALK: &str = "HYBRID_FILTERED_WALK";
 
 /// A step of a search or an aggregation: its name, its time, and the rows that it gave.
 pub type ProfiledStep<'s> = (&'s str, Duration, usize);
@@ -182,17 +186,21 @@ impl Tree<'_> {
         let is_filtered = self.plan.is_filtered();
         let has_tree = *self.plan.query.filter != Node::All;
         let is_walk = cost.visited > 0;
-        let (mode, chosen) = match (is_filtered, is_walk) {
-            (false, false) if cost.exact => ("STANDARD_KNN", "exact scan"),
-            (false, false) => ("STANDARD_KNN", "scan of codes"),
-            (false, true) => ("STANDARD_KNN", "walk of the graph"),
-            (true, false) if cost.exact => ("HYBRID_ADHOC_BF", "exact scan of the matches"),
-            (true, false) => ("HYBRID_ADHOC_BF", "scan of the matches' codes"),
-            (true, true) if cost.exact => (
-                "HYBRID_FILTERED_WALK",
-                "filtered walk of the graph that ran dry, then an exact scan of the matches",
-            ),
-            (true, true) => ("HYBRID_FILTERED_WALK", "filtered walk of the graph"),
+        let mode = match (is_filtered, is_walk) {
+            (false, _) => SearchMode::Standard.name(),
+            (true, false) => SearchMode::Scan.name(),
+            (true, true) => FILTERED_WALK,
+        };
+        let chosen = match (is_filtered, is_walk) {
+            (false, false) if cost.exact => "exact scan",
+            (false, false) => "scan of codes",
+            (false, true) => "walk of the graph",
+            (true, false) if cost.exact => "exact scan of the matches",
+            (true, false) => "scan of the matches' codes",
+            (true, true) if cost.exact => {
+                "filtered walk of the graph that ran dry, then an exact scan of the matches"
+            }
+            (true, true) => "filtered walk of the graph",
         };
         let live = profile.live.filter(|live| live.tally.samples > 0);
         let extra =
@@ -247,7 +255,7 @@ impl Tree<'_> {
             Node::Missing(_) => (b"MISSING", None),
             Node::Range(_) => (
                 b"METRIC SORTED BY ID - VECTOR DISTANCE",
-                Some(("Vector search mode", b"RANGE_QUERY".to_vec())),
+                Some(("Vector search mode", SearchMode::Range.name().as_bytes().to_vec())),
             ),
             Node::With(_) | Node::Open(_) => unreachable!("a bare node of a query with its values"),
         };
