@@ -4,10 +4,9 @@
 //!
 //! `cargo run --release --locked -- --documents 200000`
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use engramdb_datasets::SplitMix64;
 use std::error::Error;
-use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 use tantivy::collector::{Count, TopDocs};
@@ -79,7 +78,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         bytes as f64 / arguments.documents as f64,
         searcher.segment_readers().len()
     );
-    println!("{:10} {:>12} {:>12}", "query", "1 thread, /s", "2 threads, /s");
+    println!("{:10} {:>13} {:>13} {:>8}", "query", "1 thread, /s", "2 threads, /s", "CPU us");
     let items = Items {
         seed: arguments.seed,
         documents: arguments.documents,
@@ -88,8 +87,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     for kind in TEXT_KINDS {
         let rate = |threads| rate(&searcher, fields, (kind, items), threads, arguments.seconds);
-        let name = kind.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-        println!("{name:10} {:>12.0} {:>12.0}", rate(1), rate(2));
+        let ([one, cpu_us], [two, _]) = (rate(1)?, rate(2)?);
+        println!("{:10} {one:>13.0} {two:>13.0} {cpu_us:>8.0}", kind.name());
     }
     Ok(())
 }
@@ -125,16 +124,25 @@ fn fill(index: &Index, fields: Fields, arguments: &Arguments, threads: usize) ->
     writer.wait_merging_threads()
 }
 
-/// Queries per second of all threads together.
+/// The CPU time of this process, in seconds.
+fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    let ticks: f64 = fields.map(|ticks| ticks.parse().unwrap_or(0.0)).sum();
+    Ok(ticks / TICKS_PER_SECOND)
+}
+
+/// Queries per second of all threads together, and the CPU time of each in microseconds.
 fn rate(
     searcher: &Searcher,
     fields: Fields,
     (kind, items): (RequestKind, Items),
     threads: u64,
     seconds: f64,
-) -> f64 {
+) -> Result<[f64; 2], Box<dyn Error>> {
     let length = Duration::from_secs_f64(seconds);
-    let began = Instant::now();
+    let (began, cpu) = (Instant::now(), cpu_seconds()?);
     let part = |thread: u64| {
         let mut random = SplitMix64::new(items.seed, REQUESTS, thread);
         let mut count = 0_u64;
@@ -146,19 +154,19 @@ fn rate(
         }
         count
     };
-    let parts: u64 = thread::scope(|scope| {
+    let count: u64 = thread::scope(|scope| {
         let started: Vec<_> = (0..threads).map(|thread| scope.spawn(move || part(thread))).collect();
         started.into_iter().map(|part| part.join().expect("no panic")).sum()
     });
-    parts as f64 / began.elapsed().as_secs_f64()
+    let count = count as f64;
+    Ok([count / began.elapsed().as_secs_f64(), (cpu_seconds()? - cpu) * 1e6 / count])
 }
 
 /// The query of FT.SEARCH as one of tantivy's.
 fn query(title: Field, kind: RequestKind, text: &str) -> Box<dyn Query> {
     let term = |word: &str| Term::from_field_text(title, word);
-    let word = |word: &str| -> Box<dyn Query> {
-        Box::new(TermQuery::new(term(word), IndexRecordOption::WithFreqs))
-    };
+    let word =
+        |word: &str| -> Box<dyn Query> { Box::new(TermQuery::new(term(word), IndexRecordOption::WithFreqs)) };
     let of = |occur: Occur, words: &mut dyn Iterator<Item = &str>| -> Box<dyn Query> {
         Box::new(BooleanQuery::new(words.map(|one| (occur, word(one))).collect()))
     };
@@ -178,8 +186,8 @@ fn query(title: Field, kind: RequestKind, text: &str) -> Box<dyn Query> {
 }
 
 fn answer(searcher: &Searcher, fields: Fields, query: &dyn Query) -> tantivy::Result<usize> {
-    const SHOWN: Range<usize> = 0..10;
-    let (count, best) = searcher.search(query, &(Count, TopDocs::with_limit(SHOWN.end)))?;
+    const BEST: usize = 10;
+    let (count, best) = searcher.search(query, &(Count, TopDocs::with_limit(BEST).order_by_score()))?;
     for (_, address) in best {
         let document: TantivyDocument = searcher.doc(address)?;
         std::hint::black_box(document.get_first(fields.key));
