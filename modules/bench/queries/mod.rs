@@ -237,7 +237,7 @@ impl QueriesArgs {
         })
     }
 
-    /// Stores every so-manieth pipeline of documents.
+    /// Stores the pipelines of one of the connections, which take turns.
     fn store_part(
         &self,
         number: u64,
