@@ -205,11 +205,12 @@ impl Core {
         (next, waiting)
     }
 
-    /// What was made for a request that is over is nothing to the next one.
+    /// What was made for a request that is over is nothing to the next one. Where something is waited for, it
+    /// is for the next one.
     fn end_request(&mut self, waits: bool) {
         self.end_turn();
-        self.key_turn = None;
         if !waits {
+            self.key_turn = None;
             self.free_prepared();
         }
     }

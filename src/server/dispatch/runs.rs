@@ -175,6 +175,10 @@ impl Core {
         });
         self.seal(run.finish());
         self.collect_mail();
+        if done > 0 {
+            // The writer that had the turn is done. The next one takes its own.
+            self.key_turn = None;
+        }
         (done, parked.or_else(|| self.go_on(stage)))
     }
 

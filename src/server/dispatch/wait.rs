@@ -13,6 +13,7 @@ use engramdb_engine::log::Lsn;
 use engramdb_engine::{Preparation, Prepared};
 use std::future::Future;
 use std::pin::Pin;
+use tokio::sync::oneshot;
 
 /// Something that the connection waits for before it executes on.
 pub type Waiting = Pin<Box<dyn Future<Output = Resumed> + Send>>;
@@ -25,6 +26,8 @@ pub enum Resumed {
     Made(Box<Made>),
     /// Try the same request again, with what was made for it.
     Prepared(Box<Prepared>),
+    /// What the request needs could not be made.
+    Failed,
     /// Try the same request again: no other writer of its key comes before it.
     Turn(KeyTurn),
     /// The connection's buffer is back, perhaps with the request that is next.
@@ -51,6 +54,11 @@ impl Core {
         match resumed {
             Resumed::Retry | Resumed::Buffer(..) => {}
             Resumed::Prepared(prepared) => self.retained.prepared = Some(prepared),
+            Resumed::Failed => {
+                // It would fail again.
+                self.reply(|replies| replies.error(&failed()));
+                self.closing = true;
+            }
             Resumed::Turn(turn) => self.key_turn = Some(turn),
             Resumed::Made(made) => {
                 let Made { outbox, gate, errors } = *made;
@@ -122,9 +130,10 @@ impl Core {
         self.preparing_bytes = preparation.heap_bytes();
         let pool = if preparation.is_reading() { &shared.readings } else { &shared.copies };
         let engine = shared.engine.clone();
-        elsewhere_while(pool, move |is_wanted| {
+        let made = sent_by(pool, move |is_wanted| {
             Resumed::Prepared(engine.prepare_while(database, preparation, is_wanted))
-        })
+        });
+        Box::pin(async { made.await.unwrap_or(Resumed::Failed) })
     }
 
     /// Runs a job to its reply, which the connection takes over: for another thread.
@@ -146,15 +155,19 @@ impl Core {
 
 /// Makes a reply on a thread of the pool.
 pub fn elsewhere(pool: &LongWork, make: impl FnOnce() -> Resumed + Send + 'static) -> Waiting {
-    elsewhere_while(pool, |_| make())
+    let made = sent_by(pool, |_| make());
+    Box::pin(async move {
+        made.await.unwrap_or_else(|_| Resumed::Reply(Box::new(|reply| reply.error(&failed()))))
+    })
 }
 
-/// The same for what may take long: the function that it gets says whether the connection is still there.
-fn elsewhere_while(
+/// What a thread of the pool makes; an error if it panics. The function that `make` gets says whether the
+/// connection is still there.
+fn sent_by(
     pool: &LongWork,
     make: impl FnOnce(&dyn Fn() -> bool) -> Resumed + Send + 'static,
-) -> Waiting {
-    let (sender, made) = tokio::sync::oneshot::channel();
+) -> oneshot::Receiver<Resumed> {
+    let (sender, made) = oneshot::channel();
     pool.run(Box::new(move || {
         // If the connection has ended, the result is not needed.
         if !sender.is_closed() {
@@ -162,12 +175,9 @@ fn elsewhere_while(
             _ = sender.send(resumed);
         }
     }));
-    Box::pin(async move {
-        match made.await {
-            Ok(resumed) => resumed,
-            Err(_) => Resumed::Reply(Box::new(|reply| {
-                reply.error(&CommandError::of("ERR the command failed; the server's log says why"));
-            })),
-        }
-    })
+    made
+}
+
+fn failed() -> CommandError {
+    CommandError::of("ERR the command failed; the server's log says why")
 }

@@ -19,6 +19,7 @@ const COMMANDS: &[Command] = &[
     write("TEST.MAKEFREE", "key value", make),
     write("TEST.READ", "key value", read),
     write("TEST.SET", "key value", set),
+    write("TEST.FAIL", "key value", fail),
 ];
 
 /// What has happened in the commands of the test that runs.
@@ -92,6 +93,12 @@ fn read(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     tx.apply(Effect::StringSet { key: args[1], value: args[2], expires_at_ms: 0 });
     reply.ok();
+    Ok(())
+}
+
+fn fail(tx: &mut Tx<'_>, args: Args<'_>, _reply: &mut dyn Reply) -> Outcome {
+    with(|seen| seen.runs += 1);
+    _ = tx.made_of(&[args[2]], |_| panic!("the test wants it so"));
     Ok(())
 }
 
@@ -170,4 +177,40 @@ fn readings_do_not_hold_up_copies() {
     other.call("COPY hash copy", ":1\r\n");
     with(|seen| seen.is_open = true);
     clients.iter_mut().for_each(|client| client.expect("+OK\r\n"));
+}
+
+/// A client that sends many commands at once comes back for each one after those in front of it are done.
+#[test]
+fn writers_that_send_pipelines_take_turns_too() {
+    const COMMANDS_EACH: usize = 8;
+    let _alone = ALONE.lock();
+    with(|seen| *seen = Seen::default());
+    let server = TestServer::with_commands(COMMANDS);
+    let mut clients = [server.client(), server.client()];
+    for client in &mut clients {
+        let runs = with(|seen| seen.runs);
+        let line = request(&["TEST.SET", "x", "1"]) + &request(&["TEST.READ", "key", "v"]);
+        client.send(line.repeat(COMMANDS_EACH));
+        wait_until(|seen| seen.runs > runs);
+    }
+    with(|seen| seen.is_open = true);
+    for client in &mut clients {
+        client.expect("+OK\r\n+OK\r\n".repeat(COMMANDS_EACH));
+    }
+    let (begun, most) = with(|seen| (seen.begun, seen.most));
+    assert_eq!((begun, most), (2 * COMMANDS_EACH, 1), "no reading was made void");
+    clients[0].call("STRLEN key", &format!(":{}\r\n", 2 * COMMANDS_EACH));
+}
+
+#[test]
+fn a_preparation_that_fails_has_one_reply_and_ends_the_connection() {
+    let _alone = ALONE.lock();
+    with(|seen| *seen = Seen::default());
+    let server = TestServer::with_commands(COMMANDS);
+    let (mut failing, mut other) = (server.client(), server.client());
+    failing.send(request(&["TEST.FAIL", "k", "v"]) + &request(&["TEST.SET", "k", "v"]));
+    assert!(failing.line().starts_with("-ERR the command failed"));
+    assert_eq!(failing.rest(), "");
+    other.call("EXISTS k", ":0\r\n");
+    assert_eq!(with(|seen| seen.runs), 1);
 }
