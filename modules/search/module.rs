@@ -66,7 +66,7 @@ pub struct SearchModule {
     /// Dropped dictionaries, and what was read of documents. Background work frees it, without the keyspace's
     /// lock.
     garbage: Vec<Box<dyn Any + Send + Sync>>,
-    /// Indexes that were rebuilt, which background work frees.
+    /// Indexes that were dropped or rebuilt, which background work frees.
     replaced: Vec<Arc<Index>>,
     /// Signals of dropped indexes for which searches may wait. Background work gives them, without the
     /// keyspace's lock.
@@ -250,18 +250,22 @@ impl SearchModule {
             .extend(dictionaries.map(|dictionary| Box::new(dictionary) as Box<dyn Any + Send + Sync>));
         for database in self.registry.databases().into_iter().filter(|&database| which(database)) {
             let dropped = self.registry.remove_database(database);
-            dropped.iter().for_each(|index| self.drop_index(index));
+            dropped.into_iter().for_each(|index| self.drop_index(index));
         }
     }
 
     /// Drops an index that was removed from the registry.
-    fn drop_index(&mut self, index: &Index) {
+    fn drop_index(&mut self, index: Arc<Index>) {
         self.ungiven.extend(index.drop_it());
         self.filling.remove(&index.definition.id);
-        self.cursors.end_of_index(index);
+        self.cursors.end_of_index(&index);
         match self.restoring.remove(&index.definition.id) {
             Some(restoring) => self.leftovers.extend(restoring.leftovers()),
-            None => self.leftovers.extend(Leftover::of(index)),
+            None => self.leftovers.extend(Leftover::of(&index)),
+        }
+        if !self.options.offline {
+            // Freeing it takes too long for the keyspace's lock.
+            self.replaced.push(index);
         }
     }
 
@@ -331,7 +335,7 @@ impl Module for SearchModule {
             KIND_DROP => {
                 let index = self.registry.remove(effect.database, effect.payload);
                 let index = index.ok_or("an index that does not exist is dropped")?;
-                self.drop_index(&index);
+                self.drop_index(index);
                 Ok(())
             }
             KIND_ALIAS => self.change_alias(effect, batch),
@@ -455,12 +459,10 @@ impl Module for SearchModule {
         }
         let older: Vec<Arc<Index>> = self.indexes().map(|(_, index)| index.clone()).collect();
         for index in older {
-            self.drop_index(&index);
             let rebuilt = Arc::new(index.rebuilt(&self.load));
+            self.drop_index(index);
             self.filling.insert(rebuilt.definition.id);
             self.registry.replace(rebuilt);
-            // Freeing it takes too long for the keyspace's lock.
-            self.replaced.push(index);
         }
     }
 

@@ -1,8 +1,10 @@
 //! The progress of a backfill: a walk over the keys that are older than the index, or than fields that
 //! FT.ALTER added to it.
 
+use super::foreseen::ForeseenContent;
 use crate::schema::Definition;
 use engramdb_engine::keyspace::Keyspace;
+use engramdb_engine::module::Upcoming;
 use engramdb_engine::signal::Signal;
 use std::sync::Arc;
 
@@ -15,8 +17,39 @@ pub struct Backfill {
     /// Given after the walk has ended, or when it will not be continued. A waiting search then checks the
     /// index again.
     ended: Arc<Signal>,
+    /// A document of the walk that is read without the keyspace's lock, and indexed in the next slice.
+    pub ahead: Option<ReadAhead>,
+    /// What was read of documents that are indexed: it is freed without the lock.
+    pub used: Vec<ForeseenContent>,
     /// Signals of walks that have ended. They are given without the keyspace's lock.
     due: Vec<Arc<Signal>>,
+}
+
+/// A key of the walk that is next.
+pub struct ReadAhead {
+    pub key: Vec<u8>,
+    pub is_last: bool,
+    /// How often its document was taken to be read without the lock.
+    pub readings: usize,
+    /// The document to be read.
+    upcoming: Option<Upcoming>,
+    /// What was read of it.
+    pub read: ForeseenContent,
+    /// Whether the key has changed since `upcoming` was made.
+    is_changed: bool,
+}
+
+impl ReadAhead {
+    pub fn of((key, is_last): (Vec<u8>, bool)) -> ReadAhead {
+        let read = ForeseenContent::default();
+        ReadAhead { key, is_last, readings: 0, upcoming: None, read, is_changed: false }
+    }
+
+    /// This is the document as it is now.
+    pub fn take(&mut self, upcoming: Option<Upcoming>) {
+        (self.upcoming, self.is_changed) = (upcoming, false);
+        self.readings += 1;
+    }
 }
 
 pub struct KeyWalk {
@@ -43,6 +76,7 @@ impl Backfill {
                 first_field
             }
         };
+        self.ahead = None;
         self.walk =
             Some(KeyWalk { first_field, since, cursor: Some(0), found: Vec::new(), scanned: 0, total: 0 });
     }
@@ -50,6 +84,7 @@ impl Backfill {
     /// Ends the walk. The caller gives the signals that are due later.
     pub fn end(&mut self) {
         self.walk = None;
+        self.ahead = None;
         if !self.ended.is_given() {
             self.due.push(self.ended.clone());
         }
@@ -61,6 +96,29 @@ impl Backfill {
 
     pub fn walk_mut(&mut self) -> Option<&mut KeyWalk> {
         self.walk.as_mut()
+    }
+
+    /// Notes that a key has changed: what was read of its document is void.
+    pub fn note_change(&mut self, key: &[u8]) {
+        if let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.key == key) {
+            ahead.is_changed = true;
+            ahead.read = ForeseenContent::default();
+        }
+    }
+
+    /// The document to be read now.
+    pub fn take_upcoming(&mut self) -> Option<(Vec<u8>, Upcoming)> {
+        let ahead = self.ahead.as_mut()?;
+        Some((ahead.key.clone(), ahead.upcoming.take()?))
+    }
+
+    /// Keeps what was read, unless the key has changed since the document was taken.
+    pub fn keep_read(&mut self, key: &[u8], read: ForeseenContent) {
+        if let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.key == key) {
+            if !ahead.is_changed {
+                ahead.read = read;
+            }
+        }
     }
 
     pub fn ended(&self) -> &Arc<Signal> {
@@ -85,7 +143,12 @@ impl KeyWalk {
             self.look_for_more(definition, keyspace, database);
         }
         let key = self.found.pop();
-        (key, self.found.is_empty() && self.cursor.is_none())
+        (key, self.is_at_end())
+    }
+
+    /// Whether no key is left.
+    pub fn is_at_end(&self) -> bool {
+        self.found.is_empty() && self.cursor.is_none()
     }
 
     /// The share of the keys that were scanned, from 0 to 1.
@@ -107,5 +170,42 @@ impl KeyWalk {
             }
         });
         self.cursor = (next != 0).then_some(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_of_a_key_is_void_when_it_has_changed_since_it_was_taken() {
+        let taken = || {
+            let mut backfill = Backfill::default();
+            backfill.begin(0, 0);
+            let mut ahead = ReadAhead::of((b"key".to_vec(), true));
+            ahead.take(Some(Upcoming::Fields(Vec::new())));
+            backfill.ahead = Some(ahead);
+            backfill
+        };
+        let read = || ForeseenContent::of_index(7);
+        let is_kept =
+            |backfill: &Backfill| backfill.ahead.as_ref().is_some_and(|ahead| !ahead.read.is_nothing());
+        for (changes_before, changes_after, key, kept) in [
+            (false, false, "key", true),
+            (true, false, "other", true),
+            (true, false, "key", false),
+            (false, true, "key", false),
+        ] {
+            let mut backfill = taken();
+            if changes_before {
+                backfill.note_change(key.as_bytes());
+            }
+            assert!(backfill.take_upcoming().is_some());
+            if changes_after {
+                backfill.note_change(key.as_bytes());
+            }
+            backfill.keep_read(b"key", read());
+            assert_eq!(is_kept(&backfill), kept, "{key}");
+        }
     }
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 /// An object is read before it is there, if its bytes times the fields to read are more: about a
 /// millisecond.
-const WALKED_BYTES_MIN: usize = 256 << 10;
+pub const WALKED_BYTES_MIN: usize = 256 << 10;
 
 /// What several indexes read of a document.
 pub struct ForeseenDocument(Vec<ForeseenContent>);
@@ -103,8 +103,16 @@ pub fn foresee(
     let reading = Reading { texts: RefCell::default(), is_wanted };
     let read = |(index, scope): Foreseeing| index.foresee_upcoming(key, upcoming, scope, &reading);
     let all: Vec<ForeseenContent> = by.into_iter().map(read).collect();
+    // Of a shared text each index counts its part.
+    drop(reading);
     let heap_bytes = all.iter().map(ForeseenContent::heap_bytes).sum();
     Observation { value: Box::new(ForeseenDocument(all)), heap_bytes }
+}
+
+/// Reads all that an index wants of a document.
+pub fn foresee_whole(index: &Index, key: &[u8], upcoming: &Upcoming) -> ForeseenContent {
+    let reading = Reading { texts: RefCell::default(), is_wanted: &|| true };
+    index.foresee_upcoming(key, upcoming, ReadScope::Whole, &reading)
 }
 
 /// The reading of one document for several indexes.
@@ -183,8 +191,20 @@ impl ForeseenContent {
         }
     }
 
+    /// For tests: what an index read of nothing.
+    #[cfg(test)]
+    pub fn of_index(id: u64) -> ForeseenContent {
+        ForeseenContent { index: Some(id), ..ForeseenContent::default() }
+    }
+
     pub fn is_nothing(&self) -> bool {
         self.index.is_none()
+    }
+
+    /// Whether a field was read, or what was read says that the document is not indexed.
+    pub fn has(&self, field: usize) -> bool {
+        let says = |(of, content): &(usize, Result<_, _>)| *of == field || content.is_err();
+        self.is_accepted == Some(false) || self.contents.iter().any(says)
     }
 
     fn heap_bytes(&self) -> usize {

@@ -9,13 +9,14 @@
 
 mod backfill;
 pub mod foreseen;
+mod large;
 mod last_use;
 pub mod leftover;
 pub mod scope;
 mod several;
 
-use self::backfill::Backfill;
-use self::foreseen::ForeseenContent;
+use self::backfill::{Backfill, ReadAhead};
+use self::foreseen::{ForeseenContent, foresee_whole};
 use self::last_use::LastUse;
 use self::scope::{ChangedNames, ReadScope};
 
@@ -42,6 +43,10 @@ use std::time::Duration;
 
 /// The time at which documents are read. At 0 no field has expired: whether one has is for readers to check.
 const WHOLE: u64 = 0;
+
+/// How often a large document of a backfill is taken to be read without the lock, if it changes meanwhile,
+/// before it is read under it. (The first slice, in FT.CREATE, takes one that is not read.)
+const READINGS_MAX: usize = 4;
 
 /// How long a slice of steps holds the keyspace's lock. The last step may exceed it.
 const SLICE: Duration = Duration::from_micros(300);
@@ -76,6 +81,8 @@ pub struct Index {
     pub prepared: PreparedCache,
     changed: Arc<Hazard>,
     backfill: Arc<Mutex<Backfill>>,
+    /// Whether `backfill` has a document that is read ahead: writers ask for that alone, unless it has.
+    reads_ahead: Arc<AtomicBool>,
     dropped: Arc<AtomicBool>,
     /// Documents may lack the fields from this one on, although their keys have them (SKIPINITIALSCAN).
     skipped_from: usize,
@@ -145,6 +152,7 @@ impl Index {
             prepared: PreparedCache::default(),
             changed: Arc::default(),
             backfill: Arc::new(Mutex::new(backfill)),
+            reads_ahead: Arc::default(),
             dropped: Arc::default(),
             skipped_from: usize::MAX,
             definition,
@@ -189,6 +197,7 @@ impl Index {
             prepared: PreparedCache::default(),
             changed: self.changed.clone(),
             backfill: self.backfill.clone(),
+            reads_ahead: self.reads_ahead.clone(),
             dropped: self.dropped.clone(),
         }
     }
@@ -249,6 +258,9 @@ impl Index {
         batch: &mut OpenBatch<'_>,
     ) {
         self.change(batch);
+        if self.reads_ahead.load(Ordering::Relaxed) {
+            self.backfill.lock().note_change(key);
+        }
         let document = self.document(keyspace, database, key);
         let effect = (&applied.record.effect, names);
         let scope = self.concerned(effect, Some(applied.count), document.as_ref());
@@ -545,29 +557,60 @@ impl Index {
     }
 
     /// Indexes one older key, after it has scanned for more if none is left. One key per step, so that the
-    /// slice reads the clock after each document, however large. False when there is nothing left to do.
+    /// slice reads the clock after each document. A large document ends the slice: it is read without the
+    /// lock before the next one, which indexes it. False when there is nothing left to do in this slice.
     fn backfill_step(&self, workers: &Workers, keyspace: &mut Housing<'_>, database: u32) -> bool {
         let mut state = self.backfill.lock();
+        let ahead = state.ahead.take();
         let Some(walk) = state.walk_mut() else { return false };
-        let (key, is_last) = walk.next(&self.definition, keyspace, database);
         let since = walk.since;
+        let next = ahead.or_else(|| {
+            let (key, is_last) = walk.next(&self.definition, keyspace, database);
+            key.map(|key| ReadAhead::of((key, is_last)))
+        });
+        self.reads_ahead.store(false, Ordering::Relaxed);
+        let is_last = next.as_ref().map_or(walk.is_at_end(), |next| next.is_last);
         let is_old = |key: &[u8]| {
             let documents = self.documents.read();
             documents.id(key).is_none_or(|id| documents.version_of(id) <= since)
         };
-        if let Some(key) = key
-            && let Some(document) = self.document(keyspace, database, &key)
-            && is_old(&key)
+        if let Some(mut next) = next
+            && let Some(document) = self.document(keyspace, database, &next.key)
+            && is_old(&next.key)
         {
-            let document = (Some(document), &mut ForeseenContent::default());
-            let housed = self.refresh(workers, Source::Backfill, &key, document);
-            self.house(keyspace, (database, &key), housed);
+            let place = (database, &next.key[..]);
+            if next.readings < READINGS_MAX && self.is_large(keyspace, place, &next.read) {
+                let upcoming = self.upcoming(keyspace, place);
+                next.take(upcoming);
+                state.ahead = Some(next);
+                self.reads_ahead.store(true, Ordering::Relaxed);
+                return false;
+            }
+            let document = (Some(document), &mut next.read);
+            let housed = self.refresh(workers, Source::Backfill, &next.key, document);
+            self.house(keyspace, (database, &next.key), housed);
+            if !next.read.is_nothing() {
+                state.used.push(next.read);
+            }
         }
         if is_last {
             // Waiting searches are woken afterwards, without the keyspace's lock: see `help_backfill`.
             state.end();
         }
         !is_last
+    }
+
+    /// Reads the large document that the backfill comes to next, and frees what was read of others.
+    fn read_ahead(&self) {
+        let (upcoming, used) = {
+            let mut state = self.backfill.lock();
+            (state.take_upcoming(), std::mem::take(&mut state.used))
+        };
+        drop(used);
+        if let Some((key, upcoming)) = upcoming {
+            let read = foresee_whole(self, &key, &upcoming);
+            self.backfill.lock().keep_read(&key, read);
+        }
     }
 
     /// The part after a slice of the backfill that needs no lock of the engine: the calling thread inserts
@@ -579,6 +622,7 @@ impl Index {
         }
         let due = self.backfill.lock().take_due();
         due.iter().for_each(|signal| signal.give());
+        self.read_ahead();
         let is_backfilling = self.is_backfilling();
         let most = if is_backfilling { BACKFILL_TAIL_MAX } else { 0 };
         for vectors in self.vectors.iter().flatten() {

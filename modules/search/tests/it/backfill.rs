@@ -124,3 +124,43 @@ fn searches_that_wait_for_a_dropped_index_go_on_when_the_lock_is_released() {
         assert!(reply.to_lowercase().contains("no such index"), "{drop}: {reply}");
     }
 }
+
+fn words(first: usize) -> String {
+    (first..first + 5_000).map(|number| format!("w{number} ")).collect::<String>().repeat(4)
+}
+
+#[test]
+fn a_large_document_is_read_between_two_slices_of_a_backfill() {
+    let server = filled_with(0, Ticking::never());
+    for number in 0..3 {
+        server.hset(&format!("d:{number}"), &[("t", words(0).as_bytes()), ("c", b"red")]);
+        server.hset(&format!("d:small{number}"), &[("t", b"w7")]);
+    }
+    server.line("FT.CREATE idx PREFIX 1 d: FILTER '@c!=\"no\"' SCHEMA t TEXT c TAG");
+    let total = |query: &str| {
+        let found = server.line(&format!("FT.SEARCH idx {query} LIMIT 0 0"));
+        let (_, rest) = found.split_once("\"total_results\": ").expect("a reply has it");
+        rest.split([',', '}']).next().expect("a number").parse::<usize>().expect("a number")
+    };
+    // A slice ends at a large document, which is read before the next slice indexes it.
+    let mut counts = vec![told(&server, "num_docs")];
+    while server.engine.run_background() {
+        counts.push(told(&server, "num_docs"));
+    }
+    assert!(counts.windows(2).all(|pair| pair[1] <= pair[0] + 4) && counts.len() > 4, "{counts:?}");
+    assert_eq!((counts.last(), total("w4999"), total("w7")), (Some(&6), 3, 6));
+    // What changes while it is read is indexed as it is then.
+    server.line("FT.ALTER idx SCHEMA ADD t AS again TEXT");
+    server.engine.run_background();
+    server.hset("d:0", &[("t", b"changed"), ("c", b"no")]);
+    server.hset("d:1", &[("t", words(1).as_bytes())]);
+    server.line("DEL d:2");
+    server.backfill();
+    assert_eq!([total("w4999"), total("w5000"), total("changed"), total("w7")], [1, 1, 0, 4]);
+    assert_eq!([total("@again:w5000"), total("@again:w0")], [1, 0]);
+    let scores = || server.line("FT.SEARCH idx w5000|w7 WITHSCORES NOCONTENT");
+    let before = scores();
+    server.engine.rebuild();
+    server.backfill();
+    assert_eq!(scores(), before);
+}
