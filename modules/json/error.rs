@@ -33,6 +33,9 @@ pub const TOO_MANY_PLACES: CommandError =
 pub const TOO_MANY_BYTES: CommandError = CommandError::of(
     "ERR the command would add more than 67108864 bytes at the places that the path leads to",
 );
+pub const TOO_MUCH_POPPED: CommandError = CommandError::of(
+    "ERR the elements have more than 67108864 bytes: read them with JSON.GET and remove them with JSON.DEL",
+);
 pub const TOO_MANY_PATHS: CommandError = CommandError::of("ERR more than 1024 paths");
 pub const TOO_MANY_MEMBERS: CommandError = CommandError::of(
     "ERR the value has too many members to be merged into a document of this size: merge it in parts",

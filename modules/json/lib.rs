@@ -8,6 +8,9 @@
 //! | folder or file | what is in it | start reading at |
 //! |---|---|---|
 //! | `commands/` | one row for each command, and the handlers | `COMMANDS` |
+//! | `commands/matches.rs` | what a path of a writing command leads to, and the room that this takes in the log | `matches` |
+//! | `commands/parsed.rs` | texts that are parsed without the lock | `parse_apart` |
+//! | `commands/foreseen.rs` | changes that are made, or read by indexes, without the lock | `change` |
 //! | `path/` | JSONPath: its parser, filters, and walks over a document | `JsonPath` |
 //! | `text/` | JSON text, read into the packed form and written from it | `parse`, `write` |
 //! | `packed.rs` | the packed form of values: in memory, in effects, in snapshots | the table at its top |
@@ -29,6 +32,10 @@
 //! again with the result. `Tx::apply` logs the payload and calls
 //! `JsonDocument::apply`, which copies the value's bytes to each location. A replay does the same, without a
 //! text or a path.
+//!
+//! A text of more than 128 KiB is parsed without the keyspace's lock, after which the command runs again. A
+//! change of many places, or of a large value, or one that an index reads much for, is first made in a clone
+//! of the document, without the lock too; the clone then takes the document's place.
 
 #![forbid(unsafe_code)]
 

@@ -10,6 +10,8 @@ pub const DOCUMENT_BYTES_MAX: usize = if cfg!(test) { 1 << 20 } else { 2 << 30 }
 pub const PLACES_MAX: usize = 1 << 16;
 /// Bytes that it adds at all of them together.
 pub const MULTIPLIED_BYTES_MAX: usize = 64 << 20;
+/// Bytes of the elements that JSON.ARRPOP replies, packed: their text is written under the lock.
+pub const POPPED_BYTES_MAX: usize = if cfg!(test) { 1 << 16 } else { 64 << 20 };
 /// The paths of a JSON.GET.
 pub const PATHS_MAX: usize = 1024;
 /// The bytes of a number's text. It is parsed under the lock.

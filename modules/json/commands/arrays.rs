@@ -8,6 +8,7 @@ use super::{at_most, default_path, existing, utf8};
 use crate::document::JsonDocument;
 use crate::effect;
 use crate::error;
+use crate::limits::POPPED_BYTES_MAX;
 use crate::location::{self, LocationStep};
 use crate::packed::DEPTH_MAX;
 use crate::path::{ClientPath, WalkBudget, equal, select};
@@ -236,7 +237,7 @@ pub fn pop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-/// What is replied was taken out of a document, so it has no bound.
+/// What is replied was taken out of a document, and was bounded there.
 fn reply_element(node: JsonNode<'_>, format: ReplyFormat, reply: &mut dyn Reply) -> Outcome {
     if format != ReplyFormat::Text {
         return reply_node(node, format, (Layout::default(), &mut usize::MAX.clone()), reply);
@@ -264,14 +265,20 @@ fn popped(
         let from_end = usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX);
         Some(if index < 0 { (last + 1).saturating_sub(from_end) } else { last.min(from_end) })
     };
-    let take = |found: &Match<'_>| {
-        found.node.is_array().then(|| {
-            let mut packed = Vec::new();
-            found.node.element(element(found)?)?.pack(&mut packed);
-            Some(packed)
-        })
+    let mut left = POPPED_BYTES_MAX;
+    let mut take = |found: &Match<'_>| {
+        if !found.node.is_array() {
+            return Ok(None);
+        }
+        let Some(element) = element(found).and_then(|index| found.node.element(index)) else {
+            return Ok(Some(None));
+        };
+        left = left.checked_sub(element.content_bytes()).ok_or(error::TOO_MUCH_POPPED)?;
+        let mut packed = Vec::new();
+        element.pack(&mut packed);
+        Ok(Some(Some(packed)))
     };
-    let popped = found.iter().map(take).collect();
+    let popped = found.iter().map(&mut take).collect::<Result<Popped, CommandError>>()?;
     innermost_first(&mut found);
     let mut payload = Vec::new();
     for mut found in found {

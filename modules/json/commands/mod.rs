@@ -210,7 +210,7 @@ fn nodes<'a>(
 ) -> Result<Vec<JsonNode<'a>>, CommandError> {
     let (mut nodes, mut bytes) = (Vec::new(), 0_usize);
     select(query, document.value(), budget, &mut |node| {
-        bytes = bytes.saturating_add(node.bytes());
+        bytes = bytes.saturating_add(node.content_bytes());
         nodes.push(node);
     })?;
     if bytes > document.shown_bytes_max() { Err(error::TOO_MUCH_TEXT) } else { Ok(nodes) }

@@ -37,7 +37,7 @@ impl ParsedText {
     }
 }
 
-/// Whether the texts are so long together that they are parsed without the lock.
+/// Whether the texts are long together, so that they are parsed without the lock.
 pub fn are_large(words: &[&[u8]]) -> bool {
     words.iter().map(|word| word.len()).sum::<usize>() > PARSED_AT_ONCE_BYTES
 }

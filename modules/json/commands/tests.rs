@@ -1,6 +1,6 @@
 //! What commands count and bound, which replies do not show.
 
-use crate::limits::DOCUMENT_BYTES_MAX;
+use crate::limits::{DOCUMENT_BYTES_MAX, POPPED_BYTES_MAX};
 use crate::module::JsonModule;
 use crate::path::COMPILED;
 use engramdb_testkit::instance::{Instance, Parts, Protocol, Value};
@@ -13,6 +13,23 @@ const PARTS: Parts = Parts {
 
 fn instance() -> Instance {
     Instance::with_modules(1, Protocol::Resp3, PARTS)
+}
+
+#[test]
+fn what_is_popped_at_once_is_bounded() {
+    let mut instance = instance();
+    let element = format!("\"{}\"", "x".repeat(POPPED_BYTES_MAX / 3));
+    let array = format!("[{}]", [&element[..]; 4].join(","));
+    instance.run(&["JSON.SET", "d", "$", &format!("{{\"a\":[{array}],\"b\":{array}}}")]);
+    for path in ["$.a", "$..*"] {
+        match instance.run(&["JSON.ARRPOP", "d", path]).reply {
+            Value::Error(text) => assert!(text.ends_with(b"remove them with JSON.DEL"), "{text:?}"),
+            reply => panic!("{path}: {reply:?}"),
+        }
+    }
+    assert!(!instance.run(&["JSON.ARRPOP", "d", "$.b"]).reply.is_error());
+    assert_eq!(instance.run(&["JSON.ARRLEN", "d", "$.b"]).reply, Value::Array(vec![Value::Integer(3)]));
+    instance.check_replay();
 }
 
 /// How many patterns a command that reads compiles.

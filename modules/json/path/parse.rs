@@ -13,7 +13,7 @@ use std::borrow::Cow;
 const DEPTH_MAX: usize = 32;
 /// A longer path is refused: it is parsed under the lock.
 const PATH_BYTES_MAX: usize = 32 << 10;
-/// Patterns are compiled, which takes time and memory.
+/// The patterns of one path: to compile them takes time and memory.
 const PATTERNS_MAX: usize = 8;
 
 const STEP: &str = "<string>, '*'";

@@ -261,6 +261,15 @@ fn each_step_of_a_walk_is_charged() {
     let object = Root::of(&packed);
     assert!(visits("$[?(@==$.b)]", object.value()) > 4000, "long texts take time to compare");
     assert!(visits(&again("'z'"), object.value()) > 1000);
+    // A location of many steps takes time to copy.
+    let deep = format!("{}1{}", "[".repeat(120), "]".repeat(120));
+    let mut packed = Vec::new();
+    text::parse(&format!("[{}]", vec![&deep[..]; 20].join(",")), &mut packed).expect("JSON");
+    let located = |budget: usize| {
+        let query = JsonPath::parse("$..*").expect("a path");
+        locate(&query, JsonNode::Packed(&packed), &mut WalkBudget::new(budget), &mut |_, _| {})
+    };
+    assert_eq!(located(visits("$..*", JsonNode::Packed(&packed))), Err(TooMuch));
 }
 
 #[test]

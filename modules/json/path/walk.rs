@@ -161,6 +161,9 @@ impl<'a> Walk<'a, '_> {
 
     fn follow(&mut self, segments: &'a [Segment<'_>], node: JsonNode<'a>) -> Result<(), TooMuch> {
         let Some((segment, rest)) = segments.split_first() else {
+            // Its location is copied.
+            const STEPS_OF_VISIT: usize = 8;
+            self.budget.spend(self.steps.as_ref().map_or(0, |steps| steps.len() / STEPS_OF_VISIT))?;
             let goes_on = (self.each)(self.steps.as_deref().unwrap_or_default(), node);
             return if goes_on { Ok(()) } else { Err(TooMuch) };
         };

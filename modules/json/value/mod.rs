@@ -165,6 +165,14 @@ impl<'a> JsonNode<'a> {
         }
     }
 
+    /// The bytes of its packed form: they do not depend on its history.
+    pub fn content_bytes(self) -> usize {
+        match self {
+            JsonNode::Packed(value) => packed::size(value),
+            JsonNode::Large(container) => container.packed_bytes(),
+        }
+    }
+
     /// Appends the packed form.
     pub fn pack(self, out: &mut Vec<u8>) {
         let container = match self {
