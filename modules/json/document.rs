@@ -13,7 +13,7 @@ use engramdb_engine::command::CommandError;
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::digest::mix;
 use engramdb_engine::keyspace::{
-    DataType, DocumentSource, EachEffect, EffectOrigin, FieldValue, PathCost, SAVED_BYTES_MAX,
+    DataType, DocumentPath, DocumentSource, EachEffect, EffectOrigin, FieldValue, PathCost, SAVED_BYTES_MAX,
     SAVED_PARTS_MAX, Several, ShownValue, TypedValue,
 };
 use std::borrow::Cow;
@@ -47,6 +47,15 @@ impl DataType for JsonType {
         }
     }
 
+    fn concerns_at(&self, effect: &Effect<'_>, count: Option<usize>, path: &DocumentPath) -> bool {
+        match (effect, compiled(path)) {
+            (Effect::Module { kind, payload, .. }, Some(query)) => {
+                path::reaches(*kind, payload, count, query)
+            }
+            _ => true,
+        }
+    }
+
     fn leads_to_one(&self, path: &[u8]) -> bool {
         let parsed = std::str::from_utf8(path).ok().and_then(|text| JsonPath::parse(text).ok());
         parsed.is_some_and(|path| path.is_static())
@@ -60,6 +69,11 @@ impl DataType for JsonType {
     fn is_document_path(&self, path: &[u8]) -> bool {
         std::str::from_utf8(path).is_ok_and(|text| JsonPath::parse(text).is_ok())
     }
+}
+
+/// The path of a field; `None` if it is malformed.
+fn compiled(path: &DocumentPath) -> Option<&JsonPath<'static>> {
+    path.parsed(|path| JsonPath::compiled(std::str::from_utf8(path).ok()?)).as_ref()
 }
 
 #[derive(Clone, Debug, Default)]
@@ -367,6 +381,14 @@ fn field_value(node: JsonNode<'_>) -> FieldValue<'_> {
 impl DocumentSource for JsonDocument {
     fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {
         if !self.select(path, |node| each_value(node, each)) {
+            each(FieldValue::Other);
+        }
+    }
+
+    fn values_at(&self, path: &DocumentPath, each: &mut dyn FnMut(FieldValue<'_>)) {
+        let Some(query) = compiled(path) else { return };
+        let budget = &mut WalkBudget::of_index();
+        if select(query, self.value(), budget, &mut |node| each_value(node, each)).is_err() {
             each(FieldValue::Other);
         }
     }

@@ -103,7 +103,7 @@ fn head(index: &Index, is_resp3: bool) -> Vec<(&'static str, Part)> {
 /// One field: pairs and flags in one list in RESP2, a map with a list of flags in RESP3.
 fn attribute(field: &FieldDefinition, is_resp3: bool) -> Part {
     let mut pairs = vec![
-        ("identifier", Part::text(&field.identifier)),
+        ("identifier", Part::text(&*field.identifier)),
         ("attribute", Part::text(&field.name)),
         ("type", Part::text(field.kind.type_name())),
     ];
@@ -270,7 +270,7 @@ fn tail(index: &Index, style: ErrorStyle, counts: &CursorCounts) -> Vec<(&'stati
     parts.push(("Index Errors", Part::Map(errors(&failures.all))));
     let fields = index.definition.fields.iter().zip(&failures.by_field).map(|(field, failures)| {
         Part::Map(vec![
-            ("identifier", Part::text(&field.identifier)),
+            ("identifier", Part::text(&*field.identifier)),
             ("attribute", Part::text(&field.name)),
             ("Index Errors", Part::Map(errors(failures))),
         ])

@@ -1,8 +1,13 @@
 //! What commands count and bound, which replies do not show.
 
+use crate::document::{JsonDocument, JsonType};
+use crate::effect;
 use crate::limits::{DOCUMENT_BYTES_MAX, POPPED_BYTES_MAX};
 use crate::module::JsonModule;
-use crate::path::COMPILED;
+use crate::path::{COMPILED, PARSED};
+use crate::text;
+use crate::value::tree::Root;
+use engramdb_engine::keyspace::{DataType, DocumentPath, DocumentSource, FieldValue};
 use engramdb_testkit::instance::{Instance, Parts, Protocol, Value};
 
 const PARTS: Parts = Parts {
@@ -13,6 +18,36 @@ const PARTS: Parts = Parts {
 
 fn instance() -> Instance {
     Instance::with_modules(1, Protocol::Resp3, PARTS)
+}
+
+/// The path of a field is parsed once, however many documents are read or changed.
+#[test]
+fn the_path_of_a_field_is_parsed_once() {
+    let path = DocumentPath::from(b"$[?(@.t=~'^a{3}.$')].n".to_vec());
+    let names = DocumentPath::from(b"$.a.b".to_vec());
+    let malformed = DocumentPath::from(b"$[".to_vec());
+    let before = (PARSED.get(), COMPILED.get());
+    for number in 0..100 {
+        let text = format!("[{{\"t\":\"aaa{}\",\"n\":{number}}}]", number % 10);
+        let mut packed = Vec::new();
+        text::parse(&text, &mut packed).expect("JSON");
+        let document = JsonDocument::of(Root::of(&packed));
+        let mut found = Vec::new();
+        document.values_at(&path, &mut |value| match value {
+            FieldValue::Number(value) => found.push(value),
+            value => panic!("{value:?}"),
+        });
+        assert_eq!(found, [f64::from(number)]);
+        document.values_at(&malformed, &mut |value| panic!("{value:?}"));
+        let payload = [&[7, 1, 2][..], b"x"].concat();
+        let set = effect::of(b"key", effect::SET, &payload);
+        assert!(JsonType.concerns_at(&set, None, &path), "a filter can read anything");
+        assert!(JsonType.concerns_at(&set, None, &malformed));
+        assert!(!JsonType.concerns_at(&set, None, &names));
+        assert_eq!(JsonType.concerns(&set, None, &names), JsonType.concerns_at(&set, None, &names));
+    }
+    let of_concerns = 100;
+    assert_eq!((PARSED.get() - before.0 - of_concerns, COMPILED.get() - before.1), (3, 1));
 }
 
 #[test]

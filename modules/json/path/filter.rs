@@ -1,8 +1,8 @@
 //! Filters of JSONPath: what they compare, and how. Comparisons are RedisJSON's: values of different types
 //! are unequal, and neither above nor below each other.
 
-use super::JsonPath;
 use super::walk::{TooMuch, WalkBudget, select};
+use super::{JsonPath, Segment};
 use crate::packed::JsonNumber;
 use crate::value::{JsonNode, NodeContent};
 use regex::{Regex, RegexBuilder};
@@ -68,6 +68,46 @@ impl<'p> PathFilter<'p> {
         }
     }
 
+    pub fn into_owned(self) -> PathFilter<'static> {
+        let all = |parts: Vec<PathFilter<'p>>| parts.into_iter().map(PathFilter::into_owned).collect();
+        match self {
+            PathFilter::Any(parts) => PathFilter::Any(all(parts)),
+            PathFilter::All(parts) => PathFilter::All(all(parts)),
+            PathFilter::Exists(term) => PathFilter::Exists(term.into_owned()),
+            PathFilter::Compare(left, comparison, right) => {
+                PathFilter::Compare(left.into_owned(), comparison, right.into_owned())
+            }
+            PathFilter::Matches(term, TextPattern { text, compiled }) => {
+                let text = Cow::Owned(text.into_owned());
+                PathFilter::Matches(term.into_owned(), TextPattern { text, compiled })
+            }
+        }
+    }
+
+    /// Compiles the patterns in it, within no budget: there are few.
+    pub fn compile_patterns(&self) {
+        let of_term = |term: &Term<'p>| {
+            if let Term::Current(path) | Term::Root(path) = term {
+                path.segments.iter().for_each(Segment::compile_patterns);
+            }
+        };
+        match self {
+            PathFilter::Any(parts) | PathFilter::All(parts) => {
+                parts.iter().for_each(PathFilter::compile_patterns);
+            }
+            PathFilter::Exists(term) => of_term(term),
+            PathFilter::Compare(left, _, right) => {
+                of_term(left);
+                of_term(right);
+            }
+            PathFilter::Matches(term, pattern) => {
+                of_term(term);
+                let compiled = compile(&pattern.text, &mut WalkBudget::new(usize::MAX));
+                pattern.compiled.get_or_init(|| compiled.ok().flatten());
+            }
+        }
+    }
+
     /// Whether it holds for a value.
     pub fn holds<'a>(
         &'a self,
@@ -114,6 +154,17 @@ impl<'p> PathFilter<'p> {
 }
 
 impl<'p> Term<'p> {
+    fn into_owned(self) -> Term<'static> {
+        match self {
+            Term::Current(path) => Term::Current(path.into_owned()),
+            Term::Root(path) => Term::Root(path.into_owned()),
+            Term::Number(number) => Term::Number(number),
+            Term::Text(text) => Term::Text(Cow::Owned(text.into_owned())),
+            Term::Boolean(boolean) => Term::Boolean(boolean),
+            Term::Null => Term::Null,
+        }
+    }
+
     /// The value; `None` if a path names none, or several.
     fn operand<'a>(
         &'a self,

@@ -12,7 +12,9 @@ mod walk;
 #[cfg(test)]
 pub use filter::COMPILED;
 pub use filter::equal;
-pub use reach::concerns;
+#[cfg(test)]
+pub use parse::PARSED;
+pub use reach::{concerns, reaches};
 pub use walk::{TooMuch, WalkBudget, locate, select, select_first};
 
 use crate::error;
@@ -48,6 +50,18 @@ impl<'p> JsonPath<'p> {
     /// Parses a JSONPath, which begins with `$`.
     pub fn parse(text: &'p str) -> Result<JsonPath<'p>, CommandError> {
         parse::parse(text)
+    }
+
+    /// Parses a path that is walked over many documents, patterns included: so that none of these walks pays
+    /// for them, which would let it depend on the others whether a budget suffices.
+    pub fn compiled(text: &str) -> Option<JsonPath<'static>> {
+        let path = JsonPath::parse(text).ok()?.into_owned();
+        path.segments.iter().for_each(Segment::compile_patterns);
+        Some(path)
+    }
+
+    fn into_owned(self) -> JsonPath<'static> {
+        JsonPath { segments: self.segments.into_iter().map(Segment::into_owned).collect() }
     }
 
     /// The path of the whole document.
@@ -105,6 +119,27 @@ impl<'p> JsonPath<'p> {
             _ => LastStep::Index,
         };
         Some((self, last))
+    }
+}
+
+impl Segment<'_> {
+    fn into_owned(self) -> Segment<'static> {
+        match self {
+            Segment::Descend => Segment::Descend,
+            Segment::All => Segment::All,
+            Segment::Names(names) => {
+                Segment::Names(names.into_iter().map(|name| Cow::Owned(name.into_owned())).collect())
+            }
+            Segment::Indexes(indexes) => Segment::Indexes(indexes),
+            Segment::Range { start, stop, step } => Segment::Range { start, stop, step },
+            Segment::Filter(filter) => Segment::Filter(Box::new(filter.into_owned())),
+        }
+    }
+
+    fn compile_patterns(&self) {
+        if let Segment::Filter(filter) = self {
+            filter.compile_patterns();
+        }
     }
 }
 

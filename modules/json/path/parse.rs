@@ -26,6 +26,8 @@ pub fn parse(text: &str) -> Result<JsonPath<'_>, CommandError> {
     if text.len() > PATH_BYTES_MAX {
         return Err(error::PATH_TOO_LONG);
     }
+    #[cfg(test)]
+    PARSED.set(PARSED.get() + 1);
     let mut parser = Parser { text, at: 0, depth: 0, patterns: 0 };
     if !parser.eat(b"$") {
         return Err(parser.expected("query"));
@@ -36,6 +38,12 @@ pub fn parse(text: &str) -> Result<JsonPath<'_>, CommandError> {
         Some(_) if query.is_root() => Err(parser.expected("EOI, root")),
         Some(_) => Err(parser.expected("EOI, '..'")),
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many paths this thread has parsed.
+    pub static PARSED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 struct Parser<'p> {

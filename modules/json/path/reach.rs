@@ -13,12 +13,18 @@ use crate::value::{JsonNode, NodeItems};
 /// has returned; `None` before that.
 pub fn concerns(kind: u8, payload: &[u8], removed: Option<usize>, path: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(path) else { return true };
-    // A filter can read anything, and to parse its patterns takes long. The location of the root is one 0.
-    if path.contains(&b'?') || kind == SET && payload.last() == Some(&0) {
+    // A filter can read anything.
+    if path.contains(&b'?') {
         return true;
     }
     let Ok(query) = JsonPath::parse(text) else { return true };
-    is_reached(&query, kind, payload, removed).unwrap_or(true)
+    reaches(kind, payload, removed, &query)
+}
+
+/// The same for a path that was parsed.
+pub fn reaches(kind: u8, payload: &[u8], removed: Option<usize>, query: &JsonPath<'_>) -> bool {
+    // The location of the root is one 0.
+    kind == SET && payload.last() == Some(&0) || is_reached(query, kind, payload, removed).unwrap_or(true)
 }
 
 /// `None` if the payload has no known form, or too many places to look at each.

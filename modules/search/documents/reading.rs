@@ -26,7 +26,7 @@ use super::{About, DocumentContent, FieldContent};
 use crate::error::{Kind, SearchError};
 use crate::schema::language::Language;
 use crate::schema::{Coordinates, Definition, FieldDefinition, FieldKind, NO_SEPARATOR, VectorOptions};
-use engramdb_engine::keyspace::FieldValue;
+use engramdb_engine::keyspace::{DocumentPath, FieldValue};
 use engramdb_engine::module::ReadHash;
 use engramdb_engine::store::document::Document;
 use engramdb_engine::types::{StringRef, parse_double};
@@ -39,12 +39,22 @@ const TEXT_BYTES_MAX: usize = if cfg!(test) { 1 << 20 } else { 512 << 20 };
 pub trait DocumentValues {
     /// Calls `each` with the values at a path, in order.
     fn values(&self, path: &[u8], each: impl FnMut(FieldValue<'_>));
+
+    /// The same at the path of a field.
+    fn values_at(&self, path: &DocumentPath, each: impl FnMut(FieldValue<'_>)) {
+        self.values(path, each);
+    }
 }
 
 impl DocumentValues for Document<'_> {
     #[inline]
     fn values(&self, path: &[u8], each: impl FnMut(FieldValue<'_>)) {
         Document::values(self, path, each);
+    }
+
+    #[inline]
+    fn values_at(&self, path: &DocumentPath, each: impl FnMut(FieldValue<'_>)) {
+        Document::values_at(self, path, each);
     }
 }
 
@@ -114,7 +124,7 @@ fn read_field_with(
     let (mut count, mut result) = (0, Ok(()));
     let (mut is_tag, mut are_elements) = (false, true);
     let mut left = TEXT_BYTES_MAX;
-    document.values(&field.identifier, |value| {
+    document.values_at(&field.identifier, |value| {
         count += 1;
         match left.checked_sub(text_bytes(value)) {
             Some(rest) => left = rest,
@@ -218,10 +228,10 @@ fn is_element(kind: &FieldKind, value: FieldValue<'_>) -> bool {
 pub fn each_vector(
     options: &VectorOptions,
     document: &impl DocumentValues,
-    path: &[u8],
+    path: &DocumentPath,
     mut each: impl FnMut(&[u8]),
 ) {
-    document.values(path, |value| match value {
+    document.values_at(path, |value| match value {
         FieldValue::Stored(blob) => blob.with_bytes(&mut each),
         FieldValue::Numbers(numbers) => {
             if let Some(made) = options.element.encode(numbers) {

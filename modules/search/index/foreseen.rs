@@ -135,7 +135,7 @@ impl TextReading {
     fn of(definition: &Definition, field: usize) -> Option<TextReading> {
         let stop_words = definition.options.stop_words.clone();
         let field = &definition.fields[field];
-        let (identifier, index_empty) = (field.identifier.clone(), field.index_empty);
+        let (identifier, index_empty) = (field.identifier.to_vec(), field.index_empty);
         let has_words = matches!(field.kind, FieldKind::Text { .. }) && !field.no_index;
         has_words.then_some(TextReading { identifier, stop_words, index_empty })
     }

@@ -3,7 +3,7 @@
 use super::Index;
 use engramdb_engine::effect::Effect;
 use engramdb_engine::hashing::HashSet;
-use engramdb_engine::keyspace::DocumentType;
+use engramdb_engine::keyspace::{DocumentPath, DocumentType};
 use engramdb_engine::store::document::Document;
 use smallvec::SmallVec;
 use std::cell::OnceCell;
@@ -50,9 +50,10 @@ impl Index {
             Effect::HashDelete { .. } if document.is_none() => ReadScope::Whole,
             Effect::HashDelete { fields, .. } => self.concerned_names(fields.iter(), fields.len(), table),
             effect => match self.definition.documents {
-                DocumentType::Object(data_type) if data_type.takes(effect) => {
-                    self.concerned_paths(|path| data_type.concerns(effect, count, path))
-                }
+                DocumentType::Object(data_type) if data_type.takes(effect) => self.concerned_paths(
+                    |path| data_type.concerns(effect, count, path),
+                    |path| data_type.concerns_at(effect, count, path),
+                ),
                 _ => ReadScope::Whole,
             },
         }
@@ -66,14 +67,20 @@ impl Index {
         table: &ChangedNames<'e>,
     ) -> ReadScope {
         if count.saturating_mul(self.definition.fields.len()) <= COMPARED_MAX {
-            return self.concerned_paths(|path| names.clone().any(|name| name == path));
+            let has_changed = |path: &[u8]| names.clone().any(|name| name == path);
+            return self.concerned_paths(has_changed, |path| has_changed(path));
         }
         let names = table.0.get_or_init(|| names.collect());
-        self.concerned_paths(|path| names.contains(path))
+        self.concerned_paths(|path| names.contains(path), |path| names.contains(&path[..]))
     }
 
-    /// `has_changed` says whether the values at a path can have changed.
-    fn concerned_paths(&self, has_changed: impl Fn(&[u8]) -> bool) -> ReadScope {
+    /// `has_changed` and `field_has_changed` say whether the values at a path, and at that of a field, can have
+    /// changed.
+    fn concerned_paths(
+        &self,
+        has_changed: impl Fn(&[u8]) -> bool,
+        field_has_changed: impl Fn(&DocumentPath) -> bool,
+    ) -> ReadScope {
         let options = &self.definition.options;
         let filter = options.filter.as_ref();
         let named = [&options.language_field, &options.score_field, &options.payload_field];
@@ -83,7 +90,8 @@ impl Index {
             return ReadScope::Whole;
         }
         let fields = self.definition.fields.iter().enumerate();
-        let fields = fields.filter(|(_, field)| has_changed(&field.identifier)).map(|(number, _)| number);
+        let fields =
+            fields.filter(|(_, field)| field_has_changed(&field.identifier)).map(|(number, _)| number);
         ReadScope::Fields(fields.collect())
     }
 }

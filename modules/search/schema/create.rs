@@ -74,7 +74,7 @@ pub fn add_fields(
             }
             // Clients of valkey-search, which takes `name` for `$.name`, send it. RediSearch refuses it for
             // vectors; for other types it creates the index, and finds nothing.
-            field.identifier = path;
+            field.identifier = path.into();
         }
         if field.name.is_empty() {
             return Err(Kind::FieldUnnamed.error());
@@ -191,7 +191,7 @@ fn field(
     let name = if words.take("AS") { required(words, b"AS")?.to_vec() } else { identifier.clone() };
     let Some(type_name) = words.peek() else { return Err(Kind::FieldUntyped.of(&name)) };
     let mut field = FieldDefinition {
-        identifier,
+        identifier: identifier.into(),
         name,
         kind: FieldKind::Numeric,
         sortable: false,

@@ -30,7 +30,7 @@ pub mod sound;
 pub mod synonyms;
 
 use bytes::{Reader, Writer};
-use engramdb_engine::keyspace::{DataTypes, DocumentType};
+use engramdb_engine::keyspace::{DataTypes, DocumentPath, DocumentType};
 use engramdb_vector::{Element, HnswParameters, Metric, Quantization};
 use filter::DocumentFilter;
 use synonyms::SharedSynonyms;
@@ -104,7 +104,7 @@ pub struct IndexOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FieldDefinition {
     /// The hash's field, or the path in a document of another type.
-    pub identifier: Vec<u8>,
+    pub identifier: DocumentPath,
     /// Its name in queries: the alias, or the identifier.
     pub name: Vec<u8>,
     pub kind: FieldKind,
@@ -245,7 +245,7 @@ impl Definition {
 
     /// The document's field for a name that a client gives: an attribute's name, or the field's own.
     pub fn identifier_of<'a>(&'a self, name: &'a [u8]) -> &'a [u8] {
-        self.field(name).map_or(name, |field| &self.fields[field].identifier)
+        self.field(name).map_or(name, |field| &self.fields[field].identifier[..])
     }
 
     pub fn encode(&self) -> Vec<u8> {
@@ -374,7 +374,7 @@ impl FieldDefinition {
     }
 
     fn decode(version: u8, reader: &mut Reader<'_>) -> Option<FieldDefinition> {
-        let (identifier, name) = (reader.bytes()?.to_vec(), reader.bytes()?.to_vec());
+        let (identifier, name) = (reader.bytes()?.to_vec().into(), reader.bytes()?.to_vec());
         let [sortable, unf, no_index, index_missing, index_empty, ..] = reader.flags()?;
         let kind = match reader.u8()? {
             0 => {

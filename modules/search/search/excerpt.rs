@@ -71,7 +71,7 @@ fn of_hash(plan: &Plan, hash: &HashView<'_>) -> Hash {
             hash.copy_of(named.filter_map(|name| hash.get(name)).chain(payload))
         }
         None => {
-            let sorted = sorted_field(plan).map(|field| field.identifier.as_slice());
+            let sorted = sorted_field(plan).map(|field| &field.identifier[..]);
             let is_shown = |field: &Field<'_>| {
                 let name = field.name;
                 sorted == Some(name) || !is_of_index(definition, name)

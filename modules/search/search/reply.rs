@@ -312,7 +312,7 @@ impl<'a> Writer<'a> {
         let content = match &row.sort_key {
             _ if matches!(value, ShownValue::Null) => return None,
             _ if self.shows_all(document) => Content::Shown(value),
-            _ if field.name == field.identifier => Content::Shown(value),
+            _ if *field.name == *field.identifier => Content::Shown(value),
             SortKey::Number(number) => Content::Number(*number),
             SortKey::Text(text) => Content::Bytes(text),
             SortKey::Absent => Content::Shown(value),
@@ -326,7 +326,7 @@ impl<'a> Writer<'a> {
         let request = self.plan.request();
         let is_loaded = request.fields.is_none() && !request.no_content;
         let as_stored = sorted_field(self.plan)
-            .filter(|field| is_loaded && !field.sortable && field.name == field.identifier);
+            .filter(|field| is_loaded && !field.sortable && *field.name == *field.identifier);
         let stored = as_stored.and_then(|field| document?.shown(&field.identifier, request.several()));
         match (&row.sort_key, stored) {
             (SortKey::Absent, _) => reply.null(),

@@ -8,9 +8,11 @@
 
 use super::typed::DataType;
 use crate::types::StringRef;
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 /// A value of a document, as an index reads it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +64,55 @@ pub enum PathCost {
     Unknown,
 }
 
+/// A path of documents that are read again and again. It keeps what their type has made of it at the first
+/// time.
+#[derive(Default)]
+pub struct DocumentPath {
+    bytes: Vec<u8>,
+    parsed: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl DocumentPath {
+    /// What `parse` makes of the path. It is asked once: a path is one of documents of one type.
+    pub fn parsed<T: Send + Sync + 'static>(&self, parse: impl FnOnce(&[u8]) -> T) -> &T {
+        let parsed = self.parsed.get_or_init(|| Box::new(parse(&self.bytes)));
+        parsed.downcast_ref().expect("one type of documents has made it")
+    }
+}
+
+impl From<Vec<u8>> for DocumentPath {
+    fn from(bytes: Vec<u8>) -> DocumentPath {
+        DocumentPath { bytes, parsed: OnceLock::new() }
+    }
+}
+
+impl Deref for DocumentPath {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Clone for DocumentPath {
+    fn clone(&self) -> DocumentPath {
+        self.bytes.clone().into()
+    }
+}
+
+impl PartialEq for DocumentPath {
+    fn eq(&self, other: &DocumentPath) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl fmt::Debug for DocumentPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.bytes.fmt(f)
+    }
+}
+
 /// A document that is not a hash. Paths are those that the data type accepts
 /// ([`DataType::is_document_path`]), and others that clients name in a query. There is nothing at a malformed
 /// one.
@@ -69,6 +120,11 @@ pub trait DocumentSource: Send + Sync {
     /// Calls `each` with the values at a path, in order; not at all where there is nothing. An array is one
     /// value.
     fn values(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>));
+
+    /// The same for a path that is read again and again.
+    fn values_at(&self, path: &DocumentPath, each: &mut dyn FnMut(FieldValue<'_>)) {
+        self.values(path, each);
+    }
 
     /// Calls `each` with the first value at a path, if there is one.
     fn first_value(&self, path: &[u8], each: &mut dyn FnMut(FieldValue<'_>)) {

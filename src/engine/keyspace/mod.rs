@@ -21,7 +21,7 @@ mod value;
 
 pub use apply::EffectOutcome;
 pub use database::Database;
-pub use document::{DocumentSource, DocumentType, FieldValue, PathCost, Several, ShownValue};
+pub use document::{DocumentPath, DocumentSource, DocumentType, FieldValue, PathCost, Several, ShownValue};
 pub use entry::Entry;
 pub use expiry::DuePlace;
 pub use garbage::Garbage;

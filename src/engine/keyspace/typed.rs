@@ -12,7 +12,7 @@
 //! - an empty value does not exist: its key goes with its last part.
 
 use super::digest;
-use super::document::{DocumentSource, DocumentType, PathCost};
+use super::document::{DocumentPath, DocumentSource, DocumentType, PathCost};
 use crate::effect::Effect;
 use std::any::Any;
 use std::fmt;
@@ -59,6 +59,11 @@ pub trait DataType: Send + Sync {
     /// the effect is applied.
     fn concerns(&self, _effect: &Effect<'_>, _count: Option<usize>, _path: &[u8]) -> bool {
         true
+    }
+
+    /// The same for a path that is asked for again and again.
+    fn concerns_at(&self, effect: &Effect<'_>, count: Option<usize>, path: &DocumentPath) -> bool {
+        self.concerns(effect, count, path)
     }
 
     /// Whether there is at most one value at this path of a document.

@@ -4,7 +4,9 @@
 //! costs what it costs without this.
 
 use super::view::HashView;
-use crate::keyspace::{DocumentSource, DocumentType, FieldValue, Several, ShownValue, ValueRef};
+use crate::keyspace::{
+    DocumentPath, DocumentSource, DocumentType, FieldValue, Several, ShownValue, ValueRef,
+};
 
 /// A document as it is read.
 #[derive(Clone, Copy)]
@@ -39,6 +41,15 @@ impl<'a> Document<'a> {
                 }
             }
             Document::Object(object) => object.values(path, &mut each),
+        }
+    }
+
+    /// The same for a path that is read again and again.
+    #[inline]
+    pub fn values_at(&self, path: &DocumentPath, mut each: impl FnMut(FieldValue<'_>)) {
+        match self {
+            Document::Hash(_) => self.values(path, each),
+            Document::Object(object) => object.values_at(path, &mut each),
         }
     }
 

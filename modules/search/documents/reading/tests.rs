@@ -179,7 +179,12 @@ fn numbers_become_a_vector_of_the_fields_type() {
         let definition = definition_of(&format!("FT.CREATE i SCHEMA {field}"));
         let FieldKind::Vector(options) = &definition.fields[0].kind else { unreachable!("a vector field") };
         let mut made = None;
-        each_vector(options, &Same(&[FieldValue::Numbers(numbers)]), b"f", |blob| made = Some(blob.to_vec()));
+        each_vector(
+            options,
+            &Same(&[FieldValue::Numbers(numbers)]),
+            &definition.fields[0].identifier,
+            |blob| made = Some(blob.to_vec()),
+        );
         made
     };
     let bytes = |bytes: &[&[u8]]| Some(bytes.concat());
