@@ -98,6 +98,11 @@ impl JsonDocument {
         self.root.as_ref().map_or(0, Root::packed_bytes)
     }
 
+    /// Whether it is one large text that a reader refers to: its next change copies it.
+    pub fn is_shared_text(&self) -> bool {
+        self.root.as_ref().is_some_and(Root::is_shared_text)
+    }
+
     /// What a walk over it may cost.
     pub fn budget(&self) -> WalkBudget {
         WalkBudget::of_document(self.content_bytes())

@@ -97,6 +97,25 @@ fn a_large_document_is_written_without_the_lock_as_it_was() {
     instance.check_replay();
 }
 
+#[test]
+fn a_large_text_that_a_reader_refers_to_is_copied_without_the_lock() {
+    let mut instance = instance();
+    let large = format!("\"{}\"", "x".repeat(2 << 20));
+    instance.run(&["JSON.SET", "d", "$", &large]);
+    let words: [&[u8]; 2] = [b"JSON.GET", b"d"];
+    let command = instance.table().resolve(Args::new(&words)).expect("a command").command;
+    let mut wire = Wire::new(Protocol::Resp3);
+    let append: &[&str] = &["JSON.STRAPPEND", "d", "$", "\"!\""];
+    prepared(&mut instance, append, &[]);
+    let ran = instance.engine().reads().expect("it serves").run(0, command, Args::new(&words), &mut wire);
+    let Stage::Copy(job) = ran.stage else { panic!("it is large") };
+    prepared(&mut instance, append, &[&[]]);
+    assert!(instance.engine().attempt(0, job, &mut wire).again.is_none());
+    assert_eq!(text(&wire.value()), format!("{}!\"", &large[..large.len() - 1]));
+    assert_eq!(text(&instance.run(&["JSON.GET", "d"]).reply), format!("{}!!\"", &large[..large.len() - 1]));
+    instance.check_replay();
+}
+
 /// Runs a write that comes back to be prepared so often, with something else before each further run.
 fn prepared(instance: &mut Instance, words: &[&str], between: &[&[&str]]) -> Value {
     let (mut made, mut between) = (None, between.iter());

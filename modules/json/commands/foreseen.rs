@@ -8,6 +8,7 @@ use crate::value::tree::Root;
 use engramdb_engine::keyspace::{EffectOrigin, TypedValue};
 use engramdb_engine::module::{Upcoming, UpcomingMaking};
 use engramdb_engine::store::tx::Tx;
+use engramdb_engine::store::view::View;
 use engramdb_engine::{Foreseen, Foresight};
 
 /// Applies a planned effect, which changes this many places of the document. False if the command must return
@@ -15,7 +16,9 @@ use engramdb_engine::{Foreseen, Foresight};
 #[must_use]
 pub fn change(tx: &mut Tx<'_>, key: &[u8], kind: u8, payload: &[u8], places: usize) -> bool {
     let effect = effect::of(key, kind, payload);
-    let object = places > PLACES_AT_ONCE || payload.len() > SET_AT_ONCE_BYTES;
+    let copies = kind == effect::APPEND
+        && tx.read(|view| existing(view, key).is_some_and(JsonDocument::is_shared_text));
+    let object = copies || places > PLACES_AT_ONCE || payload.len() > SET_AT_ONCE_BYTES;
     match tx.foresee(&effect, Foresight { object }, |tx| changing(tx, key, kind, payload)) {
         Foreseen::Ready(made) => _ = tx.apply_given(effect, made),
         Foreseen::Again => return false,
@@ -23,9 +26,13 @@ pub fn change(tx: &mut Tx<'_>, key: &[u8], kind: u8, payload: &[u8], places: usi
     true
 }
 
+fn existing<'a>(view: &View<'a>, key: &[u8]) -> Option<&'a JsonDocument> {
+    view.object::<JsonDocument>(key).ok().flatten()
+}
+
 /// Makes the document as an effect leaves it, of a clone.
 fn changing(tx: &mut Tx<'_>, key: &[u8], kind: u8, payload: &[u8]) -> UpcomingMaking {
-    let before = tx.read(|view| view.object::<JsonDocument>(key).ok().flatten().cloned());
+    let before = tx.read(|view| existing(view, key).cloned());
     let (mut document, key, payload) = (before.unwrap_or_default(), key.to_vec(), payload.to_vec());
     Box::new(move || {
         document

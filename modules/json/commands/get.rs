@@ -68,7 +68,7 @@ impl<'a> Request<'a> {
     fn write(&self, document: &JsonDocument, out: &mut Vec<u8>) -> Outcome {
         let is_legacy = self.paths.iter().all(ClientPath::is_legacy);
         // All paths together.
-        let budget = &mut document.budget().for_paths(self.paths.len());
+        let budget = &mut document.budget().for_paths(self.paths.len(), document.value());
         if let [path] = &self.paths[..] {
             return match is_legacy {
                 true => write_first(document, &path.query()?, path.text(), (self.layout, 0), (budget, out)),
@@ -159,7 +159,7 @@ pub fn get(found: Option<&JsonDocument>, args: Args<'_>, reply: &mut dyn Reply) 
 fn expanded(document: &JsonDocument, request: &Request<'_>, reply: &mut dyn Reply) -> Outcome {
     let queries = request.paths.iter().map(ClientPath::query);
     let queries = queries.collect::<Result<Vec<_>, _>>()?;
-    let budget = &mut document.budget().for_paths(queries.len());
+    let budget = &mut document.budget().for_paths(queries.len(), document.value());
     let mut found = Vec::with_capacity(queries.len());
     for query in &queries {
         found.push(nodes(document, query, budget)?);

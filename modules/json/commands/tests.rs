@@ -51,6 +51,25 @@ fn the_path_of_a_field_is_parsed_once() {
 }
 
 #[test]
+fn all_paths_of_a_command_look_something_up_in_a_wide_document() {
+    let mut instance = instance();
+    let members: Vec<String> = (0..10_000).map(|number| format!("\"k{number:05}\":1")).collect();
+    instance.run(&["JSON.SET", "d", "$", &format!("{{{}}}", members.join(","))]);
+    let paths: Vec<String> = (0..1024).map(|number| format!("$.k{:05}", number * 9)).collect();
+    let words: Vec<&str> = ["JSON.GET", "d"].into_iter().chain(paths.iter().map(String::as_str)).collect();
+    assert!(!instance.run(&words).reply.is_error());
+    let names: Vec<String> = (0..200).map(|number| format!("'k{:05}'", number * 9)).collect();
+    let union = format!("$[{}]", names.join(","));
+    assert!(!instance.run(&["JSON.GET", "d", &union]).reply.is_error());
+    assert!(!instance.run(&["JSON.SET", "d", &union, "2"]).reply.is_error());
+    let triples = paths.iter().flat_map(|path| ["d", path, "3"]);
+    let words: Vec<&str> = ["JSON.MSET"].into_iter().chain(triples).collect();
+    assert!(!instance.run(&words).reply.is_error());
+    let all = instance.run(&["JSON.GET", "d", &paths[7], &paths[1023]]).reply;
+    assert_eq!(all, Value::Bulk(b"{\"$.k00063\":[3],\"$.k09207\":[3]}".to_vec()));
+}
+
+#[test]
 fn what_is_popped_at_once_is_bounded() {
     let mut instance = instance();
     let element = format!("\"{}\"", "x".repeat(POPPED_BYTES_MAX / 3));

@@ -63,13 +63,15 @@ impl WalkBudget {
     /// lookup in a large container is in it for each.
     pub fn of_words(words: usize) -> WalkBudget {
         const VISITS_OF_WORD: usize = 1000;
-        WalkBudget::new(VISITS_UNDER_LOCK_MAX.saturating_add(words.saturating_mul(VISITS_OF_WORD)))
+        const OF_ALL_WORDS_MAX: usize = 10_000_000;
+        WalkBudget::new(VISITS_UNDER_LOCK_MAX + words.saturating_mul(VISITS_OF_WORD).min(OF_ALL_WORDS_MAX))
     }
 
-    /// The same for a command with this many paths: each may look something up.
-    pub fn for_paths(self, paths: usize) -> WalkBudget {
-        const VISITS_OF_PATH: usize = 256;
-        WalkBudget { visits: self.visits.saturating_add(paths.saturating_mul(VISITS_OF_PATH)), ..self }
+    /// The same for a command with this many paths: each may look something up in the whole document.
+    pub fn for_paths(self, paths: usize, document: JsonNode<'_>) -> WalkBudget {
+        const VISITS_OF_STEPS: usize = 8;
+        let of_all = paths.saturating_mul(VISITS_OF_STEPS + document.lookup_cost());
+        WalkBudget { visits: self.visits.saturating_add(of_all), ..self }
     }
 
     /// For a further document of this many bytes.

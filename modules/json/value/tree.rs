@@ -561,6 +561,12 @@ impl Root {
         }
     }
 
+    /// Whether it is a text of more than a megabyte that others refer to.
+    pub fn is_shared_text(&self) -> bool {
+        const LARGE_BYTES: usize = 1 << 20;
+        matches!(self, Root::Text(text) if text.len() > LARGE_BYTES && Arc::strong_count(text) > 1)
+    }
+
     /// The bytes that it takes packed: a function of the content alone, whatever its history.
     pub fn packed_bytes(&self) -> usize {
         match self {
