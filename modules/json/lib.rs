@@ -8,7 +8,7 @@
 //! | folder or file | what is in it | start reading at |
 //! |---|---|---|
 //! | `commands/` | one row for each command, and the handlers | `COMMANDS` |
-//! | `commands/matches.rs` | what a path of a writing command leads to, and the room that this takes in the log | `matches` |
+//! | `commands/matches.rs` | what a path of a command that writes leads to | `matches` |
 //! | `commands/parsed.rs` | texts that are parsed without the lock | `parse_apart` |
 //! | `commands/foreseen.rs` | changes that are made, or read by indexes, without the lock | `change` |
 //! | `path/` | JSONPath: its parser, filters, and walks over a document | `JsonPath` |

@@ -74,8 +74,7 @@ impl Index {
         self.concerned_paths(|path| names.contains(path), |path| names.contains(&path[..]))
     }
 
-    /// `has_changed` and `field_has_changed` say whether the values at a path, and at that of a field, can have
-    /// changed.
+    /// Both functions say whether the values at a path can have changed; the second is asked for fields.
     fn concerned_paths(
         &self,
         has_changed: impl Fn(&[u8]) -> bool,
