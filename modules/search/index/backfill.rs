@@ -114,10 +114,8 @@ impl Backfill {
 
     /// Keeps what was read, unless the key has changed since the document was taken.
     pub fn keep_read(&mut self, key: &[u8], read: ForeseenContent) {
-        if let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.key == key) {
-            if !ahead.is_changed {
-                ahead.read = read;
-            }
+        if let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.key == key && !ahead.is_changed) {
+            ahead.read = read;
         }
     }
 
