@@ -184,13 +184,10 @@ impl Aggregation {
         request: &AggregateRequest<'_>,
         waits: bool,
     ) -> Result<Aggregation, SearchError> {
-        let options = plan.request();
-        let several = options.several();
         let scores = request.adds_scores.then(|| (b"__score".to_vec(), ColumnSource::Score));
         let first = scores.into_iter().collect();
         let mut pipeline = RowPipeline::new(&plan, request, first, module.settings.aggregate_memory())?;
-        let columns = std::mem::take(&mut pipeline.columns);
-        let reader = RowReader::new(&plan, columns, pipeline.loads_all, several, pipeline.width());
+        let reader = RowReader::new(&plan, &mut pipeline);
         let timeout = plan.deadline.map(|deadline| deadline.saturating_sub(plan.env.clock.monotonic()));
         let place = |options| CursorPlace::new(options, &module.settings, timeout);
         let cursor = request.cursor.map(place);

@@ -32,9 +32,6 @@ pub struct AggregateAnswer {
     pub late: [bool; 2],
 }
 
-/// The name of the cell that explains a row's fused score, until its place is known.
-pub const EXPLANATION: &[u8] = b"\0explanation";
-
 impl AggregateAnswer {
     pub fn write(&self, reply: &mut dyn Reply) {
         if self.cursor.is_some() {
@@ -132,7 +129,8 @@ impl AggregateAnswer {
         let cells = || {
             self.names.iter().filter_map(|(name, place)| Some((name, *place, row.cells[*place].as_ref()?)))
         };
-        let is_cell = |name: &[u8]| cells().any(|(own, ..)| own == name);
+        let is_cell =
+            |name: &[u8]| cells().any(|(own, place, _)| own == name && self.explanation != Some(place));
         let whole = || row.whole.iter().filter(|(name, _)| !is_cell(name));
         reply.map(cells().count() + whole().count());
         for (name, place, value) in cells() {

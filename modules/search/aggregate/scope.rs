@@ -35,6 +35,9 @@ pub enum ColumnSource {
     Nothing,
 }
 
+/// The place of the cell that explains a row's fused score, if there is one.
+pub const EXPLANATION_PLACE: usize = 0;
+
 /// A property that is read from documents, and the place of its cell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Column {
@@ -63,7 +66,13 @@ impl PropertyScope {
     pub fn of_documents(plan: &Plan, first: Vec<(Vec<u8>, ColumnSource)>) -> PropertyScope {
         let documents = OfDocuments { index: plan.index.clone(), columns: Vec::new(), loads_all: false };
         let mut scope = PropertyScope { documents: Some(documents), ..PropertyScope::default() };
-        first.into_iter().for_each(|(name, source)| _ = scope.column(&name, source));
+        for (name, source) in first {
+            if source == ColumnSource::Explanation {
+                scope.hide_explanation();
+            } else {
+                scope.column(&name, source);
+            }
+        }
         if let Some(knn) = &plan.query.knn {
             scope.column(&knn.alias, ColumnSource::Distance(knn.alias.clone()));
         }
@@ -152,6 +161,14 @@ impl PropertyScope {
 
     pub fn load_all(&mut self) {
         self.documents.as_mut().expect("LOAD comes before GROUPBY").loads_all = true;
+    }
+
+    /// Adds the column that explains scores, which no step can name.
+    fn hide_explanation(&mut self) {
+        debug_assert_eq!(self.names.len(), EXPLANATION_PLACE, "it is the first column");
+        self.names.push(Vec::new());
+        let documents = self.documents.as_mut().expect("columns are of documents");
+        documents.columns.push(Column { place: EXPLANATION_PLACE, source: ColumnSource::Explanation });
     }
 
     fn column(&mut self, name: &[u8], source: ColumnSource) -> usize {

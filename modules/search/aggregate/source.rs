@@ -5,6 +5,7 @@
 //! step runs under the lock and a row needs no allocation of its own. A large document is *held* instead: its
 //! row is read without the lock, when its turn comes.
 
+use super::pipeline::RowPipeline;
 use super::rows::{Cell, PipelineRow, RowTags};
 use super::scope::{Column, ColumnSource};
 use super::tags::TagTexts;
@@ -106,13 +107,11 @@ enum Read {
 }
 
 impl RowReader {
-    pub fn new(
-        plan: &Plan,
-        columns: Vec<Column>,
-        loads_all: bool,
-        several: Several,
-        width: usize,
-    ) -> RowReader {
+    /// Of the documents of a plan, for the first stretch of a pipeline.
+    pub fn new(plan: &Plan, pipeline: &mut RowPipeline) -> RowReader {
+        let columns = std::mem::take(&mut pipeline.columns);
+        let (loads_all, width) = (pipeline.loads_all, pipeline.width());
+        let several = plan.request().several();
         // The list of all values that a path leads to is shown as the document has it.
         let is_list = plan.index.definition.documents != DocumentType::Hash && several == Several::All;
         let needs = |column: &Column| match &column.source {

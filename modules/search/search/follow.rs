@@ -17,6 +17,8 @@ use roaring::RoaringBitmap;
 pub const CHANGED_FEW: u64 = 256;
 /// Documents that are read under one lock.
 const LOOKED_AT: u64 = 64;
+/// The same of keys, where the query walks over the words of documents.
+const KEYS_WALKED: u64 = 4;
 /// Units of work of comparing shapes under one lock: some milliseconds.
 const SHAPE_WORK: usize = 1 << 14;
 /// The most places of the engine's expiry index that a step of a walk visits, and the most documents that it
@@ -245,7 +247,9 @@ impl Plan {
         keys: &[Vec<u8>],
         looked_at: &mut RoaringBitmap,
     ) -> bool {
-        let at_once = self.changed_few().min(LOOKED_AT) as usize;
+        // The keyspace is locked: texts of these may be long.
+        let at_once = if walks_of(&self.query.filter) > 0 { KEYS_WALKED } else { LOOKED_AT };
+        let at_once = self.changed_few().min(at_once) as usize;
         for some in keys.chunks(at_once) {
             if self.is_late() {
                 return false;

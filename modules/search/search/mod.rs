@@ -17,8 +17,9 @@
 //! | `Lack::Pool`: the documents of the page are large | nothing: the pool takes the next look | once |
 //! | `Lack::Copies`: they are too many or too large to be held | they are copied in slices | once |
 //!
-//! After `ROUNDS_MAX` last looks, the next one processes all changes, however many. If the time limit passes
-//! before that, changed documents are left out, and the answer is marked as one that timed out.
+//! After `ROUNDS_MAX` last looks, the next one processes what is left, up to `LAST_TIMES` as much
+//! (follow.rs). If there is more, or if the time limit passes before that, changed documents are left out,
+//! and the answer is marked as one that timed out.
 //!
 //! The reply waits for the last batch that changed this index, because a row can be missing due to it. In
 //! EXEC all steps run at once, under the lock that EXEC holds, so nothing changes between them.

@@ -141,8 +141,11 @@ impl Plan {
         match found {
             Found::Nearest(nearest) => {
                 let k = self.query.knn.as_ref().map_or(0, |knn| knn.k);
-                let ranking = nearest.ranking.as_ref();
-                ranking.map(|ranking| ranking.page(k, offset, limit)).unwrap_or_default()
+                match &nearest.ranking {
+                    Some(ranking) => ranking.page(k, offset, limit),
+                    // Few, and in no order yet: the page is among them.
+                    None => nearest.neighbors.iter().take(k).map(|neighbor| neighbor.id).collect(),
+                }
             }
             // These are sorted already.
             Found::Matches(Matches { order: Some(order), .. }) => {

@@ -57,9 +57,7 @@ pub fn job(
         first.extend(alias);
         // The query of the text search has no distance that rows would show.
         let mut pipeline = RowPipeline::new(&text, &request.rest, first, module.settings.aggregate_memory())?;
-        let columns = std::mem::take(&mut pipeline.columns);
-        let several = text.request().several();
-        let reader = RowReader::new(&text, columns, pipeline.loads_all, several, pipeline.width());
+        let reader = RowReader::new(&text, &mut pipeline);
         let timeout = text.deadline.map(|deadline| deadline.saturating_sub(text.env.clock.monotonic()));
         parts.push((is_text, pipeline, reader, CursorPlace::new(options, &module.settings, timeout)));
     }

@@ -14,8 +14,8 @@ pub use words::fuzz_hybrid;
 use super::budget::MemoryBudget;
 use super::cursor::CursorPlace;
 use super::pipeline::{FirstColumns, RowPipeline};
-use super::reply::EXPLANATION;
 use super::request::{Arrangement, SORTED_DEFAULT, StepWords};
+use super::scope::EXPLANATION_PLACE;
 use super::scope::{ColumnSource, loaded_source};
 use super::source::RowReader;
 use super::{Aggregation, Shape, Source};
@@ -131,7 +131,8 @@ fn aggregation(
     let steps = &mut request.rest.steps;
     let mut first: FirstColumns = Vec::new();
     if request.rest.explains {
-        first.push((EXPLANATION.to_vec(), ColumnSource::Explanation));
+        // It is at EXPLANATION_PLACE, and has no name.
+        first.push((Vec::new(), ColumnSource::Explanation));
     }
     let fused_name = request.fused_alias.unwrap_or(b"__score");
     if !steps.iter().any(is_load) {
@@ -151,11 +152,9 @@ fn aggregation(
     }
     let mut pipeline = RowPipeline::new(&text, &request.rest, first, module.settings.aggregate_memory())?;
     pipeline.flow.counts_all = true;
-    let explained = pipeline.names.iter().find(|(name, _)| name == EXPLANATION);
-    pipeline.explanation = explained.map(|&(_, place)| place).filter(|_| request.rest.explains);
-    let columns = std::mem::take(&mut pipeline.columns);
-    let several = text.request().several();
-    let reader = RowReader::new(&text, columns, pipeline.loads_all, several, pipeline.width());
+    let is_grouped = request.rest.steps.iter().any(|step| matches!(step, StepWords::Group(_)));
+    pipeline.explanation = (request.rest.explains && !is_grouped).then_some(EXPLANATION_PLACE);
+    let reader = RowReader::new(&text, &mut pipeline);
     let normalise = normaliser(&text, request);
     let fusion = request.fusion;
     let cursor: Option<CursorPlace> = None;

@@ -1,7 +1,7 @@
 //! What rows show is read, computed and marked without the keyspace's lock where it takes long, and within
 //! the time limit.
 
-use crate::harness::{Server, Ticking};
+use crate::harness::{Server, Ticking, blob};
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -116,13 +116,67 @@ fn aggregations_read_large_documents_without_the_lock() {
         assert!(walked <= WALKED_MAX, "{line}: {walked} bytes in one hold");
         assert_eq!(all(&reply), RECORDS, "{line}");
         assert!(reply == server.run_in_transaction(&words(line)), "{line}");
-        // Each row is one state of its document.
+        // Documents that change meanwhile stay in the answer.
         let turn = Cell::new(0);
         let (reply, _) = server.run_between_looks(&words(line), &|| {
             turn.set(turn.get() + 1);
             (0..20).for_each(|number| write(&server, number, turn.get() % 5));
         });
         assert_eq!(all(&reply), RECORDS, "{line}");
+    }
+    // Each row is one state of its document: both values are of the same write.
+    let (turn, mut changed) = (Cell::new(0), 0);
+    let line = "FT.AGGREGATE idx * LOAD 6 $.a AS a $.l AS l";
+    let (reply, _) = server.run_between_looks(&words(line), &|| {
+        turn.set(turn.get() + 1);
+        (0..RECORDS).for_each(|number| write(&server, number, 100 + turn.get()));
+    });
+    let rows: Vec<&str> = reply.split(r#"["a", "t"#).skip(1).collect();
+    assert_eq!(rows.len(), RECORDS, "{reply}");
+    for row in rows {
+        let written: usize = row.split('"').next().and_then(|turn| turn.parse().ok()).expect("a turn");
+        assert!(row.contains(&format!(r#""l", "v{}""#, written + 10_000)), "{row}");
+        changed += usize::from(written > 100);
+    }
+    assert!(changed > 0, "nothing changed meanwhile");
+}
+
+#[test]
+fn hashes_of_many_fields_are_copied_in_slices() {
+    let server = Server::with_clock(Arc::new(Ticking::never()));
+    let create =
+        "FT.CREATE idx PREFIX 1 d: SCHEMA n NUMERIC v VECTOR FLAT 6 TYPE FLOAT32 DIM 2 DISTANCE_METRIC L2";
+    assert_eq!(server.line(create), "OK");
+    let names: Vec<String> = (0..300).map(|field| format!("f{field}")).collect();
+    for number in 0..100 {
+        let (vector, digits) = (blob(&[number as f32, 0.0]), number.to_string());
+        let mut fields: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
+        fields.extend([("n", digits.as_bytes()), ("v", &vector)]);
+        server.hset(&format!("d:{number}"), &fields);
+    }
+    let origin = blob(&[0.0, 0.0]);
+    for query in ["*", "*=>[KNN 100 @v $q]"] {
+        let mut line = words("FT.SEARCH idx");
+        line.extend([
+            query.as_bytes(),
+            b"LIMIT",
+            b"0",
+            b"100",
+            b"DIALECT",
+            b"2",
+            b"PARAMS",
+            b"2",
+            b"q",
+            &origin,
+        ]);
+        let (reply, looks) = server.run_between_looks(&line, &|| ());
+        assert_eq!(reply.matches(r#""f299", "x""#).count(), 100, "{query}");
+        // A look copies some dozens; the last one copies none.
+        assert!(
+            looks.len() > 5 && looks.iter().skip(1).all(|looked_up| *looked_up < 20),
+            "{query}: {looks:?}"
+        );
+        assert!(reply == server.run_in_transaction(&line), "{query}");
     }
 }
 
