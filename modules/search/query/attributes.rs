@@ -19,6 +19,8 @@ pub struct Attributed {
 pub struct QueryAttributes {
     /// The factor of the node's scores.
     pub weight: Slot<f64>,
+    /// Whether the query says the factor.
+    pub names_weight: bool,
     /// For an intersection: how many other words may be between its words; negative for any number.
     pub slop: Option<Slot<i32>>,
     /// For an intersection: whether its words must be in its order.
@@ -35,6 +37,7 @@ impl Default for QueryAttributes {
     fn default() -> QueryAttributes {
         QueryAttributes {
             weight: Slot::Given(1.0),
+            names_weight: false,
             slop: None,
             in_order: None,
             phonetic: None,
@@ -48,7 +51,10 @@ impl QueryAttributes {
     /// Sets an attribute; false if there is none of this name.
     pub fn set(&mut self, name: &[u8], value: Raw<'_>) -> Parsed<bool> {
         match name.to_ascii_lowercase().as_slice() {
-            b"weight" => self.weight = Slot::of(value, weight)?,
+            b"weight" => {
+                self.weight = Slot::of(value, weight)?;
+                self.names_weight = true;
+            }
             b"slop" => self.slop = Some(Slot::of(value, slop)?),
             b"inorder" => self.in_order = Some(Slot::of(value, in_order)?),
             b"phonetic" => self.phonetic = Some(Slot::of(value, phonetic)?),
@@ -71,6 +77,7 @@ impl QueryAttributes {
         };
         Ok(QueryAttributes {
             weight: Slot::Given(self.weight.value(words, weight)?),
+            names_weight: self.names_weight,
             slop: self.slop.as_ref().map(|slot| slot.value(words, slop).map(Slot::Given)).transpose()?,
             in_order: given(&self.in_order, in_order)?,
             phonetic: given(&self.phonetic, phonetic)?,

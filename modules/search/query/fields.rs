@@ -56,7 +56,6 @@ impl<'a> Parser<'a> {
         Ok(Node::Missing(place.field))
     }
 
-    /// Reads a part that begins with a field's name; `None` if it has only stop words.
     /// The error about a field, unless what it should be looked for in is no query at all.
     fn unless_syntax(&mut self, error: SearchError, postfix: Postfix) -> SearchError {
         match self.words_in(Vec::new(), postfix) {
@@ -65,6 +64,7 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Reads a part that begins with a field's name; `None` if it has only stop words.
     pub fn field_leaf(&mut self, postfix: Postfix) -> Parsed<Option<Node>> {
         let name = self.advance();
         match self.token.kind {

@@ -183,12 +183,12 @@ impl Node {
         own + self.children().iter().map(Node::size).sum::<usize>()
     }
 
-    /// Whether a part has a weight of its own.
+    /// Whether the query gives a part a weight.
     pub fn has_weight(&self) -> bool {
         match self {
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(Node::has_weight),
             Node::Not(node) | Node::Optional(node) => node.has_weight(),
-            Node::With(with) => with.attributes.weight != open::Slot::Given(1.0) || with.node.has_weight(),
+            Node::With(with) => with.attributes.names_weight || with.node.has_weight(),
             _ => false,
         }
     }

@@ -19,7 +19,7 @@ use crate::error::{Kind, SearchError};
 use crate::index::Index;
 use crate::query::prepared::PreparedSearch;
 use crate::query::request::QueryOptions;
-use crate::query::{Knn, Node, Pattern, Query, TextMatch};
+use crate::query::{Knn, Node, Pattern, Policy, Query, TextMatch};
 use crate::schema::Algorithm;
 use crate::vectors::Cost;
 use crate::vectors::live::LiveReport;
@@ -256,6 +256,11 @@ impl Plan {
         let options = vectors.options();
         let distances = match options.algorithm {
             Algorithm::Flat => all,
+            // Of what the filter leaves, each document may have several vectors.
+            _ if knn.policy == Some(Policy::Exact) => {
+                let each = all.div_ceil(documents.len().max(1));
+                all.min(most_of(documents, &self.query.filter).saturating_mul(each))
+            }
             _ if knn.recall.is_some_and(|recall| !vectors.is_quick(recall, knn.k)) => all,
             Algorithm::Hnsw | Algorithm::Svs => all.min(self.ef(knn).max(knn.k) * options.m as usize * 2),
         };

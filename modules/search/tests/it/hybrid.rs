@@ -157,6 +157,10 @@ fn what_an_aggregation_may_and_a_hybrid_search_may_not_is_refused() {
             "Weight attributes are not allowed in FT.HYBRID VSIM FILTER",
         ),
         (
+            "SEARCH x VSIM @v $q FILTER '-((@c:{shoes})=>{$weight: 1})'",
+            "Weight attributes are not allowed in FT.HYBRID VSIM FILTER",
+        ),
+        (
             "SEARCH x VSIM @v $q RANGE 2 RADIUS 1 FILTER 3 @c:{gear} POLICY ADHOC",
             "Error parsing vector similarity parameters: hybrid query attributes were sent for a non-hybrid query",
         ),
