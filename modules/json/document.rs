@@ -66,6 +66,11 @@ impl DataType for JsonType {
         parsed.map_or(PathCost::Lookup, |path| path.cost())
     }
 
+    fn patterns_in(&self, path: &[u8]) -> usize {
+        let parsed = std::str::from_utf8(path).ok().and_then(|text| JsonPath::parse(text).ok());
+        parsed.map_or(0, |path| path.patterns())
+    }
+
     fn is_document_path(&self, path: &[u8]) -> bool {
         std::str::from_utf8(path).is_ok_and(|text| JsonPath::parse(text).is_ok())
     }

@@ -198,6 +198,8 @@ kinds! {
     NoSchema: "No schema found", "SEARCH_PARSE_ARGS No schema found";
     NoFields: "Fields arguments are missing", "SEARCH_PARSE_ARGS Fields arguments are missing";
     TooManyFields: "Schema is limited to {} fields", "SEARCH_LIMIT Schema is limited to {} fields";
+    TooManyPatterns: "Schema is limited to {} patterns (=~) in all paths",
+        "SEARCH_LIMIT Schema is limited to {} patterns (=~) in all paths";
     FieldTwice: "Duplicate field in schema - {}", "SEARCH_QUERY_BAD Duplicate field in schema - {}";
     FieldUnnamed: "Field name cannot be empty", "SEARCH_QUERY_BAD Field name cannot be empty";
     BadPath: "Invalid JSONPath '{}' in attribute '{}' in index '{}'",

@@ -1,8 +1,8 @@
 //! Filters of JSONPath: what they compare, and how. Comparisons are RedisJSON's: values of different types
 //! are unequal, and neither above nor below each other.
 
+use super::JsonPath;
 use super::walk::{TooMuch, WalkBudget, select};
-use super::{JsonPath, Segment};
 use crate::packed::JsonNumber;
 use crate::value::{JsonNode, NodeContent};
 use regex::{Regex, RegexBuilder};
@@ -84,26 +84,20 @@ impl<'p> PathFilter<'p> {
         }
     }
 
-    /// Compiles the patterns in it, within no budget: there are few.
-    pub fn compile_patterns(&self) {
-        let of_term = |term: &Term<'p>| {
-            if let Term::Current(path) | Term::Root(path) = term {
-                path.segments.iter().for_each(Segment::compile_patterns);
-            }
-        };
+    /// Calls `each` with the patterns in it.
+    pub fn each_pattern(&self, each: &mut dyn FnMut(&TextPattern<'_>)) {
         match self {
             PathFilter::Any(parts) | PathFilter::All(parts) => {
-                parts.iter().for_each(PathFilter::compile_patterns);
+                parts.iter().for_each(|part| part.each_pattern(each));
             }
-            PathFilter::Exists(term) => of_term(term),
+            PathFilter::Exists(term) => term.each_pattern(each),
             PathFilter::Compare(left, _, right) => {
-                of_term(left);
-                of_term(right);
+                left.each_pattern(each);
+                right.each_pattern(each);
             }
             PathFilter::Matches(term, pattern) => {
-                of_term(term);
-                let compiled = compile(&pattern.text, &mut WalkBudget::new(usize::MAX));
-                pattern.compiled.get_or_init(|| compiled.ok().flatten());
+                term.each_pattern(each);
+                each(pattern);
             }
         }
     }
@@ -162,6 +156,12 @@ impl<'p> Term<'p> {
             Term::Text(text) => Term::Text(Cow::Owned(text.into_owned())),
             Term::Boolean(boolean) => Term::Boolean(boolean),
             Term::Null => Term::Null,
+        }
+    }
+
+    fn each_pattern(&self, each: &mut dyn FnMut(&TextPattern<'_>)) {
+        if let Term::Current(path) | Term::Root(path) = self {
+            path.each_pattern(each);
         }
     }
 
@@ -242,6 +242,12 @@ fn compare(
 }
 
 impl TextPattern<'_> {
+    /// Compiles it within no budget: the patterns of a schema are counted.
+    pub fn compile(&self) {
+        let compiled = compile(&self.text, &mut WalkBudget::new(usize::MAX));
+        self.compiled.get_or_init(|| compiled.ok().flatten());
+    }
+
     fn is_match(&self, text: &[u8], budget: &mut WalkBudget) -> Result<bool, TooMuch> {
         if self.compiled.get().is_none() {
             let compiled = compile(&self.text, budget)?;

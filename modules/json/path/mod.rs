@@ -20,7 +20,7 @@ pub use walk::{TooMuch, WalkBudget, locate, select, select_first};
 use crate::error;
 use engramdb_engine::command::CommandError;
 use engramdb_engine::keyspace::PathCost;
-use filter::PathFilter;
+use filter::{PathFilter, TextPattern};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
@@ -56,8 +56,23 @@ impl<'p> JsonPath<'p> {
     /// for them, which would let it depend on the others whether a budget suffices.
     pub fn compiled(text: &str) -> Option<JsonPath<'static>> {
         let path = JsonPath::parse(text).ok()?.into_owned();
-        path.segments.iter().for_each(Segment::compile_patterns);
+        path.each_pattern(&mut |pattern| pattern.compile());
         Some(path)
+    }
+
+    /// How many patterns it has.
+    pub fn patterns(&self) -> usize {
+        let mut count = 0;
+        self.each_pattern(&mut |_| count += 1);
+        count
+    }
+
+    fn each_pattern(&self, each: &mut dyn FnMut(&TextPattern<'_>)) {
+        for segment in &self.segments {
+            if let Segment::Filter(filter) = segment {
+                filter.each_pattern(each);
+            }
+        }
     }
 
     fn into_owned(self) -> JsonPath<'static> {
@@ -133,12 +148,6 @@ impl Segment<'_> {
             Segment::Indexes(indexes) => Segment::Indexes(indexes),
             Segment::Range { start, stop, step } => Segment::Range { start, stop, step },
             Segment::Filter(filter) => Segment::Filter(Box::new(filter.into_owned())),
-        }
-    }
-
-    fn compile_patterns(&self) {
-        if let Segment::Filter(filter) = self {
-            filter.compile_patterns();
         }
     }
 }

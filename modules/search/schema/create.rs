@@ -21,6 +21,9 @@ use engramdb_vector::{Element, Metric, Quantization};
 
 /// The most fields of an index: more are taken for a mistake of the client.
 pub const FIELDS_MAX: usize = 1024;
+/// The patterns in the paths of all fields. They are compiled for the first document that is read, under the
+/// lock: up to some milliseconds for each, and 256 KiB.
+const PATTERNS_MAX: usize = 64;
 /// The largest dimension: the sum of the products of this many bytes fits the integer that it is summed in.
 const DIMENSION_MAX: u64 = 65_536;
 const M_MAX: u64 = 2048;
@@ -64,6 +67,7 @@ pub fn add_fields(
     fields: &mut Vec<FieldDefinition>,
 ) -> Parsed<()> {
     let mut names: HashSet<Vec<u8>> = fields.iter().map(|field| field.name.clone()).collect();
+    let mut patterns: usize = fields.iter().map(|field| documents.patterns_in(&field.identifier)).sum();
     while !words.is_done() {
         let mut field = field(words, documents, block_bytes_max)?;
         if !documents.is_path(&field.identifier) {
@@ -84,6 +88,10 @@ pub fn add_fields(
         }
         if fields.len() == FIELDS_MAX {
             return Err(Kind::TooManyFields.with([FIELDS_MAX.to_string().into()]));
+        }
+        patterns += documents.patterns_in(&field.identifier);
+        if patterns > PATTERNS_MAX {
+            return Err(Kind::TooManyPatterns.with([PATTERNS_MAX.to_string().into()]));
         }
         fields.push(field);
     }

@@ -184,6 +184,14 @@ impl DocumentType {
         }
     }
 
+    /// How many patterns a path has that are compiled with it.
+    pub fn patterns_in(self, path: &[u8]) -> usize {
+        match self {
+            DocumentType::Hash => 0,
+            DocumentType::Object(data_type) => data_type.patterns_in(path),
+        }
+    }
+
     /// What it costs to read the values at a path.
     pub fn path_cost(self, path: &[u8]) -> PathCost {
         match self {

@@ -76,6 +76,11 @@ pub trait DataType: Send + Sync {
         PathCost::Lookup
     }
 
+    /// How many patterns a path has that are compiled with it: each takes time and memory.
+    fn patterns_in(&self, _path: &[u8]) -> usize {
+        0
+    }
+
     /// Whether a field of an index can be at this path of a document.
     fn is_document_path(&self, _path: &[u8]) -> bool {
         true

@@ -28,6 +28,40 @@ fn instance() -> Instance {
     Instance::with_modules(1, Protocol::Resp3, PARTS)
 }
 
+/// Patterns in the paths of fields are compiled under the lock.
+#[test]
+fn the_patterns_of_a_schema_are_counted() {
+    let mut instance = instance();
+    let paths: Vec<String> = (0..9)
+        .map(|field| {
+            let patterns: Vec<String> = (0..8).map(|number| format!("@.t=~'{field}{number}'")).collect();
+            format!("$[?({})].t", patterns.join("||"))
+        })
+        .collect();
+    let names: Vec<String> = (0..9).map(|field| format!("f{field}")).collect();
+    let fields = |range: std::ops::Range<usize>| -> Vec<&str> {
+        range.flat_map(|field| [&paths[field][..], "AS", &names[field], "TAG"]).collect()
+    };
+    let create = ["FT.CREATE", "i", "ON", "JSON", "SCHEMA"];
+    let refused = |instance: &mut Instance, words: &[&str]| match instance.run(words).reply {
+        Value::Error(text) => {
+            assert_eq!(text, b"Schema is limited to 64 patterns (=~) in all paths");
+        }
+        reply => panic!("{reply:?}"),
+    };
+    refused(&mut instance, &[&create[..], &fields(0..9)].concat());
+    run(&mut instance, &[&create[..], &fields(0..8)].concat());
+    refused(&mut instance, &[&["FT.ALTER", "i", "SCHEMA", "ADD"][..], &fields(8..9)].concat());
+    run(&mut instance, &["FT.ALTER", "i", "SCHEMA", "ADD", "$.t", "AS", "t", "TAG"]);
+    run(&mut instance, &["JSON.SET", "d", "$", r#"[{"t":"73"}]"#]);
+    let found = |instance: &mut Instance, field: &str| {
+        let query = format!("@{field}:{{73}}");
+        format!("{:?}", run(instance, &["FT.SEARCH", "i", &query, "NOCONTENT"])).contains("\"d\"")
+    };
+    assert!(found(&mut instance, "f7") && !found(&mut instance, "f6"), "the pattern 73 is of f7");
+    instance.check_replay();
+}
+
 fn run(instance: &mut Instance, words: &[&str]) -> Value {
     let reply = instance.run(words).reply;
     assert!(!reply.is_error(), "{words:?}: {reply:?}");
