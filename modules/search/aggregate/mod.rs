@@ -378,7 +378,7 @@ impl Aggregation {
     /// Sends the rows of the batch through the pipeline: not those of large documents if there are so many
     /// rows of the reply.
     fn pass_batch(&mut self, want: usize) -> Result<Flow, SearchError> {
-        let Aggregation { pipeline, batch, reader, env, .. } = self;
+        let Aggregation { pipeline, batch, reader, env, deadline, .. } = self;
         loop {
             let flow = pass_on(pipeline, env, (batch, reader))?;
             let Some(held) = batch.next_held().filter(|_| flow == Flow::On) else { return Ok(flow) };
@@ -390,7 +390,9 @@ impl Aggregation {
                 return Ok(Flow::Elsewhere);
             }
             let held = batch.take_held().expect("looked at above");
-            let flow = pass_on(pipeline, env, (&mut reader.read_held(held), reader))?;
+            let is_late = || deadline.is_some_and(|deadline| env.clock.monotonic() > deadline);
+            let Some(mut row) = reader.read_held(held, &is_late) else { return Ok(Flow::Late) };
+            let flow = pass_on(pipeline, env, (&mut row, reader))?;
             if flow != Flow::On {
                 return Ok(flow);
             }

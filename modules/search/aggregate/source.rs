@@ -231,17 +231,23 @@ impl RowReader {
         batch.held.push_back((batch.rows, Box::new(HeldRow { row, document, weight })));
     }
 
-    /// Reads the document of a row. Needs no lock.
-    pub fn read_held(&self, held: HeldRow) -> RowBatch {
+    /// Reads the document of a row. Needs no lock. `None` if the time limit passes: it is looked at between
+    /// two paths.
+    pub fn read_held(&self, held: HeldRow, is_late: &dyn Fn() -> bool) -> Option<RowBatch> {
         let HeldRow { row: mut batch, document, .. } = held;
         let document = Document::Object(&*document);
+        let mut paths = 0;
         for (number, column) in self.columns.iter().enumerate() {
             if let ColumnSource::Field { identifier, numeric, lower, .. } = &column.source {
+                if paths > 0 && is_late() {
+                    return None;
+                }
+                paths += 1;
                 batch.cells[number] = self.read_field(&document, identifier, (*numeric, *lower), &mut batch);
             }
         }
         self.read_whole(&document, 0, &mut batch);
-        batch
+        Some(batch)
     }
 
     fn read_row(

@@ -39,8 +39,17 @@ impl Excerpt {
     pub fn of(plan: &Plan, document: &Document<'_>) -> Excerpt {
         match document {
             Document::Hash(hash) => Excerpt::Hash(of_hash(plan, hash)),
-            Document::Object(object) => Excerpt::Texts(Texts::of(plan, *object)),
+            Document::Object(object) => {
+                let texts = Texts::of(plan, *object, &|| false);
+                Excerpt::Texts(texts.expect("nothing is late"))
+            }
         }
+    }
+
+    /// The same of a document that is held. `None` if the time limit passes: it is looked at between two
+    /// paths.
+    pub fn of_held(plan: &Plan, document: &dyn DocumentSource) -> Option<Excerpt> {
+        Texts::of(plan, document, &|| plan.is_late()).map(Excerpt::Texts)
     }
 
     pub fn heap_bytes(&self) -> usize {
@@ -82,7 +91,8 @@ fn of_hash(plan: &Plan, hash: &HashView<'_>) -> Hash {
 }
 
 impl Texts {
-    fn of(plan: &Plan, document: &dyn DocumentSource) -> Texts {
+    /// `None` if it becomes late before all paths are read.
+    fn of(plan: &Plan, document: &dyn DocumentSource, is_late: &dyn Fn() -> bool) -> Option<Texts> {
         let request = plan.request();
         let definition = &plan.index.definition;
         let mut texts = Texts::default();
@@ -96,7 +106,14 @@ impl Texts {
         };
         match &request.fields {
             _ if request.no_content => {}
-            Some(fields) => fields.iter().for_each(|(name, _)| add(name)),
+            Some(fields) => {
+                for (number, (name, _)) in fields.iter().enumerate() {
+                    if number > 0 && is_late() {
+                        return None;
+                    }
+                    add(name);
+                }
+            }
             None => {
                 sorted_field(plan).into_iter().for_each(|field| add(&field.name));
                 document.each_shown(request.several(), &mut |name, value| {
@@ -104,7 +121,7 @@ impl Texts {
                 });
             }
         }
-        texts
+        Some(texts)
     }
 
     fn heap_bytes(&self) -> usize {

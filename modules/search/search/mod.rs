@@ -376,6 +376,10 @@ impl Search {
         if let Found::Nearest(nearest) = &mut self.found {
             self.plan.rank(looks, nearest, &self.expired);
         }
+        if self.plan.index.definition.documents != DocumentType::Hash {
+            // Paths may be many: they are parsed before the look.
+            self.plan.weight();
+        }
         self.plan.load(looks, &self.found, &mut self.loaded);
         Box::new(move |view, reply| self.last_look(view, reply))
     }

@@ -268,7 +268,10 @@ impl Plan {
             if loaded.is_late {
                 return false;
             }
-            let excerpt = Arc::new(Excerpt::of(self, &Document::Object(&*document)));
+            let Some(excerpt) = Excerpt::of_held(self, &*document).map(Arc::new) else {
+                loaded.is_late = true;
+                return false;
+            };
             loaded.copied_bytes += excerpt.heap_bytes();
             loaded.rows.insert(id, LoadedRow { key, upto, excerpt });
         }
@@ -356,7 +359,11 @@ impl Plan {
         let (mut bytes, mut checked_from) = (0_usize, room);
         let count = answer.page.len();
         for number in 0..count {
-            let was_held = answer.page[number].read_held(self);
+            let Some(was_held) = answer.page[number].read_held(self) else {
+                answer.page.truncate(number);
+                answer.warnings.timed_out = true;
+                return true;
+            };
             if !was_held && self.highlighter.is_none() {
                 continue;
             }
@@ -503,12 +510,12 @@ impl Kept {
         }
     }
 
-    /// Reads the row's document, if it is held. False if it is not.
-    fn read_held(&mut self, plan: &Plan) -> bool {
-        let Some(KeptContent::Held(document)) = &self.content else { return false };
-        let excerpt = Excerpt::of(plan, &Document::Object(&**document));
+    /// Reads the row's document, if it is held. False if it is not; `None` if the time limit passed.
+    fn read_held(&mut self, plan: &Plan) -> Option<bool> {
+        let Some(KeptContent::Held(document)) = &self.content else { return Some(false) };
+        let excerpt = Excerpt::of_held(plan, &**document)?;
         self.content = Some(KeptContent::Copy(Arc::new(excerpt)));
-        true
+        Some(true)
     }
 }
 

@@ -340,3 +340,27 @@ fn no_hold_walks_over_the_words_of_many_long_texts() {
         assert!(reply == server.run_in_transaction(&words), "{query}: {reply}");
     }
 }
+
+#[test]
+fn the_time_limit_is_looked_at_between_the_paths_of_one_document() {
+    let mut server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
+    server.resp3 = true;
+    assert_eq!(server.line("FT.CREATE idx ON RECORD PREFIX 1 r: SCHEMA $.n AS n TAG"), "OK");
+    (0..3).for_each(|number| write(&server, number, number));
+    let paths: String = (0..400).map(|number| format!(" $.q{number}")).collect();
+    for command in [
+        format!("FT.SEARCH idx * RETURN 401 $..{paths}"),
+        format!("FT.SEARCH idx * RETURN 401 $..{paths} LIMIT 0 1"),
+        format!("FT.AGGREGATE idx * LOAD 401 $..{paths}"),
+    ] {
+        let cut = words(&command).into_iter().chain([&b"TIMEOUT"[..], b"100"]).collect::<Vec<_>>();
+        let (reply, _) = server.run_between_looks(&cut, &|| ());
+        assert!(reply.contains(WARNING), "{reply}");
+        assert_eq!(reply.matches("extra_attributes").count(), 0, "{reply}");
+        let whole = words(&command).into_iter().chain([&b"TIMEOUT"[..], b"0"]).collect::<Vec<_>>();
+        let (reply, _) = server.run_between_looks(&whole, &|| ());
+        let count = if command.ends_with("LIMIT 0 1") { 1 } else { 3 };
+        assert_eq!(reply.matches("extra_attributes").count(), count, "{command}");
+        assert!(!reply.contains(WARNING));
+    }
+}
