@@ -208,7 +208,7 @@ impl Connection {
         }
         if self.waiting.is_some() {
             let event = self.poll_waiting(context);
-            return if event.is_pending() && self.core.waits_for_others() {
+            return if event.is_pending() && (self.core.waits_for_others() || self.core.has_job()) {
                 self.poll_waiting_for_others(context)
             } else {
                 event
@@ -269,9 +269,10 @@ impl Connection {
         Poll::Ready(Ok(Event::Resumed(resumed)))
     }
 
-    /// Reads on while the client waits for keys or a signal, so that its end is noticed: a client that has
-    /// closed its side waits no longer, as in Redis, and gets the replies that are on their way. What
-    /// comes is kept for later, up to the limit of what the server keeps for a client.
+    /// Reads on while the client waits for keys, a signal or a job, so that its end is noticed: a client that
+    /// has closed its side waits no longer, as in Redis, and gets the replies that are on their way; its job
+    /// does not begin. What comes is kept for later, up to the limit of what the server keeps for a client. A
+    /// job takes a bounded time, so that less is read beside it.
     fn poll_waiting_for_others(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {
         let bytes_max = self.worker.shared.limits.input_bytes_max.load(Ordering::Relaxed);
         let mut read_bytes = 0;
@@ -280,6 +281,9 @@ impl Connection {
             if input.unexecuted_bytes() > bytes_max {
                 self.close_for_input(bytes_max);
                 return Poll::Ready(Ok(Event::Closed));
+            }
+            if self.core.has_job() && input.unexecuted_bytes() >= TURN_BYTES_MAX {
+                break;
             }
             if read_bytes >= TURN_BYTES_MAX {
                 _ = pin!(tokio::task::yield_now()).poll(context);

@@ -45,6 +45,8 @@ pub struct Core {
     pub(super) parked_bytes: usize,
     /// Set while a staged command waits for its signal, and until its reply is made.
     pub(super) waits_for_signal: bool,
+    /// Set while a staged command's job waits for a thread or runs.
+    pub(super) has_job: bool,
     /// What the request that is next retains from its last run: it came back for that.
     pub(super) retained: Retained,
     /// The turn of the request that is next among the writers of its key.
@@ -99,6 +101,7 @@ impl Core {
             has_failed: false,
             parked_bytes: 0,
             waits_for_signal: false,
+            has_job: false,
             retained: Retained::default(),
             key_turn: None,
             preparing_bytes: 0,
@@ -118,10 +121,16 @@ impl Core {
         self.parked_bytes > 0 || self.waits_for_signal
     }
 
-    /// The connection waits for others no more, and for no reply: the caller has dropped the wait.
+    /// Whether the connection waits for a staged command's job, which needs nothing more of the connection.
+    pub fn has_job(&self) -> bool {
+        self.has_job
+    }
+
+    /// The connection waits for others or a job no more, and for no reply: the caller has dropped the wait.
     pub fn end_waiting(&mut self) {
         self.parked_bytes = 0;
         self.waits_for_signal = false;
+        self.has_job = false;
     }
 
     /// What was made for the request that is next, or is kept of a command that waits for keys.

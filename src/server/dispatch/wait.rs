@@ -90,8 +90,14 @@ impl Core {
                 None
             }
             Stage::Prepare(preparation) => Some(self.prepare(*preparation)),
-            Stage::Offload(job) => Some(elsewhere(&shared.searches, self.making(job))),
-            Stage::Copy(job) => Some(elsewhere(&shared.copies, self.making(job))),
+            Stage::Offload(job) => {
+                self.has_job = true;
+                Some(elsewhere(&shared.searches, self.making(job)))
+            }
+            Stage::Copy(job) => {
+                self.has_job = true;
+                Some(elsewhere(&shared.copies, self.making(job)))
+            }
             Stage::Wait(wait) => {
                 let (waiter, at_most) = (wait.signal.waiter(), wait.at_most);
                 let make = self.making(wait.job);

@@ -1,6 +1,6 @@
 //! Long work keeps nobody waiting: it runs beside the worker, and its reply is written without a lock.
 
-use crate::parking::wait_for_parked;
+use crate::parking::{wait_for_clients, wait_for_parked};
 use crate::support::{TestClient, TestServer};
 use engramdb_engine::command::{
     Args, Command, CommandError, Finish, Job, Reply, Rest, Stage, WaitingJob, sliced, staged,
@@ -179,6 +179,28 @@ fn a_client_that_closes_while_its_command_waits_for_a_signal_is_gone() {
     allow_one();
     signal.give();
     other.expect("$0\r\n\r\n+PONG\r\n+PONG\r\n");
+}
+
+#[test]
+fn the_job_of_a_client_that_has_closed_does_not_begin() {
+    let _alone = ALONE.lock();
+    let server = TestServer::with_commands_and(COMMANDS, |config: &mut Config| config.search_threads = 1);
+    *ARRIVED.lock().expect("no test panics in it") = 0;
+    let (mut first, mut closed, mut last) = (server.client(), server.client(), server.client());
+    first.command("TEST.COMPUTE");
+    let arrived = ARRIVED.lock().expect("no test panics in it");
+    drop(ARRIVAL.wait_while(arrived, |arrived| *arrived == 0).expect("the same"));
+    closed.send("TEST.COMPUTE\r\nPING\r\n");
+    closed.expect_silence();
+    drop(closed);
+    // With the one that asks.
+    wait_for_clients(&server, "connected_clients:3");
+    last.command("TEST.COMPUTE");
+    allow_one();
+    first.expect("$0\r\n\r\n");
+    allow_one();
+    last.expect("$0\r\n\r\n");
+    assert_eq!(*ARRIVED.lock().expect("no test panics in it"), 2);
 }
 
 /// A hash of 5,000 fields, which is copied in slices.

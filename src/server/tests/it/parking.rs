@@ -19,8 +19,12 @@ fn taken(key: &str, name: &str) -> String {
 
 /// Waits until `count` clients are blocked, as INFO counts them.
 pub fn wait_for_parked(server: &TestServer, count: usize) {
+    wait_for_clients(server, &format!("blocked_clients:{count}"));
+}
+
+/// Waits until INFO's section of clients has this line.
+pub fn wait_for_clients(server: &TestServer, wanted: &str) {
     let mut client = server.client();
-    let wanted = format!("blocked_clients:{count}");
     loop {
         client.command("INFO clients");
         let length: usize = client.line()[1..].parse().expect("a bulk string");
