@@ -200,6 +200,8 @@ fn known(instance: &mut Instance, index: &str) -> Vec<String> {
 fn create(instance: &mut Instance, index: &str) {
     let words: Vec<&str> = ["FT.CREATE", index].into_iter().chain(SCHEMA.split_whitespace()).collect();
     run(instance, &words);
+    // Large documents that are there are read in the background.
+    while instance.engine().run_background() {}
 }
 
 /// The same of an index that is made now.
