@@ -19,6 +19,8 @@ pub struct Backfill {
     ended: Arc<Signal>,
     /// A document of the walk that is read without the keyspace's lock, and indexed in the next slice.
     pub ahead: Option<ReadAhead>,
+    /// How many readings have begun.
+    readings: u64,
     /// What was read of documents that are indexed: it is freed without the lock.
     pub used: Vec<ForeseenContent>,
     /// Signals of walks that have ended. They are given without the keyspace's lock.
@@ -37,17 +39,19 @@ pub struct ReadAhead {
     pub read: ForeseenContent,
     /// Whether the key has changed since `upcoming` was made.
     is_changed: bool,
+    /// The number of the reading that is under way and may be kept; 0 if there is none.
+    reading: u64,
 }
 
 impl ReadAhead {
     pub fn of((key, is_last): (Vec<u8>, bool)) -> ReadAhead {
         let read = ForeseenContent::default();
-        ReadAhead { key, is_last, readings: 0, upcoming: None, read, is_changed: false }
+        ReadAhead { key, is_last, readings: 0, upcoming: None, read, is_changed: false, reading: 0 }
     }
 
     /// This is the document as it is now.
     pub fn take(&mut self, upcoming: Option<Upcoming>) {
-        (self.upcoming, self.is_changed) = (upcoming, false);
+        (self.upcoming, self.is_changed, self.reading) = (upcoming, false, 0);
         self.readings += 1;
     }
 }
@@ -76,7 +80,7 @@ impl Backfill {
                 first_field
             }
         };
-        self.ahead = None;
+        self.leave_ahead();
         self.walk =
             Some(KeyWalk { first_field, since, cursor: Some(0), found: Vec::new(), scanned: 0, total: 0 });
     }
@@ -84,10 +88,15 @@ impl Backfill {
     /// Ends the walk. The caller gives the signals that are due later.
     pub fn end(&mut self) {
         self.walk = None;
-        self.ahead = None;
+        self.leave_ahead();
         if !self.ended.is_given() {
             self.due.push(self.ended.clone());
         }
+    }
+
+    /// What was read of the document that is next is freed without the lock.
+    fn leave_ahead(&mut self) {
+        self.used.extend(self.ahead.take().map(|ahead| ahead.read));
     }
 
     pub fn walk(&self) -> Option<&KeyWalk> {
@@ -101,20 +110,24 @@ impl Backfill {
     /// Notes that a key has changed: what was read of its document is void.
     pub fn note_change(&mut self, key: &[u8]) {
         if let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.key == key) {
-            ahead.is_changed = true;
-            ahead.read = ForeseenContent::default();
+            (ahead.is_changed, ahead.reading) = (true, 0);
+            self.used.push(std::mem::take(&mut ahead.read));
         }
     }
 
-    /// The document to be read now.
-    pub fn take_upcoming(&mut self) -> Option<(Vec<u8>, Upcoming)> {
+    /// The document to be read now, with its key and the number of this reading.
+    pub fn take_upcoming(&mut self) -> Option<(u64, Vec<u8>, Upcoming)> {
         let ahead = self.ahead.as_mut()?;
-        Some((ahead.key.clone(), ahead.upcoming.take()?))
+        let upcoming = ahead.upcoming.take()?;
+        self.readings += 1;
+        ahead.reading = if ahead.is_changed { 0 } else { self.readings };
+        Some((self.readings, ahead.key.clone(), upcoming))
     }
 
-    /// Keeps what was read, unless the key has changed since the document was taken.
-    pub fn keep_read(&mut self, key: &[u8], read: ForeseenContent) {
-        if let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.key == key && !ahead.is_changed) {
+    /// Keeps what was read, unless the key has changed or the walk has begun again since the document was
+    /// taken.
+    pub fn keep_read(&mut self, reading: u64, read: ForeseenContent) {
+        if let Some(ahead) = self.ahead.as_mut().filter(|ahead| ahead.reading == reading) {
             ahead.read = read;
         }
     }
@@ -176,6 +189,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_read_for_a_walk_is_void_when_the_walk_begins_again() {
+        let mut backfill = Backfill::default();
+        let mut begin_at = |key: &[u8]| {
+            backfill.begin(0, 0);
+            let mut ahead = ReadAhead::of((key.to_vec(), true));
+            ahead.take(Some(Upcoming::Fields(Vec::new())));
+            backfill.ahead = Some(ahead);
+            let (reading, ..) = backfill.take_upcoming().expect("a document to be read");
+            reading
+        };
+        let (first, second) = (begin_at(b"key"), begin_at(b"key"));
+        let is_kept =
+            |backfill: &Backfill| backfill.ahead.as_ref().is_some_and(|ahead| !ahead.read.is_nothing());
+        backfill.keep_read(first, ForeseenContent::of_index(7));
+        assert!(!is_kept(&backfill), "the document may have changed between the walks");
+        backfill.keep_read(second, ForeseenContent::of_index(7));
+        assert!(is_kept(&backfill));
+    }
+
+    #[test]
     fn what_was_read_of_a_key_is_void_when_it_has_changed_since_it_was_taken() {
         let taken = || {
             let mut backfill = Backfill::default();
@@ -198,11 +231,11 @@ mod tests {
             if changes_before {
                 backfill.note_change(key.as_bytes());
             }
-            assert!(backfill.take_upcoming().is_some());
+            let (reading, ..) = backfill.take_upcoming().expect("a document to be read");
             if changes_after {
                 backfill.note_change(key.as_bytes());
             }
-            backfill.keep_read(b"key", read());
+            backfill.keep_read(reading, read());
             assert_eq!(is_kept(&backfill), kept, "{key}");
         }
     }

@@ -607,9 +607,9 @@ impl Index {
             (state.take_upcoming(), std::mem::take(&mut state.used))
         };
         drop(used);
-        if let Some((key, upcoming)) = upcoming {
+        if let Some((reading, key, upcoming)) = upcoming {
             let read = foresee_whole(self, &key, &upcoming);
-            self.backfill.lock().keep_read(&key, read);
+            self.backfill.lock().keep_read(reading, read);
         }
     }
 
