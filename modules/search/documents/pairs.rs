@@ -23,7 +23,7 @@ fn packed((number, document): NumberPair) -> PackedPair {
     [(number >> 32) as u32, number as u32, document]
 }
 
-fn unpacked([upper, lower, document]: PackedPair) -> NumberPair {
+pub fn unpacked([upper, lower, document]: PackedPair) -> NumberPair {
     (u64::from(upper) << 32 | u64::from(lower), document)
 }
 
@@ -131,6 +131,15 @@ impl PairSet {
 
     /// The pairs between the bounds, in order.
     pub fn range(&self, from: Bound<NumberPair>, to: Bound<NumberPair>) -> impl Iterator<Item = NumberPair> {
+        self.parts(from, to).flatten().map(|&pair| unpacked(pair))
+    }
+
+    /// The same in parts, one of each leaf, for loops that read many.
+    pub fn parts(
+        &self,
+        from: Bound<NumberPair>,
+        to: Bound<NumberPair>,
+    ) -> impl Iterator<Item = &[PackedPair]> {
         let first = match from {
             Bound::Included(pair) | Bound::Excluded(pair) => key_of(&packed(pair)),
             Bound::Unbounded => FIRST,
@@ -141,11 +150,26 @@ impl PairSet {
             Bound::Excluded(_) => leaf.partition_point(|other| key_of(other) <= first),
             Bound::Unbounded => 0,
         };
-        let pairs = self.leaves.from(start).flat_map(move |leaf| &leaf[from_here(leaf)..]);
-        pairs.map(|&pair| unpacked(pair)).take_while(move |pair| match to {
-            Bound::Included(last) => *pair <= last,
-            Bound::Excluded(end) => *pair < end,
-            Bound::Unbounded => true,
+        let (last, is_last_in) = match to {
+            Bound::Included(pair) => (key_of(&packed(pair)), true),
+            Bound::Excluded(pair) => (key_of(&packed(pair)), false),
+            Bound::Unbounded => (PairKey::MAX, true),
+        };
+        let is_beyond = move |pair: &PackedPair| {
+            let key = key_of(pair);
+            key > last || key == last && !is_last_in
+        };
+        let (mut is_first, mut has_ended) = (true, false);
+        // Whole leaves lie between the bounds, apart from the first and the last.
+        self.leaves.from(start).map_while(move |leaf| {
+            if has_ended {
+                return None;
+            }
+            let begin = if std::mem::take(&mut is_first) { from_here(leaf) } else { 0 };
+            let part = &leaf[begin..];
+            has_ended = part.last().is_some_and(is_beyond);
+            let end = if has_ended { part.partition_point(|pair| !is_beyond(pair)) } else { part.len() };
+            Some(&part[..end])
         })
     }
 

@@ -5,7 +5,7 @@
 
 use super::ids::Counted;
 use super::numbered::{NumberedTerms, Posting};
-use super::pairs::{NumberPair, PairSet};
+use super::pairs::{NumberPair, PairSet, unpacked};
 use super::pieces::PatternPieces;
 use roaring::RoaringBitmap;
 use std::ops::Bound;
@@ -186,13 +186,15 @@ impl NumberPostings {
         let to = if most.exclusive { Bound::Excluded((last, 0)) } else { Bound::Included((last, u32::MAX)) };
         let most = *work * NUMBERS_PER_WORK;
         let mut walked = 0;
-        let mut last = walk.after;
-        for pair in self.pairs.range(from, to).take(most) {
-            walk.documents.push(pair.1);
-            last = Some(pair);
-            walked += 1;
+        for part in self.pairs.parts(from, to) {
+            let part = &part[..part.len().min(most - walked)];
+            walk.documents.extend(part.iter().map(|&[.., document]| document));
+            walk.after = part.last().map_or(walk.after, |&pair| Some(unpacked(pair)));
+            walked += part.len();
+            if walked == most {
+                break;
+            }
         }
-        walk.after = last;
         *work -= walked / NUMBERS_PER_WORK;
         walked < most
     }
