@@ -19,16 +19,16 @@ pub const NUMBER_BYTES_MAX: usize = 64 << 10;
 
 // From where on work is done without the lock.
 
-/// Bytes of a document that is read, or of the words of a command that reads: to write the text of so many
-/// takes 0.1 ms.
+/// Bytes of a document that is read, or of the words of a command that reads. Writing the text of a document
+/// of this size takes 0.1 ms.
 pub const READ_AT_ONCE_BYTES: usize = 64 << 10;
 /// Bytes of all documents that JSON.MGET reads.
 pub const READ_TOGETHER_BYTES: usize = 256 << 10;
-/// Bytes of the texts of a command that writes: to parse so many takes 0.2 ms.
+/// Bytes of the texts of a command that writes. Parsing texts of this size takes 0.2 ms.
 pub const PARSED_AT_ONCE_BYTES: usize = 128 << 10;
 /// Bytes of a value that is put into a document.
 pub const SET_AT_ONCE_BYTES: usize = 256 << 10;
-/// Places of a document that are changed: to look for each from the root takes up to 10 us.
+/// Places of a document that are changed. Looking for one from the root takes up to 10 us.
 pub const PLACES_AT_ONCE: usize = 512;
 /// Bytes of a text that is copied into a reply, and not referred to.
 pub const COPIED_BYTES_MAX: usize = 64 << 10;

@@ -32,7 +32,7 @@ pub struct ReadWeight {
 }
 
 impl ReadWeight {
-    /// Of these paths, each read so many times, and of the whole document if the rows show it.
+    /// Of reading each of these paths `times` times, and the whole document if the rows show it.
     pub fn new<'p>(
         documents: DocumentType,
         paths: impl Iterator<Item = &'p [u8]>,

@@ -184,7 +184,8 @@ pub struct HousedContent {
     pub housed: Housed,
 }
 
-/// Values of a hash's fields of so many bytes are read before the effect: [`Upcoming::Fields`] has these.
+/// From this size on, in bytes, values of a hash's fields are read before the effect: [`Upcoming::Fields`]
+/// has these.
 pub const FORESEEN_VALUE_BYTES: usize = 64 << 10;
 
 /// A document as a write is going to make it, or what the write brings of it.

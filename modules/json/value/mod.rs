@@ -215,7 +215,7 @@ impl<'a> NodeItems<'a> {
         NodeItems { is_object, count, run, blocks: &[] }
     }
 
-    /// The same with the items of these blocks behind it; they are in `count`.
+    /// The items of the run, and after them those of these blocks. `count` includes both.
     pub fn followed_by(self, blocks: &'a [ItemBlock]) -> NodeItems<'a> {
         NodeItems { blocks, ..self }
     }

@@ -375,8 +375,8 @@ impl Aggregation {
         Ok(())
     }
 
-    /// Sends the rows of the batch through the pipeline: not those of large documents if there are so many
-    /// rows of the reply.
+    /// Sends the rows of the batch through the pipeline. Stops before the row of a large document if the
+    /// reply has `want` rows already.
     fn pass_batch(&mut self, want: usize) -> Result<Flow, SearchError> {
         let Aggregation { pipeline, batch, reader, env, deadline, .. } = self;
         loop {

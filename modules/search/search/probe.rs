@@ -19,7 +19,7 @@ pub fn touch() {
     TOUCHED.set(TOUCHED.get() + 1);
 }
 
-/// Counts so many words that were walked over; some of them are a unit of work.
+/// Counts words that were walked over: `WORDS_PER_UNIT` of them are a unit of work.
 #[inline]
 pub fn touch_words(_count: usize) {
     #[cfg(debug_assertions)]

@@ -103,7 +103,7 @@ pub enum ReplyPlace {
 }
 
 impl PageWeight {
-    /// Where the reply of a page of so many rows is written.
+    /// Where the reply of a page of `rows` rows is written.
     pub fn place(&self, plan: &Plan, loaded: &Loaded, rows: usize) -> ReplyPlace {
         let is_copied = loaded.copies_all || loaded.is_cut_off;
         if !is_copied && (self.looked_up > HOLD_BYTES || self.held > PAGE_HELD_BYTES) {

@@ -120,7 +120,7 @@ impl PageRow {
 }
 
 impl SettledDocument {
-    /// Its bytes, and those of the scores behind it.
+    /// The size of the document's entry and of the scores that it shares, in bytes.
     fn bytes(&self) -> usize {
         let of_scores = |fused: &Arc<FusedScores>| {
             let explained = fused.explanation.as_ref().map_or(0, Explained::heap_bytes);

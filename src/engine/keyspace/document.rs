@@ -58,7 +58,7 @@ pub enum Several {
 pub enum PathCost {
     /// It leads to one value at most, which is looked up.
     Lookup,
-    /// The document is walked over about so many times.
+    /// Reading takes about as long as this number of walks over the whole document.
     Walks(usize),
     /// Only the walk itself can tell: it may visit a value again and again.
     Unknown,

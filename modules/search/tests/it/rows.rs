@@ -216,7 +216,7 @@ fn few_documents_that_are_too_much_for_one_look_are_all_there() {
     assert!(looks.len() > 4, "{looks:?}");
 }
 
-/// An index over so many hashes, under a clock that goes on by a millisecond each time that it is asked.
+/// A server with an index over `documents` hashes. Its clock advances by a millisecond at each reading.
 fn ticking(documents: usize) -> Server {
     let mut server = Server::with_clock(Arc::new(Ticking::by_millisecond()));
     server.resp3 = true;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A clock that stands until it is moved.
+/// A clock whose time changes only by `advance`.
 #[derive(Default)]
 struct Moved(AtomicU64);
 
