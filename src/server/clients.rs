@@ -47,6 +47,8 @@ pub struct Client {
     parked: Mutex<Weak<Ticket>>,
     /// For pushes, once it asked for any.
     mailbox: OnceLock<Arc<Mailbox>>,
+    /// How many channels, patterns and shard channels it subscribes to.
+    pub subscriptions: [AtomicUsize; 3],
     /// It subscribes: the output limits of the class pubsub apply.
     is_subscriber: AtomicBool,
     /// The worker that it was given to, once that has begun with it.
@@ -113,6 +115,7 @@ impl Client {
             waker: Mutex::new(None),
             parked: Mutex::default(),
             mailbox: OnceLock::new(),
+            subscriptions: Default::default(),
             is_subscriber: AtomicBool::new(false),
         }
     }
@@ -229,10 +232,7 @@ impl Client {
     }
 
     /// Memory of the pushes that wait in the mailbox.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for pub/sub, notifications and tracking, which come next")
-    )]
+    #[cfg(test)]
     pub fn mailbox_bytes(&self) -> usize {
         self.mailbox.get().map_or(0, |mailbox| mailbox.heap_bytes())
     }
@@ -317,6 +317,10 @@ impl Clients {
             (true, false) => _ = self.subscribers.fetch_sub(1, Ordering::Relaxed),
             _ => {}
         }
+    }
+
+    pub fn subscribers(&self) -> usize {
+        self.subscribers.load(Ordering::Relaxed)
     }
 
     pub fn are_some_subscribers(&self) -> bool {

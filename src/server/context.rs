@@ -6,6 +6,7 @@ use crate::config::client_limits::OutputLimit;
 use crate::long_work::LongWork;
 use crate::output::gate::Gate;
 use crate::output::{Delivery, Posted, Push};
+use crate::pubsub::{Message, PubSub};
 use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
 use crate::turns::KeyTurns;
@@ -35,6 +36,7 @@ pub struct ServerContext {
     pub config: RwLock<Config>,
     pub limits: Limits,
     pub clients: Clients,
+    pub pubsub: PubSub,
     pub stats: Stats,
     pub workers: Vec<Arc<WorkerStats>>,
     /// Long computations.
@@ -190,10 +192,6 @@ impl ServerContext {
     ///
     /// # Panics
     /// If the log was not given that batch: the push would wait for ever, or for another batch.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for pub/sub, notifications and tracking, which come next")
-    )]
     pub fn post(&self, client: &Client, push: &Arc<Push>, gate: Lsn) -> bool {
         assert!(gate <= self.engine.last_lsn(), "a push waits for a batch that was submitted");
         let bytes_max = self.limits.output_of(client).bytes_max.load(Ordering::Relaxed);
@@ -202,6 +200,12 @@ impl ServerContext {
             self.close_for_output(client, bytes_max);
         }
         matches!(delivery, Delivery::First | Delivery::Queued)
+    }
+
+    /// Posts a message to its channel's subscribers; it leaves when the batch is durable. Returns how often
+    /// it was posted.
+    pub fn publish(&self, message: &Message, gate: Lsn) -> usize {
+        self.pubsub.publish(message, |client, push| _ = self.post(client, push, gate))
     }
 
     /// Closes a connection that has too much unread.

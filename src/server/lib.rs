@@ -10,6 +10,7 @@
 //! - `connection`: the life of one connection; `session`: what it knows about itself; `clients`: the list of
 //!   all;
 //! - `dispatch`: decoded requests as runs under one lock; `commands`: commands about sessions and the server;
+//! - `pubsub`: channels, their subscribers, and messages;
 //! - `output`: replies, and the gate that holds them until what they show is durable;
 //! - `housekeeping`, `long_work`: what is done beside the connections; `turns`: of several writers of a large
 //!   document, who has it read;
@@ -39,6 +40,7 @@ mod long_work;
 mod mailbox_tests;
 mod output;
 mod process;
+mod pubsub;
 mod server;
 mod session;
 pub mod snapshots;

@@ -1,13 +1,14 @@
 //! Pushes into mailboxes, over TCP: when they leave, in which order with replies, and how they are
 //! bounded.
 //!
-//! TEST.LISTEN opens the connection's mailbox, TEST.SUBSCRIBE makes it a subscriber as well. No command of
-//! the product does so yet, so the tests post from their own thread.
+//! TEST.LISTEN opens the connection's mailbox, TEST.SUBSCRIBE makes it a subscriber as well, and the
+//! tests post from their own thread.
 
 use crate::clients::Client;
 use crate::commands::session;
 use crate::dispatch::{Call, Run};
 use crate::output::{Push, PushElement};
+use crate::pubsub::{Message, Space, Subscriptions};
 use crate::support::{TestClient, TestServer};
 use engramdb_engine::command::{Command, Outcome, Reply};
 use engramdb_engine::log::memory::MemoryLog;
@@ -262,4 +263,46 @@ fn reset_closes_the_mailbox_until_the_client_opens_it_again() {
     client.call("TEST.LISTEN", "+OK\r\n");
     assert!(post(&server, &known, "after", 0));
     client.expect(shown('*', "after"));
+}
+
+/// Ten thousand clients, each with a channel and a pattern of its own beside one that all have.
+#[test]
+fn a_message_costs_its_receivers_and_not_those_of_other_channels() {
+    const CLIENTS: u64 = 10_000;
+    let server = start(Options::default());
+    let shared = server.server().context();
+    let address = server.address;
+    let mut clients = Vec::new();
+    for id in 1..=CLIENTS {
+        let client = Arc::new(Client::new(1_000_000 + id, address, address, Duration::ZERO));
+        client.open_mailbox();
+        let mut subscriptions = Subscriptions::default();
+        let own = format!("user:{id}");
+        for (space, name) in [
+            (Space::Channels, "all".to_owned()),
+            (Space::Channels, own.clone()),
+            (Space::Patterns, format!("{own}:*")),
+        ] {
+            subscriptions.add(&shared.pubsub, space, &client, name.as_bytes());
+        }
+        clients.push((client, subscriptions));
+    }
+    let publish = |channel: &str| {
+        let message = Message {
+            space: Space::Channels,
+            channel: channel.as_bytes().into(),
+            content: b"text".as_slice().into(),
+        };
+        shared.publish(&message, Lsn(0))
+    };
+    assert_eq!(publish("all"), CLIENTS as usize);
+    assert_eq!((publish("user:77"), publish("user:77:x"), publish("user:")), (1, 1, 0));
+    assert_eq!(shared.pubsub.counts(), [CLIENTS as usize + 1, CLIENTS as usize, 0]);
+    for (client, mut subscriptions) in clients {
+        let mailbox = client.open_mailbox();
+        let expected = if client.id == 1_000_077 { 3 } else { 1 };
+        assert_eq!(mailbox.take().len(), expected);
+        subscriptions.clear(&shared.pubsub, &client);
+    }
+    assert_eq!(shared.pubsub.counts(), [0, 0, 0]);
 }

@@ -14,6 +14,7 @@ use crate::housekeeping;
 use crate::listener::Listeners;
 use crate::output::gate::{Gate, Gates};
 use crate::process;
+use crate::pubsub::PubSub;
 use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
 use crate::worker::Incoming;
@@ -207,6 +208,7 @@ fn share(
         config: RwLock::new(config),
         limits,
         clients: Clients::default(),
+        pubsub: PubSub::default(),
         stats: Stats::default(),
         searches: Arc::default(),
         copies: Arc::default(),

@@ -158,7 +158,7 @@ impl Known {
             return keys(args);
         }
         let (first, last, step) = self.shape.keys;
-        if first == 0 {
+        if first == 0 || self.command.access == ["not_key"] {
             return Ok(Vec::new());
         }
         let last = if last < 0 { args.len() as i32 + last } else { last };

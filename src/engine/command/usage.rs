@@ -1,7 +1,8 @@
 //! Derives arity and key positions from a command's usage line, so that they are declared once.
 //!
 //! The grammar is that of Redis's manual: words; `[optional]`; `(group)`; `a|b`; `+` after a word or group
-//! repeats it. The words `key`, `source`, `destination` and `newkey` are keys. A few commands whose keys
+//! repeats it. The words `key`, `source`, `destination` and `newkey` are keys; `shardchannel`
+//! is where a key would be, and decides which node of a cluster has it. A few commands whose keys
 //! cannot be derived from a usage line (numkeys) declare them with `Command::keys`.
 
 /// Arity and key positions in Redis's conventions.
@@ -68,13 +69,13 @@ impl Parser<'_> {
     }
 
     fn word(&mut self, word: &str, optional: bool) {
-        if optional {
+        if optional && word != "shardchannel" {
             return;
         }
-        if matches!(word, "key" | "source" | "destination" | "newkey") {
+        if matches!(word, "key" | "source" | "destination" | "newkey" | "shardchannel") {
             self.keys.push(KeyWord { position: self.at, repeats_every: None });
         }
-        self.at += 1;
+        self.at += i32::from(!optional);
     }
 
     /// All words from `start` on repeat.

@@ -258,6 +258,7 @@ fn describe(shared: &ServerContext, client: &Client) -> String {
     };
     let mut flags = String::new();
     for (is_set, letter) in [
+        (client.is_subscriber(), 'P'),
         (multi >= 0, 'x'),
         (client.is_parked(), 'b'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),
@@ -278,7 +279,7 @@ fn describe(shared: &ServerContext, client: &Client) -> String {
     let mut line = String::new();
     write!(
         line,
-        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub=0 psub=0 ssub=0 \
+        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} \
          multi={multi} watch={} qbuf={query_bytes} qbuf-free={query_free} argv-mem={} multi-mem={} rbs={} rbp={} \
          obl={tail_bytes} oll={pieces} omem={} tot-mem={} events={events} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
         client.id,
@@ -288,6 +289,9 @@ fn describe(shared: &ServerContext, client: &Client) -> String {
         now.saturating_sub(client.connected_at).as_secs(),
         idle_ms / 1000,
         client.database.load(Ordering::Relaxed),
+        load(&client.subscriptions[0]),
+        load(&client.subscriptions[1]),
+        load(&client.subscriptions[2]),
         u8::from(client.watches.load(Ordering::Relaxed)),
         load(&usage.arguments_bytes),
         load(&usage.transaction_bytes),

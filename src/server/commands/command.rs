@@ -223,7 +223,8 @@ fn document(reply: &mut dyn Reply, known: &Known) {
 fn keys_of<'c>(call: &Call<'c, '_, '_>) -> Result<(&'c Known, Args<'c>, Vec<usize>), CommandError> {
     let args = Args::new(call.args.from(2));
     let known = call.shared.table.find(args).ok_or(CommandError::of("ERR Invalid command specified"))?;
-    if known.command.keys.is_none() && known.shape.keys == (0, 0, 0) {
+    let has_none = known.shape.keys == (0, 0, 0) || known.command.access == ["not_key"];
+    if known.command.keys.is_none() && has_none {
         return Err(CommandError::of("ERR The command has no key arguments"));
     }
     if !known.takes(args) {

@@ -171,6 +171,11 @@ fn is_equal(left: &[u8], right: &[u8]) -> bool {
 
 fn ping(call: &mut Call<'_, '_, '_>) -> Outcome {
     match *call.args {
+        [_] | [_, _] if call.session.only_subscribes() => {
+            call.reply.array(2);
+            call.reply.bulk(b"pong");
+            call.reply.bulk(call.args.get(1).copied().unwrap_or_default());
+        }
         [_] => call.reply.simple("PONG"),
         [_, message] => call.reply.bulk(message),
         _ => return Err(CommandError::wrong_arity("ping")),
@@ -218,6 +223,9 @@ fn reset(call: &mut Call<'_, '_, '_>) -> Outcome {
     client.database.store(0, Ordering::Relaxed);
     client.multi.store(0, Ordering::Relaxed);
     client.watches.store(false, Ordering::Relaxed);
+    if let Some(mut subscriptions) = call.session.subscriptions.take() {
+        subscriptions.clear(&call.shared.pubsub, &client);
+    }
     call.shared.clients.set_subscriber(&client, false);
     client.close_mailbox();
     // The library stays what it is.

@@ -169,7 +169,7 @@ fn clients(report: &mut Report<'_>) {
         ("client_recent_max_output_buffer", &output),
         ("blocked_clients", &blocked),
         ("tracking_clients", &0),
-        ("pubsub_clients", &0),
+        ("pubsub_clients", &shared.clients.subscribers()),
         ("watching_clients", &watching),
         ("total_blocking_keys", &0),
     ]);
@@ -255,6 +255,7 @@ fn stats(report: &mut Report<'_>) {
     let shared = report.shared;
     let stats = &shared.stats;
     let expired = shared.engine.expired();
+    let [channels, patterns, shard_channels] = shared.pubsub.counts();
     report.fields(&[
         ("total_connections_received", &stats.connections.load(Ordering::Relaxed)),
         ("total_commands_processed", &sum(shared, |worker| &worker.commands_total)),
@@ -266,8 +267,9 @@ fn stats(report: &mut Report<'_>) {
         ("expired_keys", &expired.keys.load(Ordering::Relaxed)),
         ("evicted_keys", &0),
         ("evicted_clients", &stats.evicted_clients.load(Ordering::Relaxed)),
-        ("pubsub_channels", &0),
-        ("pubsub_patterns", &0),
+        ("pubsub_channels", &channels),
+        ("pubsub_patterns", &patterns),
+        ("pubsubshard_channels", &shard_channels),
         ("sync_full", &0),
         ("sync_partial_ok", &0),
         ("sync_partial_err", &0),

@@ -17,6 +17,7 @@ mod config;
 mod connection;
 mod info;
 mod multi;
+mod pubsub;
 
 use crate::dispatch::{After, Call, Exec, Run};
 use engramdb_engine::command::{Command, CommandTable, Outcome, Reply};
@@ -32,6 +33,7 @@ pub const FAMILIES: &[&[Command]] = &[
     config::COMMANDS,
     info::COMMANDS,
     administration::COMMANDS,
+    pubsub::COMMANDS,
 ];
 
 /// A row of a session command. The engine derives the rest from it; see [`Command`].

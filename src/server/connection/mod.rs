@@ -51,6 +51,9 @@ pub async fn run(worker: Worker, stream: TcpStream, client: Arc<Client>) {
         tracing::debug!("connection {} of {} ended: {error}", client.id, client.address);
     }
     let held = connection.published;
+    if let Some(mut subscriptions) = connection.core.session.subscriptions.take() {
+        subscriptions.clear(&connection.worker.shared.pubsub, &client);
+    }
     client.close_mailbox();
     shared.clients.remove(client.id);
     // Other connections do not wait for that thread, but the memory counts until it is given back.
@@ -140,6 +143,7 @@ impl Connection {
             + self.core.outbox.heap_bytes()
             + self.core.made_bytes()
             + self.core.session.mailbox_bytes()
+            + self.core.session.subscriptions_bytes()
     }
 
     /// Tells the others what this connection takes.

@@ -44,6 +44,12 @@ impl Core {
             let text = "OOM command not allowed when used memory > 'maxmemory'.";
             return Class::Refused(CommandError::of(text));
         }
+        if self.session.only_subscribes() && !changes_subscriptions(known.command.name) {
+            let text =
+                "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";
+            let name = known.full_name.as_bytes();
+            return Class::Refused(CommandError::of_parts(&[b"ERR Can't execute '", name, text.as_bytes()]));
+        }
         if self.session.multi.is_some() && !known.command.has(flag::NO_QUEUE) {
             if known.command.has(flag::NO_MULTI) {
                 return Class::Refused(CommandError::of("ERR Command not allowed inside a transaction"));
@@ -60,4 +66,9 @@ impl Core {
             _ => Class::Engine(known),
         }
     }
+}
+
+/// Whether a RESP2 client may call the command while it subscribes.
+fn changes_subscriptions(name: &str) -> bool {
+    name.ends_with("SUBSCRIBE") || matches!(name, "PING" | "QUIT" | "RESET")
 }

@@ -59,13 +59,13 @@ impl Core {
         let mut replies = Replies::new(&mut self.outbox, self.session.style());
         let result = write(&mut self.session, &mut replies);
         self.has_failed = replies.errors.count > 0;
-        let is_written = replies.is_written();
+        let (is_written, is_insisted) = (replies.is_written(), replies.is_insisted);
         if self.has_failed {
             self.shared.stats.error(&replies.errors.first_code);
         }
         self.outbox.end_unwanted();
         // A command that has not answered yet comes back with its reply.
-        if is_written && !self.session.takes_reply() {
+        if is_written && !self.session.takes_reply() && !is_insisted {
             self.outbox.rewind(start);
         }
         result

@@ -86,7 +86,7 @@ impl Core {
         }
         let mut gate = self.session.watch_gate;
         self.end_transaction();
-        self.reply_sealed(|session, replies| {
+        let gate = self.reply_sealed(|session, replies| {
             if is_dirty {
                 replies.null_array();
             } else {
@@ -96,9 +96,13 @@ impl Core {
                     gate = gate.max(step.run(&mut transaction, replies));
                 }
             }
-            (gate.max(transaction.finish()), ())
+            let gate = gate.max(transaction.finish());
+            (gate, gate)
         });
         drop(run);
+        for message in std::mem::take(&mut self.session.outgoing) {
+            shared.publish(&message, gate.max(self.outbox.latest_gate()));
+        }
         self.collect_mail();
         for queued in &multi.queue {
             self.stats.commands[queued.id].calls.add(1);

@@ -42,6 +42,8 @@ pub struct Outbox {
     released: usize,
     /// The highest gate of the released bytes.
     released_gate: Lsn,
+    /// The highest gate of all replies so far, sent and dropped ones included.
+    latest_gate: Lsn,
     /// The position at which the replies of the last round begin.
     round_at: usize,
     bytes_max: usize,
@@ -112,6 +114,7 @@ impl Default for Outbox {
             segments: VecDeque::new(),
             released: 0,
             released_gate: Lsn(0),
+            latest_gate: Lsn(0),
             round_at: 0,
             bytes_max: usize::MAX,
             has_overflowed: false,
@@ -328,6 +331,7 @@ impl Outbox {
     /// Sets the gate of the bytes appended since the last seal. `durable` is the durable LSN.
     pub fn seal(&mut self, gate: Lsn, durable: Lsn) {
         let end = self.end();
+        self.latest_gate = self.latest_gate.max(gate);
         match self.segments.back_mut() {
             Some(last) => {
                 last.gate = last.gate.max(gate);
@@ -378,6 +382,11 @@ impl Outbox {
     #[inline]
     pub fn released_gate(&self) -> Lsn {
         self.released_gate
+    }
+
+    /// The highest gate of all replies so far, sent and dropped ones included.
+    pub fn latest_gate(&self) -> Lsn {
+        self.latest_gate
     }
 
     /// True if the sendable replies are small and belong to the last round, whose other replies are still

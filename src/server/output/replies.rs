@@ -2,6 +2,7 @@
 
 use crate::output::{LARGE_BYTES, Outbox};
 use engramdb_engine::command::{CommandError, Reply};
+use engramdb_engine::log::Lsn;
 use engramdb_resp::{Encoder, Protocol};
 use std::io::Write;
 use std::ops::Range;
@@ -16,6 +17,8 @@ pub struct Replies<'o> {
     start: usize,
     /// It was written, whatever is kept of it.
     was_written: bool,
+    /// The client gets it, whatever CLIENT REPLY says.
+    pub is_insisted: bool,
     pub errors: Errors,
 }
 
@@ -42,7 +45,15 @@ const FRAME_BYTES: usize = 40;
 impl<'o> Replies<'o> {
     pub fn new(outbox: &'o mut Outbox, Style { protocol, prefers_flat }: Style) -> Replies<'o> {
         let start = outbox.end();
-        Replies { outbox, protocol, prefers_flat, start, was_written: false, errors: Errors::default() }
+        Replies {
+            outbox,
+            protocol,
+            prefers_flat,
+            start,
+            was_written: false,
+            is_insisted: false,
+            errors: Errors::default(),
+        }
     }
 
     /// Takes over replies that were made elsewhere.
@@ -50,6 +61,17 @@ impl<'o> Replies<'o> {
         self.outbox.append(made);
         self.was_written = true;
         self.errors = errors;
+    }
+
+    /// The client gets this reply even if it wants none, as with Redis's replies to SUBSCRIBE.
+    pub fn insist(&mut self) {
+        self.is_insisted = true;
+        self.outbox.end_unwanted();
+    }
+
+    /// The highest gate of the replies before this one: what the client wrote is durable with it.
+    pub fn gate_before(&self) -> Lsn {
+        self.outbox.latest_gate()
     }
 
     /// From now on replies are written in this protocol.

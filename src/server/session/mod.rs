@@ -7,6 +7,7 @@ pub use owned_words::{Owned, large_words};
 
 use crate::clients::Client;
 use crate::output::{Mailbox, Style};
+use crate::pubsub::{Message, Subscriptions};
 use engramdb_engine::Watch;
 use engramdb_engine::command::{Args, Command};
 use engramdb_engine::log::Lsn;
@@ -29,6 +30,10 @@ pub struct Session {
     /// Where pushes come from, once the client asked for any: the client's own, without a look at what others
     /// share.
     pub mailbox: Option<Arc<Mailbox>>,
+    /// Once the client has subscribed to anything, until it subscribes to nothing.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// What the running transaction has published; it is posted when the batch has its LSN.
+    pub outgoing: Vec<Message>,
     /// The client's library reads replies of modules in RESP2's shapes only, whatever protocol it speaks.
     pub prefers_flat: bool,
 }
@@ -129,15 +134,13 @@ impl Session {
             watch_bytes: 0,
             reply_mode: ReplyMode::On,
             mailbox: None,
+            subscriptions: None,
+            outgoing: Vec::new(),
             prefers_flat: false,
         }
     }
 
     /// The client's mailbox; pushes reach the client from now on.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for pub/sub, notifications and tracking, which come next")
-    )]
     pub fn open_mailbox(&mut self) -> &Arc<Mailbox> {
         self.mailbox.get_or_insert_with(|| self.client.open_mailbox())
     }
@@ -152,6 +155,18 @@ impl Session {
         self.watch = None;
         self.watch_gate = Lsn(0);
         self.watch_bytes = 0;
+    }
+
+    /// Whether the client may only change its subscriptions: in RESP2 messages look like replies.
+    #[inline]
+    pub fn only_subscribes(&self) -> bool {
+        self.subscriptions.is_some() && self.protocol == Protocol::Resp2
+    }
+
+    /// Memory of the client's subscriptions.
+    #[inline]
+    pub fn subscriptions_bytes(&self) -> usize {
+        self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.heap_bytes())
     }
 
     /// What the transaction holds that is being collected.

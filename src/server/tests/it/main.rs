@@ -7,5 +7,6 @@ mod long;
 mod parking;
 mod preparing;
 mod protocol;
+mod pubsub;
 mod room;
 mod support;
