@@ -13,8 +13,8 @@ use engramdb_engine::command::CommandError;
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::digest::mix;
 use engramdb_engine::keyspace::{
-    DataType, DocumentPath, DocumentSource, EachEffect, EffectOrigin, FieldValue, PathCost, SAVED_BYTES_MAX,
-    SAVED_PARTS_MAX, Several, ShownValue, TypedValue,
+    DataType, DocumentPath, DocumentSource, EachEffect, EffectOrigin, EncodingLimits, FieldValue, PathCost,
+    SAVED_BYTES_MAX, SAVED_PARTS_MAX, Several, ShownValue, TypedValue,
 };
 use std::borrow::Cow;
 use std::io;
@@ -191,7 +191,7 @@ impl TypedValue for JsonDocument {
         &JsonType
     }
 
-    fn encoding(&self) -> &'static str {
+    fn encoding(&self, _: &EncodingLimits) -> &'static str {
         "raw"
     }
 

@@ -5,7 +5,9 @@ use super::instance::Parts;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, flag, read, write};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::env::Env;
-use engramdb_engine::keyspace::{DataType, EachEffect, EffectOrigin, SAVED_PARTS_MAX, TypedValue};
+use engramdb_engine::keyspace::{
+    DataType, EachEffect, EffectOrigin, EncodingLimits, SAVED_PARTS_MAX, TypedValue,
+};
 use engramdb_engine::module::Module;
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
@@ -85,7 +87,7 @@ impl TypedValue for Counter {
     fn data_type(&self) -> &'static dyn DataType {
         &Counters
     }
-    fn encoding(&self) -> &'static str {
+    fn encoding(&self, _: &EncodingLimits) -> &'static str {
         "btree"
     }
     fn len(&self) -> usize {

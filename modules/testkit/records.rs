@@ -7,7 +7,8 @@
 use engramdb_engine::command::{Args, Command, Outcome, Reply, flag, read, write};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::{
-    DataType, DocumentSource, EachEffect, EffectOrigin, FieldValue, PathCost, Several, ShownValue, TypedValue,
+    DataType, DocumentSource, EachEffect, EffectOrigin, EncodingLimits, FieldValue, PathCost, Several,
+    ShownValue, TypedValue,
 };
 use engramdb_engine::module::Module;
 use engramdb_engine::store::tx::Tx;
@@ -101,7 +102,7 @@ impl TypedValue for Record {
     fn data_type(&self) -> &'static dyn DataType {
         &Records
     }
-    fn encoding(&self) -> &'static str {
+    fn encoding(&self, _: &EncodingLimits) -> &'static str {
         "btree"
     }
     fn len(&self) -> usize {

@@ -195,6 +195,7 @@ fn share(
     let limits = Limits::default();
     limits.follow(&config);
     engine.bound_strings(config.bulk_bytes_max);
+    engine.limit_encodings(config.encodings);
     engine.tell_memory(process::memory_bytes_max(engine.env(), &config));
     let module_defaults = apply_module_settings(&config, &engine);
     let random = &engine.env().random;

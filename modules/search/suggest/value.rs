@@ -11,7 +11,7 @@ use crate::effects::{KIND_SUGGEST, KIND_UNSUGGEST, NUMBER, SUGGESTIONS_VERSION};
 use crate::schema::bytes::{Reader, Writer};
 use engramdb_engine::effect::Effect;
 use engramdb_engine::keyspace::{
-    DataType, EachEffect, EffectOrigin, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue,
+    DataType, EachEffect, EffectOrigin, EncodingLimits, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue,
 };
 use std::fmt;
 use std::io;
@@ -53,7 +53,7 @@ impl TypedValue for Suggestions {
         &SuggestionType
     }
 
-    fn encoding(&self) -> &'static str {
+    fn encoding(&self, _: &EncodingLimits) -> &'static str {
         "raw"
     }
 

@@ -82,6 +82,14 @@ pub mod acl {
     pub const SEARCH: u32 = 1 << 7;
     pub const PUBSUB: u32 = 1 << 8;
     pub const BLOCKING: u32 = 1 << 9;
+    pub const LIST: u32 = 1 << 10;
+    pub const SET: u32 = 1 << 11;
+    pub const SORTED_SET: u32 = 1 << 12;
+    pub const STREAM: u32 = 1 << 13;
+    pub const BITMAP: u32 = 1 << 14;
+    pub const HYPERLOGLOG: u32 = 1 << 15;
+    pub const GEO: u32 = 1 << 16;
+    pub const SCRIPTING: u32 = 1 << 17;
 
     pub const NAMES: &[(u32, &str)] = &[
         (KEYSPACE, "keyspace"),
@@ -94,6 +102,14 @@ pub mod acl {
         (SEARCH, "search"),
         (PUBSUB, "pubsub"),
         (BLOCKING, "blocking"),
+        (LIST, "list"),
+        (SET, "set"),
+        (SORTED_SET, "sortedset"),
+        (STREAM, "stream"),
+        (BITMAP, "bitmap"),
+        (HYPERLOGLOG, "hyperloglog"),
+        (GEO, "geo"),
+        (SCRIPTING, "scripting"),
     ];
 
     /// Redis's order in replies.
@@ -101,8 +117,15 @@ pub mod acl {
         "keyspace",
         "read",
         "write",
+        "set",
+        "sortedset",
+        "list",
         "hash",
         "string",
+        "bitmap",
+        "hyperloglog",
+        "geo",
+        "stream",
         "pubsub",
         "admin",
         "fast",
@@ -111,6 +134,7 @@ pub mod acl {
         "dangerous",
         "connection",
         "transaction",
+        "scripting",
         "search",
     ];
 }

@@ -92,8 +92,9 @@ fn usage_in_slices(key: &[u8], own_bytes: usize) -> Stage {
 }
 
 fn object_encoding(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    let limits = view.encoding_limits();
     with_entry(view, args, reply, |entry, reply| {
-        reply.bulk(entry.encoding().as_bytes());
+        reply.bulk(entry.encoding(&limits).as_bytes());
         Ok(())
     })
 }

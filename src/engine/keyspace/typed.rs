@@ -13,6 +13,7 @@
 
 use super::digest;
 use super::document::{DocumentPath, DocumentSource, DocumentType, PathCost};
+use super::encoding::EncodingLimits;
 use crate::effect::Effect;
 use std::any::Any;
 use std::fmt;
@@ -101,8 +102,8 @@ pub enum EffectOrigin {
 pub trait TypedValue: Any + fmt::Debug + Send + Sync {
     fn data_type(&self) -> &'static dyn DataType;
 
-    /// What OBJECT ENCODING replies.
-    fn encoding(&self) -> &'static str;
+    /// What OBJECT ENCODING replies: a function of the content and of the configured limits.
+    fn encoding(&self, limits: &EncodingLimits) -> &'static str;
 
     /// How many parts it has (elements, fields): what it costs to copy or free it. Costs no walk.
     fn len(&self) -> usize;

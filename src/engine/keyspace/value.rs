@@ -1,6 +1,7 @@
 //! Values: the one place that distinguishes their types, for all questions that have an answer for any type.
 
 use super::digest;
+use super::encoding::EncodingLimits;
 use super::entry::Entry;
 use super::typed::{EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue, save_whole};
 use crate::effect::{Effect, List};
@@ -72,18 +73,18 @@ impl ValueRef<'_> {
         }
     }
 
-    /// What OBJECT ENCODING replies: what Redis would choose by its default limits for the present content.
+    /// What OBJECT ENCODING replies: what Redis would choose by these limits for the present content.
     /// `is_integer` is of strings.
-    fn encoding(&self, is_integer: bool) -> &'static str {
+    fn encoding(&self, is_integer: bool, limits: &EncodingLimits) -> &'static str {
         const EMBEDDED_BYTES_MAX: usize = 44;
         match self {
             ValueRef::String(_) if is_integer => "int",
             ValueRef::String(string) if string.len() <= EMBEDDED_BYTES_MAX => "embstr",
             ValueRef::String(_) => "raw",
-            ValueRef::Hash(hash) if is_listpack(*hash) && hash.expiring() > 0 => "listpackex",
-            ValueRef::Hash(hash) if is_listpack(*hash) => "listpack",
+            ValueRef::Hash(hash) if is_listpack(*hash, limits) && hash.expiring() > 0 => "listpackex",
+            ValueRef::Hash(hash) if is_listpack(*hash, limits) => "listpack",
             ValueRef::Hash(_) => "hashtable",
-            ValueRef::Object(object) => object.encoding(),
+            ValueRef::Object(object) => object.encoding(limits),
         }
     }
 
@@ -115,11 +116,10 @@ impl PartialEq for ValueRef<'_> {
 }
 
 /// Within Redis's hash-max-listpack-entries and -value.
-fn is_listpack(hash: HashRef<'_>) -> bool {
-    const FIELDS_MAX: usize = 128;
-    const BYTES_MAX: usize = 64;
-    hash.len() <= FIELDS_MAX
-        && hash.iter().all(|field| field.name.len() <= BYTES_MAX && field.value.len() <= BYTES_MAX)
+fn is_listpack(hash: HashRef<'_>, limits: &EncodingLimits) -> bool {
+    let is_short = |length: usize| length as u64 <= limits.hash_value;
+    hash.len() as u64 <= limits.hash_entries
+        && hash.iter().all(|field| is_short(field.name.len()) && is_short(field.value.len()))
 }
 
 /// A value in memory of its own.
@@ -153,8 +153,8 @@ impl OwnedValue {
 
 impl Entry {
     /// What OBJECT ENCODING replies.
-    pub fn encoding(&self) -> &'static str {
-        self.value().encoding(self.is_integer())
+    pub fn encoding(&self, limits: &EncodingLimits) -> &'static str {
+        self.value().encoding(self.is_integer(), limits)
     }
 
     /// Calls `each` with the effects that build the entry where its key is absent: a run of bounded ones, but

@@ -18,7 +18,7 @@ use crate::effect::Effect;
 use crate::env::Env;
 use crate::env::engine_clock::EngineClock;
 use crate::gate::Submitted;
-use crate::keyspace::Housing;
+use crate::keyspace::{EncodingLimits, Housing};
 use crate::log::pipeline::{AdmissionTurn, Credit, DurableWatcher, Fatal, Pipeline, Refusal};
 use crate::log::replay::Checkpoint;
 use crate::log::{Lsn, Purpose, ShardLog};
@@ -116,6 +116,7 @@ impl Engine {
                 expired: Expired::default(),
                 string_bytes_max: AtomicUsize::new(STRING_BYTES_MAX_DEFAULT),
                 memory_bytes_max: AtomicU64::new(0),
+                encoding_limits: RwLock::default(),
             },
             clock,
             overloaded: AtomicBool::new(false),
@@ -431,6 +432,11 @@ impl Engine {
     /// `proto-max-bulk-len`.
     pub fn bound_strings(&self, bytes_max: usize) {
         self.context.string_bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
+    /// Sets Redis's limits of compact encodings.
+    pub fn limit_encodings(&self, limits: EncodingLimits) {
+        *self.context.encoding_limits.write() = limits;
     }
 
     /// Sets the memory that the server may take, in bytes, for commands that refuse what could not fit; 0 if

@@ -489,6 +489,7 @@ impl<'t> Transaction<'t> {
 
     fn step(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
         self.tx.select(database);
+        self.tx.event(command.event);
         if let Some(room) = command.room
             && let Err(bytes) = self.take_room(room, args)
         {

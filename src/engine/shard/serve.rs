@@ -78,6 +78,7 @@ impl Transaction<'_> {
         let effects = self.tx.effects();
         let mut waits = false;
         let ((), gate) = self.tx.nested(attempt.database, |tx| {
+            tx.event(command.event);
             attempt.write(&mut |reply: &mut dyn Reply| {
                 waits = matches!(run_again(tx, command, Args::new(&words), reply), BlockingStage::Park(_));
             });

@@ -6,7 +6,9 @@
 
 use crate::effect::{Cause, Effect, List, Record};
 use crate::gate::ReplyGate;
-use crate::keyspace::{EffectOrigin, Entry, Garbage, Given, Keyspace, OwnedValue, TypedValue, ValueRef};
+use crate::keyspace::{
+    EffectOrigin, EncodingLimits, Entry, Garbage, Given, Keyspace, OwnedValue, TypedValue, ValueRef,
+};
 use crate::module::{FORESEEN_VALUE_BYTES, Upcoming, UpcomingMaking};
 use crate::store::Store;
 use crate::store::prepared::{Copied, Copy, Foreseen, Foresight, MadeOfWords, Making, Preparing, mark_of};
@@ -88,6 +90,8 @@ pub struct Tx<'a> {
     now_ms: u64,
     /// The gate of earlier commands of the batch, and of views of it.
     gate: ReplyGate,
+    /// The keyspace event that the next effects notify.
+    event: &'static str,
     /// The number of effects that this transaction applied.
     effects: usize,
     /// A copy for the next effect that takes one.
@@ -104,12 +108,27 @@ impl<'a> Tx<'a> {
         now_ms: u64,
     ) -> Tx<'a> {
         store.keyspace.set_access_time(now_ms);
-        Tx { store, context, lent, database, now_ms, gate: ReplyGate::NONE, effects: 0, copy: None }
+        Tx {
+            store,
+            context,
+            lent,
+            database,
+            now_ms,
+            gate: ReplyGate::NONE,
+            event: "",
+            effects: 0,
+            copy: None,
+        }
     }
 
     /// The longest string that a command may make, in bytes.
     pub(crate) fn string_bytes_max(&self) -> usize {
         self.context.string_bytes_max()
+    }
+
+    /// Redis's limits of compact encodings, as they are configured.
+    pub fn encoding_limits(&self) -> EncodingLimits {
+        *self.context.encoding_limits.read()
     }
 
     pub fn database(&self) -> u32 {
@@ -125,16 +144,23 @@ impl<'a> Tx<'a> {
         self.database = database;
     }
 
+    /// Names the keyspace event that effects notify from here on, where it is not that of the command's row.
+    pub fn event(&mut self, event: &'static str) {
+        self.event = event;
+    }
+
     /// Runs a part of the batch as a separate command, in this database. Returns the gate of its reply, other
     /// than the batch; the gate of the surrounding command does not change.
     pub(crate) fn nested<R>(&mut self, database: u32, run: impl FnOnce(&mut Tx<'a>) -> R) -> (R, ReplyGate) {
         let outer_database = std::mem::replace(&mut self.database, database);
+        let outer_event = self.event;
         let outer_gate = std::mem::replace(&mut self.gate, ReplyGate::NONE);
         let (preparing, copy, contents) =
             (self.lent.preparing.take(), self.copy.take(), self.lent.contents.take());
         let result = run(self);
         let gate = std::mem::replace(&mut self.gate, outer_gate);
         self.database = outer_database;
+        self.event = outer_event;
         (self.lent.preparing, self.copy, self.lent.contents) = (preparing, copy, contents);
         (result, gate)
     }

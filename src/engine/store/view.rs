@@ -4,7 +4,9 @@
 use crate::env::{Env, Random};
 use crate::error::CommandError;
 use crate::gate::ReplyGate;
-use crate::keyspace::{DataTypes, Database, DocumentType, DuePlace, Entry, Keyspace, TypedValue, ValueRef};
+use crate::keyspace::{
+    DataTypes, Database, DocumentType, DuePlace, EncodingLimits, Entry, Keyspace, TypedValue, ValueRef,
+};
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
 use crate::store::document::Document;
@@ -13,6 +15,7 @@ use crate::store::hook::Hook;
 use crate::store::watch::Watch;
 use crate::table::HashedKey;
 use crate::types::{Field, Hash, HashRef, StringRef};
+use parking_lot::RwLock;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -35,6 +38,8 @@ pub(crate) struct StoreContext {
     pub(crate) string_bytes_max: AtomicUsize,
     /// `maxmemory`, or the memory of the machine, in bytes; 0 if neither is known.
     pub(crate) memory_bytes_max: AtomicU64,
+    /// Seldom read (OBJECT ENCODING, approximate trims), and never held.
+    pub(crate) encoding_limits: RwLock<EncodingLimits>,
 }
 
 impl StoreContext {
@@ -89,6 +94,11 @@ impl<'a> View<'a> {
             0 => u64::MAX,
             bytes => bytes,
         }
+    }
+
+    /// Redis's limits of compact encodings, as they are configured.
+    pub fn encoding_limits(&self) -> EncodingLimits {
+        *self.context.encoding_limits.read()
     }
 
     pub fn random(&self) -> u64 {

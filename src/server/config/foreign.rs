@@ -69,11 +69,7 @@ pub static FOREIGN: &[Foreign] = &[
     only("unixsocket", &[""], "there are no Unix sockets: clients connect over TCP"),
     ignored(
         "layout of values in memory",
-        "hash-max-listpack-entries hash-max-listpack-value hash-max-ziplist-entries hash-max-ziplist-value \
-         list-max-listpack-size list-max-ziplist-size list-max-ziplist-entries list-max-ziplist-value \
-         list-compress-depth set-max-intset-entries set-max-listpack-entries set-max-listpack-value \
-         zset-max-listpack-entries zset-max-listpack-value zset-max-ziplist-entries zset-max-ziplist-value \
-         hll-sparse-max-bytes stream-node-max-bytes stream-node-max-entries stream-idmp-duration stream-idmp-maxsize \
+        "list-max-ziplist-entries list-max-ziplist-value stream-idmp-duration stream-idmp-maxsize \
          vset-force-single-threaded-execution hash-seed",
     ),
     ignored(
@@ -180,9 +176,6 @@ pub static CONSTANTS: &[(&str, &str)] = &[
     ("cluster-enabled", "no"),
     ("unixsocket", ""),
     ("notify-keyspace-events", ""),
-    ("list-max-listpack-size", "128"),
-    ("hash-max-listpack-entries", "512"),
-    ("hash-max-listpack-value", "64"),
     // Of the search module of Redis.
     ("search-_bg-index-mem-pct-thr", "100"),
     ("search-_bg-index-oom-pause-time", "0"),

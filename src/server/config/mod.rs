@@ -31,6 +31,7 @@ pub use load::{ConfigErrors, Loader, ModuleSettings, Notes, Problem, ValueOrigin
 pub use table::{Change, PARAMETERS, Parameter, parameter};
 
 use crate::config::client_limits::{ClientMemory, OutputLimits};
+use engramdb_engine::keyspace::EncodingLimits;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -61,6 +62,7 @@ pub struct Config {
     pub output_limits: OutputLimits,
     pub client_memory: ClientMemory,
     pub bulk_bytes_max: usize,
+    pub encodings: EncodingLimits,
     /// Bound of batches that are applied and not yet durable, in bytes.
     pub log_buffer_bytes: u64,
     /// Threads that bring vectors into indexes; 0 picks by the number of cores.
@@ -101,6 +103,7 @@ impl Default for Config {
             output_limits: OutputLimits::default(),
             client_memory: ClientMemory::Bytes(0),
             bulk_bytes_max: 512 << 20,
+            encodings: EncodingLimits::default(),
             log_buffer_bytes: 64 << 20,
             search_threads: 0,
             log_level: "notice".to_owned(),

@@ -48,16 +48,16 @@ pub fn parameter(name: &str) -> Option<&'static Parameter> {
 
 /// `"name", when it may change, field of Config, form, help`; an alias is given as `"name" | "alias"`.
 macro_rules! parameters {
-    ($($name:literal $(| $alias:literal)?, $change:ident, $field:ident, $form:expr, $help:literal;)*) => {
+    ($($name:literal $(| $alias:literal)?, $change:ident, $($field:ident).+, $form:expr, $help:literal;)*) => {
         pub static PARAMETERS: &[Parameter] = &[$(Parameter {
             name: $name,
             aliases: &[$($alias)?],
             help: $help,
             change: Change::$change,
             shape: &$form,
-            get: |config| $form.show(&config.$field),
+            get: |config| $form.show(&config.$($field).+),
             set: |config, text| {
-                config.$field = $form.read(text, &config.$field)?;
+                config.$($field).+ = $form.read(text, &config.$($field).+)?;
                 Ok(())
             },
         },)*];
@@ -90,6 +90,29 @@ parameters! {
         "bytes of unread replies of one client; fewer bytes, and seconds for which it may have more";
     "maxmemory-clients", Live, client_memory, Share, "bytes of all clients, or a share of maxmemory; 0 for no limit";
     "proto-max-bulk-len", Live, bulk_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one argument, and of a string that APPEND or SETRANGE makes longer";
+    "hash-max-listpack-entries" | "hash-max-ziplist-entries", Live, encodings.hash_entries, number(0, i64::MAX),
+        "fields up to which OBJECT ENCODING calls a hash a listpack";
+    "hash-max-listpack-value" | "hash-max-ziplist-value", Live, encodings.hash_value, number(0, i64::MAX),
+        "bytes of a name or value up to which it does";
+    "list-max-listpack-size" | "list-max-ziplist-size", Live, encodings.list_size, number(i32::MIN as i64, INT_MAX),
+        "elements up to which OBJECT ENCODING calls a list a listpack; -1 to -5 for 4 to 64 KiB";
+    "list-compress-depth", Live, encodings.list_compress_depth, number(0, INT_MAX),
+        "Redis's compression of lists, which this server does not need";
+    "set-max-intset-entries", Live, encodings.set_intset_entries, number(0, i64::MAX),
+        "integers up to which OBJECT ENCODING calls a set an intset";
+    "set-max-listpack-entries", Live, encodings.set_entries, number(0, i64::MAX),
+        "members up to which it calls a set a listpack";
+    "set-max-listpack-value", Live, encodings.set_value, number(0, i64::MAX), "bytes of a member up to which it does";
+    "zset-max-listpack-entries" | "zset-max-ziplist-entries", Live, encodings.sorted_set_entries, number(0, i64::MAX),
+        "members up to which OBJECT ENCODING calls a sorted set a listpack";
+    "zset-max-listpack-value" | "zset-max-ziplist-value", Live, encodings.sorted_set_value, number(0, i64::MAX),
+        "bytes of a member up to which it does";
+    "hll-sparse-max-bytes", Live, encodings.hyperloglog_sparse_bytes, bytes(0, i64::MAX),
+        "bytes up to which a HyperLogLog is sparse";
+    "stream-node-max-bytes", Live, encodings.stream_node_bytes, bytes(0, i64::MAX),
+        "bytes that an approximate trim of a stream removes together; 0 for no limit";
+    "stream-node-max-entries", Live, encodings.stream_node_entries, number(0, i64::MAX),
+        "entries that it removes together; 0 for no limit";
     "log-buffer", AtStart, log_buffer_bytes, bytes(MIB, i64::MAX), "bytes of writes that are not yet durable";
     "search-threads", AtStart, search_threads, number(0, 128),
         "threads for long searches, and as many that bring vectors into indexes; 0 picks by the number of cores";
