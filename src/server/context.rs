@@ -13,10 +13,11 @@ use crate::turns::KeyTurns;
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, CommandTable};
 use engramdb_engine::log::Lsn;
+use engramdb_engine::store::notices::{Notice, Noticed};
 use parking_lot::{Mutex, RwLock};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -95,6 +96,8 @@ pub struct Limits {
     pub client_bytes_max: AtomicUsize,
     pub bulk_bytes_max: AtomicUsize,
     pub has_password: AtomicBool,
+    /// Of keyspace events.
+    pub notified_events: AtomicU32,
     pub idle_timeout_s: AtomicU64,
     /// More memory is in use than `maxmemory`: commands that need more are refused.
     pub is_memory_full: AtomicBool,
@@ -131,6 +134,7 @@ impl Limits {
         self.subscriber_output.follow(config.output_limits.pubsub, client_bytes_max);
         self.bulk_bytes_max.store(config.bulk_bytes_max, Ordering::Relaxed);
         self.idle_timeout_s.store(config.idle_timeout_s, Ordering::Relaxed);
+        self.notified_events.store(config.notified_events.0, Ordering::Relaxed);
         self.has_password.store(!config.password.is_empty(), Ordering::Relaxed);
     }
 }
@@ -202,9 +206,20 @@ impl ServerContext {
         matches!(delivery, Delivery::First | Delivery::Queued)
     }
 
-    /// Posts a message to its channel's subscribers; it leaves when the batch is durable. Returns how often
-    /// it was posted.
-    pub fn publish(&self, message: &Message, gate: Lsn) -> usize {
+    /// Posts a message to its channel's subscribers; it leaves when the batch is durable. Returns how many
+    /// times it was posted. Comes after all notices of changes that were made before.
+    pub fn publish(&self, message: Message, gate: Lsn) -> usize {
+        let notices = self.engine.notices();
+        if notices.is_idle() {
+            return self.post_message(&message, gate);
+        }
+        let receivers = self.pubsub.receivers(message.space, &message.channel);
+        notices.push([Noticed { notice: Notice::Message(Box::new(message)), gate }]);
+        notices.deliver();
+        receivers
+    }
+
+    pub fn post_message(&self, message: &Message, gate: Lsn) -> usize {
         self.pubsub.publish(message, |client, push| _ = self.post(client, push, gate))
     }
 

@@ -10,7 +10,7 @@
 //! - `connection`: the life of one connection; `session`: what it knows about itself; `clients`: the list of
 //!   all;
 //! - `dispatch`: decoded requests as runs under one lock; `commands`: commands about sessions and the server;
-//! - `pubsub`: channels, their subscribers, and messages;
+//! - `pubsub`: channels, their subscribers, and messages; `announcer`: what clients learn of changes;
 //! - `output`: replies, and the gate that holds them until what they show is durable;
 //! - `housekeeping`, `long_work`: what is done beside the connections; `turns`: of several writers of a large
 //!   document, who has it read;
@@ -25,6 +25,7 @@
 #[cfg(test)]
 extern crate self as engramdb_server;
 
+mod announcer;
 mod buffers;
 mod clients;
 mod commands;

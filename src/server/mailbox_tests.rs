@@ -293,7 +293,7 @@ fn a_message_costs_its_receivers_and_not_those_of_other_channels() {
             channel: channel.as_bytes().into(),
             content: b"text".as_slice().into(),
         };
-        shared.publish(&message, Lsn(0))
+        shared.publish(message, Lsn(0))
     };
     assert_eq!(publish("all"), CLIENTS as usize);
     assert_eq!((publish("user:77"), publish("user:77:x"), publish("user:")), (1, 1, 0));

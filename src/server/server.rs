@@ -4,6 +4,7 @@
 //! to: its wake-ups are pushes to a local queue, and nothing of its hot path is shared but the engine. One
 //! more thread, the shell, accepts connections, hands them out in turn, and does the background work.
 
+use crate::announcer::Announcer;
 use crate::clients::Clients;
 use crate::commands;
 use crate::config::Config;
@@ -105,6 +106,7 @@ impl Server {
             threads => threads,
         };
         let shared = Arc::new(share(config, engine, module_commands, &mut hooks, threads, addresses)?);
+        Announcer::attach(&shared);
         let gates: Vec<Arc<Gate>> = (0..threads).map(|_| Arc::new(Gate::new())).collect();
         shared.engine.subscribe(Arc::new(Gates { workers: gates.clone(), failed: hooks.log_failed }));
         let mut incoming: Vec<Incoming> = Vec::new();
@@ -195,6 +197,7 @@ fn share(
     let limits = Limits::default();
     limits.follow(&config);
     engine.bound_strings(config.bulk_bytes_max);
+    engine.notices().set_events(config.notified_events.0);
     engine.limit_encodings(config.encodings);
     engine.tell_memory(process::memory_bytes_max(engine.env(), &config));
     let module_defaults = apply_module_settings(&config, &engine);

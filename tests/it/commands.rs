@@ -4,6 +4,7 @@
 
 use engramdb_engine::command::{CommandTable, Handler, Known};
 use engramdb_engine::commands::FAMILIES;
+use engramdb_engine::store::notices::{class, class_of};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The properties of a command in a comparable form.
@@ -89,6 +90,8 @@ fn rows_are_documented_and_sorted() {
             assert!(!command.complexity.is_empty(), "{} has a complexity", command.name);
             let notifies = !command.event.is_empty();
             assert!(!notifies || command.is_write(), "{} changes nothing, so notifies nothing", command.name);
+            let has_class = !notifies || class_of(command.event) != class::MODULE;
+            assert!(has_class, "the event {} of {} has no class", command.event, command.name);
         }
     }
 }

@@ -224,7 +224,14 @@ fn hsetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             || options.only_present && !names.iter().all(present)))
     })?;
     if sets && expires_at_ms.is_some_and(|at_ms| at_ms <= tx.now_ms()) {
-        delete_fields(tx, key, &names, Cause::Expired)?;
+        tx.notify("hset", key);
+        tx.event("hdel");
+        if delete_fields(tx, key, &names, Cause::Expired)? == 0 {
+            tx.notify("hdel", key);
+            if tx.read(|view| view.peek(view.database(), key).is_none()) {
+                tx.notify("del", key);
+            }
+        }
     } else if sets {
         let fields = List::Arguments(options.fields);
         let effect = Effect::HashSet { key, fields, keep_expiry: options.keep_expiry };
@@ -233,6 +240,7 @@ fn hsetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         }
         tx.apply(effect);
         if let Some(expires_at_ms) = expires_at_ms {
+            tx.event("hexpire");
             tx.apply(Effect::HashExpire { key, fields: List::Arguments(&names), expires_at_ms });
         }
     }
@@ -373,8 +381,10 @@ fn expiry_at(at_ms: u64, now_ms: u64) -> Option<u64> {
 fn set_expiries(tx: &mut Tx<'_>, key: &[u8], names: &[&[u8]], expires_at_ms: u64) {
     let fields = List::Arguments(names);
     if expires_at_ms != 0 && expires_at_ms <= tx.now_ms() {
+        tx.event("hdel");
         tx.apply(Effect::HashDelete { key, fields, cause: Cause::Expired });
     } else {
+        tx.event(if expires_at_ms == 0 { "hpersist" } else { "hexpire" });
         tx.apply(Effect::HashExpire { key, fields, expires_at_ms });
     }
 }

@@ -14,12 +14,12 @@ pub const COMMANDS: &[Command] = &[
         "O(1) amortised",
         "Appends bytes to a string, which is created if the key is absent.",
     ),
-    write_row("DECR", "key", decr, flag::DENY_OOM | flag::FAST).event("decrby").access(&["RW access update"]).docs(
+    write_row("DECR", "key", decr, flag::DENY_OOM | flag::FAST).event("incrby").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
         "Subtracts one from an integer; an absent key counts as 0.",
     ),
-    write_row("DECRBY", "key decrement", decrby, flag::DENY_OOM | flag::FAST).event("decrby").access(&["RW access update"]).docs(
+    write_row("DECRBY", "key decrement", decrby, flag::DENY_OOM | flag::FAST).event("incrby").access(&["RW access update"]).docs(
         "1.0.0",
         "O(1)",
         "Subtracts a number from an integer; an absent key counts as 0.",
@@ -146,6 +146,8 @@ fn append(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             return Ok(());
         }
         tx.apply(Effect::StringAppend { key, suffix });
+    } else {
+        tx.notify("append", key);
     }
     reply.integer((length + suffix.len()) as i64);
     Ok(())
@@ -166,7 +168,7 @@ fn get(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 fn getdel(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    if tx.read(|view| reply_string(view, args.word(1), reply))? {
+    if reply_previous(tx, args.word(1), reply)? {
         delete_key(tx, args.word(1));
     }
     Ok(())
@@ -184,13 +186,14 @@ fn getex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             persist = true;
         }
     }
-    if !tx.read(|view| reply_string(view, key, reply))? {
+    if !reply_previous(tx, key, reply)? {
         return Ok(());
     }
     if let Some(expiry) = expiry {
         let expires_at_ms = expiry.at_ms(tx.now_ms(), "getex")?;
         super::set_expiry(tx, key, expires_at_ms);
     } else if persist && tx.read(|view| super::expiry_of(view, key)) != 0 {
+        tx.event("persist");
         tx.apply(Effect::Expire { key, expires_at_ms: 0 });
     }
     Ok(())
@@ -209,7 +212,7 @@ fn getrange(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 fn getset(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    tx.read(|view| reply_string(view, args.word(1), reply))?;
+    reply_previous(tx, args.word(1), reply)?;
     tx.apply(Effect::StringSet { key: args.word(1), value: args.word(2), expires_at_ms: 0 });
     Ok(())
 }
@@ -282,7 +285,7 @@ fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         None => 0,
     };
     if options.get {
-        tx.read(|view| reply_string(view, key, reply))?;
+        reply_previous(tx, key, reply)?;
     }
     if let Some(condition) = options.condition
         && tx.read(|view| exists(view, key)) != (condition == Condition::Exists)
@@ -295,7 +298,10 @@ fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     if options.keep_expiry {
         expires_at_ms = tx.read(|view| super::expiry_of(view, key));
     }
-    set_with_expiry(tx, key, value, expires_at_ms);
+    match options.expiry {
+        Some(_) => set_with_expiry(tx, key, value, expires_at_ms),
+        None => _ = tx.apply(Effect::StringSet { key, value, expires_at_ms }),
+    }
     if !options.get {
         reply.ok();
     }
@@ -436,10 +442,23 @@ fn increment(tx: &mut Tx<'_>, key: &[u8], by: i64, reply: &mut dyn Reply) -> Out
 /// Sets the string; if `expires_at_ms` has passed, only deletes the previous value.
 fn set_with_expiry(tx: &mut Tx<'_>, key: &[u8], value: &[u8], expires_at_ms: u64) {
     if expires_at_ms != 0 && expires_at_ms <= tx.now_ms() {
+        tx.notify("set", key);
+        tx.notify("expire", key);
+        tx.event("");
         delete_key(tx, key);
+        tx.notify("expired", key);
     } else {
         tx.apply(Effect::StringSet { key, value, expires_at_ms });
+        tx.notify("expire", key);
     }
+}
+
+/// Replies with the string that the command replaces or deletes. False if there is none.
+fn reply_previous(tx: &mut Tx<'_>, key: &[u8], reply: &mut dyn Reply) -> Result<bool, CommandError> {
+    tx.read(|view| {
+        view.count_lookups();
+        reply_string(view, key, reply)
+    })
 }
 
 fn pairs<'a>(args: Args<'a>, command: &str) -> Result<&'a [&'a [u8]], CommandError> {

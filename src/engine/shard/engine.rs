@@ -27,6 +27,8 @@ use crate::shard::parked::ParkedClients;
 use crate::shard::role::{DurableWatchers, Following, Leading, Role, RoleRefusal};
 use crate::shard::run::{Holds, ReadRun, RunReplies, WriteRun, end, release, submitted};
 use crate::store::Store;
+use crate::store::lookups::LookupTotals;
+use crate::store::notices::NoticeQueue;
 use crate::store::prepared::{Preparation, Prepared};
 use crate::store::tx::{ExpiryStep, Lent, Tx};
 use crate::store::view::{Expired, StoreContext};
@@ -57,6 +59,7 @@ pub struct Engine {
     pub(super) following: Option<Following>,
     pub(super) watchers: Mutex<DurableWatchers>,
     pub(super) parked: Arc<ParkedClients>,
+    pub(super) notices: Arc<NoticeQueue>,
 }
 
 /// The result of a command.
@@ -107,13 +110,16 @@ impl Engine {
         };
         let started_ms = clock.now_ms(&*env.clock);
         let parked = Arc::new(ParkedClients::new(store.hook.awaited.clone()));
+        let notices = store.hook.notices.queue().clone();
         Engine {
             store: RwLock::new(store),
             parked,
+            notices,
             context: StoreContext {
                 env,
                 started_ms,
                 expired: Expired::default(),
+                lookups: LookupTotals::default(),
                 string_bytes_max: AtomicUsize::new(STRING_BYTES_MAX_DEFAULT),
                 memory_bytes_max: AtomicU64::new(0),
                 encoding_limits: RwLock::default(),
@@ -223,7 +229,7 @@ impl Engine {
     /// commands that have begun.
     pub fn inspect(&self) -> ReadRun<'_> {
         let store = self.store.read();
-        ReadRun { engine: self, store, now_ms: self.now_ms() }
+        ReadRun { engine: self, store, now_ms: self.now_ms(), lookups: Cell::default() }
     }
 
     /// Reserves room in the log for `batches` batches of `bytes` bytes in all (see
@@ -262,7 +268,8 @@ impl Engine {
 
     /// Takes the write lock for a run of commands that the credit covers.
     pub fn writes(&self, credit: Credit) -> WriteRun<'_> {
-        let store = self.store.write();
+        let mut store = self.store.write();
+        store.hook.notices.set_client(0);
         let replies = RunReplies::new(self.now_ms(), credit);
         let mut run = WriteRun {
             engine: self,
@@ -348,6 +355,7 @@ impl Engine {
         let Some(pipeline) = self.writer() else { return Ok(0) };
         let mut credit = pipeline.admit_run(0, 0, Purpose::Expiry)?;
         let mut store = self.store.write();
+        store.hook.notices.set_client(0);
         let now_ms = self.now_ms();
         let due = store.keyspace.take_due(now_ms, limit);
         let mut done = self.expire_each(pipeline, &mut store, &mut credit, now_ms, &due);
@@ -357,6 +365,7 @@ impl Engine {
         }
         self.submit(&mut store, &mut credit, now_ms);
         release(store);
+        self.notices.deliver();
         done.map(|is_more_left| if is_more_left { limit } else { due.len() })
     }
 
@@ -465,6 +474,16 @@ impl Engine {
         self.parked.fail_all(error);
     }
 
+    /// How many keys commands that read found, and did not find.
+    pub fn lookups(&self) -> &LookupTotals {
+        &self.context.lookups
+    }
+
+    /// Notices for clients on their way to their audience.
+    pub fn notices(&self) -> &NoticeQueue {
+        &self.notices
+    }
+
     /// The numbers of expired keys and fields.
     pub fn expired(&self) -> &Expired {
         &self.context.expired
@@ -545,7 +564,10 @@ impl Engine {
     /// # Panics
     /// If there are some and the engine follows: writes are not admitted then.
     pub(super) fn submit(&self, store: &mut Store, credit: &mut Credit, now_ms: u64) -> Option<Submitted> {
-        let batches = store.ended_batches()?;
+        let Some(batches) = store.ended_batches() else {
+            store.hook.notices.submitted(None);
+            return None;
+        };
         let pipeline = self.writer().expect("a follower writes nothing");
         let first = pipeline.submit_run(credit, now_ms, batches);
         store.submitted(first)

@@ -123,6 +123,7 @@ impl Engine {
             self.note_load(&store);
             release(store);
             answers.into_iter().for_each(Answer::deliver);
+            self.notices.deliver();
         }
         Ok(())
     }

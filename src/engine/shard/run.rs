@@ -11,12 +11,14 @@ use crate::shard::engine::{Engine, Ran};
 use crate::shard::parked::{Answer, Ticket, Waiter};
 use crate::shard::role::RoleRefusal;
 use crate::store::Store;
+use crate::store::lookups::{LookupCounts, Lookups};
 use crate::store::prepared::{Preparing, Retained};
 use crate::store::tx::{Lent, Tx};
 use crate::store::view::View;
 use crate::store::watch::Watch;
 use crate::types::Contents;
 use parking_lot::{RwLockReadGuard, RwLockWriteGuard};
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
@@ -25,6 +27,13 @@ pub struct ReadRun<'e> {
     pub(super) engine: &'e Engine,
     pub(super) store: RwLockReadGuard<'e, Store>,
     pub(super) now_ms: u64,
+    pub(super) lookups: Cell<LookupCounts>,
+}
+
+impl Drop for ReadRun<'_> {
+    fn drop(&mut self) {
+        self.engine.context.lookups.add(self.lookups.get());
+    }
 }
 
 impl ReadRun<'_> {
@@ -40,6 +49,7 @@ impl ReadRun<'_> {
             last_lsn: self.store.last_lsn,
             gate: Cell::new(ReplyGate::NONE),
             is_exclusive: false,
+            lookups: Lookups::default(),
             #[cfg(debug_assertions)]
             looked_up: Cell::default(),
         }
@@ -59,6 +69,13 @@ impl ReadRun<'_> {
         let view = self.view(database);
         let mut stage = read(&view, command, args, reply);
         let gate = submitted(&self.store, view.gate());
+        let mut counts = self.lookups.get();
+        counts.add(view.lookups.counted());
+        self.lookups.set(counts);
+        let missed = view.lookups.take_missed();
+        if !missed.is_empty() {
+            self.engine.notices.push_missed(missed, gate);
+        }
         if let Stage::Park(park) = stage {
             stage = Stage::Park(park.gated(gate));
         }
@@ -139,9 +156,14 @@ fn prefetch<'k>(store: &Store, database: u32, keys: impl Iterator<Item = &'k [u8
     }
 }
 
+/// Commands whose misses are no events: OBJECT's, and MEMORY USAGE.
+const LOOKS_ASIDE: &[&str] = &["ENCODING", "FREQ", "IDLETIME", "REFCOUNT", "USAGE"];
+
 /// Runs a reading handler; an error replaces everything that it wrote.
 #[inline]
 pub(super) fn read(view: &View<'_>, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
+    let notes_misses = view.hook.notices.notes_misses() && !LOOKS_ASIDE.contains(&command.name);
+    view.lookups.begin(notes_misses);
     let mark = reply.mark();
     let result = match command.handler {
         Handler::Read(handler) => handler(view, args, reply).map(|()| Stage::Done),
@@ -256,6 +278,12 @@ impl WriteRun<'_> {
         self
     }
 
+    /// Sets the client whose commands run, by its id.
+    pub fn by(mut self, client: u64) -> Self {
+        self.store.as_mut().expect("held until drop").hook.notices.set_client(client);
+        self
+    }
+
     /// Sets the bytes that the credit covers beyond the bound from the commands' words; see
     /// [`Stage::NeedsRoom`].
     pub fn with_room(mut self, bytes: usize) -> Self {
@@ -364,6 +392,8 @@ impl Drop for WriteRun<'_> {
             self.engine.note_load(&store);
             release(store);
             self.replies.answers.drain(..).for_each(Answer::deliver);
+            self.engine.context.lookups.add(self.lent.lookups);
+            self.engine.notices.deliver();
         }
     }
 }
@@ -419,6 +449,12 @@ impl<'t> Transaction<'t> {
     /// Sets the words of the next commands that have their own allocations; see [`WriteRun::referring`].
     pub fn refer(&mut self, contents: Option<Arc<Contents>>) {
         self.tx.lent.contents = contents;
+    }
+
+    /// Adds a message for the audience of notices, in the order of the batch's other notices. It waits for
+    /// the batch and for `floor`.
+    pub fn announce(&mut self, message: Box<dyn Any + Send + Sync>, floor: Lsn) {
+        self.tx.store().hook.notices.add_message(message, floor);
     }
 
     /// Reads the current state, for replies that are not gated (INFO).
@@ -490,6 +526,7 @@ impl<'t> Transaction<'t> {
     fn step(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) -> Stage {
         self.tx.select(database);
         self.tx.event(command.event);
+        self.tx.store().hook.notices.begin_command();
         if let Some(room) = command.room
             && let Err(bytes) = self.take_room(room, args)
         {

@@ -2,8 +2,7 @@
 //!
 //! [`Store`](super::Store) applies an effect in one function, in execution, in replay and while it
 //! follows a log. Only this function calls the hook ([`Hook::applied`]). It updates hazards (the gates of
-//! readers), WATCH, keys that clients wait for, and the modules' indexes. Notifications and tracking will be
-//! called there too.
+//! readers), WATCH, keys that clients wait for, and the modules' indexes. [`Notices`] of the change follow.
 //!
 //! # The interface to the log
 //!
@@ -32,6 +31,7 @@ use crate::log::Lsn;
 use crate::module::{Applied, Modules};
 use crate::store::awaited::{AwaitedKeys, FedKeys};
 use crate::store::hazard::Hazards;
+use crate::store::notices::Notices;
 use crate::store::watch::{Watch, WatchedKeys};
 use crate::table::HashedKey;
 use std::sync::Arc;
@@ -44,6 +44,7 @@ pub(crate) struct Hook {
     pub(crate) awaited: Arc<AwaitedKeys>,
     /// Awaited keys that have changed, and whose clients must be served.
     pub(crate) fed: FedKeys,
+    pub(crate) notices: Notices,
     open: OpenRun,
 }
 
@@ -113,6 +114,7 @@ impl Hook {
 
     /// Ends the open batch. False if it has no effects: then there is no batch.
     pub(crate) fn end_batch(&mut self) -> bool {
+        self.notices.end_batch(self.open.has_effects.then(|| self.open.gate()));
         self.open.ended += u64::from(self.open.has_effects);
         std::mem::take(&mut self.open.has_effects)
     }
@@ -123,12 +125,14 @@ impl Hook {
     /// # Panics
     /// If a batch has not ended.
     pub(crate) fn submitted(&mut self, first: Lsn) -> Option<Submitted> {
-        let Hook { hazards, open, .. } = self;
+        let Hook { hazards, notices, open, .. } = self;
         assert!(!open.has_effects, "a run is submitted when its last batch has ended");
         if open.ended == 0 {
+            notices.submitted(None);
             return None;
         }
         let submitted = Submitted::new(first, std::mem::take(&mut open.ended));
+        notices.submitted(Some(submitted));
         hazards.resolve(&mut open.places, submitted);
         open.watches.drain(..).for_each(|watch| watch.resolve(submitted));
         open.hazards.drain(..).for_each(|hazard| hazard.resolve(submitted));

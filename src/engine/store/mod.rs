@@ -6,6 +6,8 @@
 //! - [`view`] has the operations of reads, [`tx`] those of writes;
 //! - [`document`] reads a value as an index does;
 //! - [`hook`] is called for each change: [`hazard`], [`watch`], [`awaited`];
+//! - [`lookups`] counts what commands find;
+//! - [`notices`]: what clients learn of changes without asking;
 //! - [`prepared`] has copies that are made outside of the lock for a write.
 //!
 //! Deliberately not here: the lock, the log, commands and clients. These are in [`crate::shard`].
@@ -14,6 +16,8 @@ pub(crate) mod awaited;
 pub mod document;
 pub(crate) mod hazard;
 pub(crate) mod hook;
+pub mod lookups;
+pub mod notices;
 pub(crate) mod prepared;
 pub mod tx;
 pub mod view;
@@ -151,6 +155,7 @@ impl Store {
         observation: Option<Box<dyn Any + Send + Sync>>,
     ) -> Result<usize, ReplayError> {
         let key = record.effect.key().map(HashedKey::new);
+        let found = self.hook.notices.find(&self.keyspace, record, key);
         let outcome = match record.effect {
             Effect::Module { key: None, .. } => {
                 self.modules.apply(&mut Housing::of(&mut self.keyspace), record, &mut self.hook.batch())?;
@@ -164,6 +169,7 @@ impl Store {
         let count = outcome.count;
         let applied = Applied { record, count, observation: Cell::new(observation) };
         self.hook.applied(&mut self.keyspace, &mut self.modules, &applied, key);
+        self.hook.notices.applied(&self.keyspace, record, found, count);
         if !outcome.garbage.is_none() {
             self.garbage.push(outcome);
         }

@@ -11,6 +11,7 @@ use crate::keyspace::{
 };
 use crate::module::{FORESEEN_VALUE_BYTES, Upcoming, UpcomingMaking};
 use crate::store::Store;
+use crate::store::lookups::{LookupCounts, Lookups};
 use crate::store::prepared::{Copied, Copy, Foreseen, Foresight, MadeOfWords, Making, Preparing, mark_of};
 use crate::store::view::{StoreContext, View};
 use crate::types::Contents;
@@ -79,6 +80,7 @@ pub(crate) struct Lent {
     pub(crate) contents: Option<Arc<Contents>>,
     /// The bytes that effects may take in the log beyond the bound from the commands' words.
     pub(crate) room_bytes: usize,
+    pub(crate) lookups: LookupCounts,
 }
 
 /// One open batch: exclusive access to the store, at one moment of the engine clock.
@@ -149,6 +151,11 @@ impl<'a> Tx<'a> {
         self.event = event;
     }
 
+    /// Notifies an event that no effect stands for, or another one of the last effect.
+    pub fn notify(&mut self, event: &'static str, key: &[u8]) {
+        self.store.hook.notices.notify(event, self.database, key);
+    }
+
     /// Runs a part of the batch as a separate command, in this database. Returns the gate of its reply, other
     /// than the batch; the gate of the surrounding command does not change.
     pub(crate) fn nested<R>(&mut self, database: u32, run: impl FnOnce(&mut Tx<'a>) -> R) -> (R, ReplyGate) {
@@ -182,11 +189,17 @@ impl<'a> Tx<'a> {
             last_lsn: self.store.last_lsn,
             gate: Cell::new(self.gate),
             is_exclusive: true,
+            lookups: Lookups::default(),
             #[cfg(debug_assertions)]
             looked_up: Cell::default(),
         };
         let result = read(&view);
         self.gate = view.gate.get();
+        self.lent.lookups.add(view.lookups.counted());
+        let missed = view.lookups.take_missed();
+        if !missed.is_empty() {
+            self.store.hook.notices.add_missed(missed);
+        }
         result
     }
 
@@ -330,6 +343,7 @@ impl<'a> Tx<'a> {
 
     fn record(&mut self, effect: Effect<'_>, object: Option<Box<dyn TypedValue>>) -> usize {
         self.effects += 1;
+        self.store.hook.notices.name(self.event);
         let takes_copy =
             matches!(effect, Effect::Copy { .. } | Effect::StringAppend { .. } | Effect::StringWrite { .. });
         let copy = if takes_copy { self.take_copy() } else { None };
@@ -348,6 +362,13 @@ impl<'a> Tx<'a> {
             self.context.expired.fields.fetch_add(count as u64, Ordering::Relaxed);
         }
         count
+    }
+
+    /// The same for an effect that is not the command's: it has an event of its own.
+    fn record_as(&mut self, event: &'static str, effect: Effect<'_>) {
+        let outer_event = std::mem::replace(&mut self.event, event);
+        self.record(effect, None);
+        self.event = outer_event;
     }
 
     /// The copy, if its key has not changed since the copying began. If the key has expired since, it was
@@ -429,11 +450,14 @@ impl<'a> Tx<'a> {
             // As in Redis, a hash whose fields have all expired counts as expired fields, not as an expired
             // key.
             ValueRef::Hash(hash) if entry.is_in_time(self.now_ms) => {
-                expired.fields.fetch_add(hash.len() as u64, Ordering::Relaxed)
+                expired.fields.fetch_add(hash.len() as u64, Ordering::Relaxed);
+                self.notify("hexpired", key);
+                self.record_as("", Effect::Delete { key, cause: Cause::Expired });
+                return self.notify("del", key);
             }
             _ => expired.keys.fetch_add(1, Ordering::Relaxed),
         };
-        self.record(Effect::Delete { key, cause: Cause::Expired }, None);
+        self.record_as("expired", Effect::Delete { key, cause: Cause::Expired });
     }
 
     /// Logs the delete of those named fields that have expired.
@@ -466,7 +490,7 @@ impl<'a> Tx<'a> {
     fn delete_expired(&mut self, key: &[u8], fields: &[&[u8]]) {
         if !fields.is_empty() {
             let fields = List::Arguments(fields);
-            self.record(Effect::HashDelete { key, fields, cause: Cause::Expired }, None);
+            self.record_as("hexpired", Effect::HashDelete { key, fields, cause: Cause::Expired });
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::module::{Module, Modules};
 use crate::store::document::Document;
 use crate::store::hazard::Changes;
 use crate::store::hook::Hook;
+use crate::store::lookups::{LookupTotals, Lookups};
 use crate::store::watch::Watch;
 use crate::table::HashedKey;
 use crate::types::{Field, Hash, HashRef, StringRef};
@@ -34,6 +35,7 @@ pub(crate) struct StoreContext {
     /// The engine clock at the start, which counts as an access of every key that was recovered.
     pub(crate) started_ms: u64,
     pub(crate) expired: Expired,
+    pub(crate) lookups: LookupTotals,
     /// `proto-max-bulk-len`, in bytes: commands let no string grow beyond it. A replay does not ask.
     pub(crate) string_bytes_max: AtomicUsize,
     /// `maxmemory`, or the memory of the machine, in bytes; 0 if neither is known.
@@ -72,6 +74,7 @@ pub struct View<'a> {
     pub(crate) gate: Cell<ReplyGate>,
     /// The view is part of a transaction, which holds the write lock.
     pub(crate) is_exclusive: bool,
+    pub(crate) lookups: Lookups,
     /// Keys that were looked up, for tests of what one hold of the lock does.
     #[cfg(debug_assertions)]
     pub(crate) looked_up: Cell<usize>,
@@ -142,13 +145,20 @@ impl<'a> View<'a> {
         self.looked_up.set(self.looked_up.get() + 1);
         let key = HashedKey::new(key);
         self.wait_for(self.hook.hazards.of(database, key));
-        self.keyspace.entry_hashed(database, key).filter(|entry| entry.alive(self.now_ms))
+        let found = self.keyspace.entry_hashed(database, key).filter(|entry| entry.alive(self.now_ms));
+        self.lookups.note(database, key.bytes(), found.is_some());
+        found
     }
 
     /// The last batch that can have changed this key of the view's database, or that changed another by
     /// chance: while it is the same, the key is.
     pub fn changed_by(&self, key: &[u8]) -> ReplyGate {
         self.hook.hazards.of(self.database, HashedKey::new(key))
+    }
+
+    /// Counts lookups from here on, as of a command that reads: a write that returns what was there.
+    pub fn count_lookups(&self) {
+        self.lookups.begin(self.hook.notices.notes_misses());
     }
 
     /// A watch that the first change of this key of the view's database from now on dirties.

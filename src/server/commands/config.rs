@@ -89,6 +89,7 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
         shared.limits.follow(&config);
         shared.engine.bound_strings(config.bulk_bytes_max);
         shared.engine.limit_encodings(config.encodings);
+        shared.engine.notices().set_events(config.notified_events.0);
         for (name, value) in &of_modules {
             view.modules().iter().for_each(|module| _ = module.set_setting(name, value, false));
         }

@@ -255,6 +255,7 @@ fn stats(report: &mut Report<'_>) {
     let shared = report.shared;
     let stats = &shared.stats;
     let expired = shared.engine.expired();
+    let lookups = shared.engine.lookups();
     let [channels, patterns, shard_channels] = shared.pubsub.counts();
     report.fields(&[
         ("total_connections_received", &stats.connections.load(Ordering::Relaxed)),
@@ -265,6 +266,8 @@ fn stats(report: &mut Report<'_>) {
         ("rejected_connections", &stats.rejected_connections.load(Ordering::Relaxed)),
         ("expired_subkeys", &expired.fields.load(Ordering::Relaxed)),
         ("expired_keys", &expired.keys.load(Ordering::Relaxed)),
+        ("keyspace_hits", &lookups.hits.load(Ordering::Relaxed)),
+        ("keyspace_misses", &lookups.misses.load(Ordering::Relaxed)),
         ("evicted_keys", &0),
         ("evicted_clients", &stats.evicted_clients.load(Ordering::Relaxed)),
         ("pubsub_channels", &channels),

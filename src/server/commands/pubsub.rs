@@ -202,13 +202,14 @@ fn confirm(call: &mut Call<'_, '_, '_>, kind: &[u8], name: Option<&[u8]>, count:
 /// The message leaves when all is durable that the publisher has written before on its connection.
 fn publish(call: &mut Call<'_, '_, '_>, space: Space) -> Outcome {
     let message = Message { space, channel: call.args[1].into(), content: call.args[2].into() };
-    let receivers = match call.transaction {
-        Some(_) => {
+    let gate = call.reply.gate_before();
+    let receivers = match &mut call.transaction {
+        Some(transaction) => {
             let receivers = call.shared.pubsub.receivers(space, &message.channel);
-            call.session.outgoing.push(message);
+            transaction.announce(Box::new(message), gate);
             receivers
         }
-        None => call.shared.publish(&message, call.reply.gate_before()),
+        None => call.shared.publish(message, gate),
     };
     call.reply.integer(receivers as i64);
     Ok(())

@@ -63,7 +63,6 @@ pub static FOREIGN: &[Foreign] = &[
         &["noeviction"],
         "no key is evicted: at maxmemory, commands that need memory are refused",
     ),
-    only("notify-keyspace-events", &[""], "there are no keyspace notifications"),
     only("tls-port rdma-port", &["0"], "there is neither TLS nor RDMA: let a proxy end TLS"),
     only("aclfile", &[""], "there are no ACL users: requirepass sets the one password"),
     only("unixsocket", &[""], "there are no Unix sockets: clients connect over TCP"),
@@ -175,7 +174,6 @@ pub static CONSTANTS: &[(&str, &str)] = &[
     ("maxmemory-policy", "noeviction"),
     ("cluster-enabled", "no"),
     ("unixsocket", ""),
-    ("notify-keyspace-events", ""),
     // Of the search module of Redis.
     ("search-_bg-index-mem-pct-thr", "100"),
     ("search-_bg-index-oom-pause-time", "0"),

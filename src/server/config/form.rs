@@ -1,6 +1,7 @@
 //! The forms that values have as text. Error texts are Redis's: CONFIG SET replies with them.
 
 use crate::config::client_limits::{ClientMemory, OutputLimits};
+use crate::config::event_classes::EventClasses;
 use std::path::{Path, PathBuf};
 
 /// The properties of a parameter's values that do not depend on a value.
@@ -309,6 +310,25 @@ impl Form<OutputLimits> for OutputLimitForm {
         let mut limits = *before;
         limits.set(text)?;
         Ok(limits)
+    }
+}
+
+/// `notify-keyspace-events`: letters.
+pub struct EventClassesForm;
+
+impl ValueShape for EventClassesForm {
+    fn placeholder(&self) -> &'static str {
+        "LETTERS"
+    }
+}
+
+impl Form<EventClasses> for EventClassesForm {
+    fn show(&self, value: &EventClasses) -> String {
+        value.show()
+    }
+
+    fn read(&self, text: &str, _: &EventClasses) -> Result<EventClasses, String> {
+        EventClasses::read(text)
     }
 }
 

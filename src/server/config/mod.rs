@@ -16,6 +16,7 @@
 //! docs/configuration.md derive from the row.
 
 pub(crate) mod client_limits;
+pub(crate) mod event_classes;
 mod file;
 mod foreign;
 mod form;
@@ -31,6 +32,7 @@ pub use load::{ConfigErrors, Loader, ModuleSettings, Notes, Problem, ValueOrigin
 pub use table::{Change, PARAMETERS, Parameter, parameter};
 
 use crate::config::client_limits::{ClientMemory, OutputLimits};
+use crate::config::event_classes::EventClasses;
 use engramdb_engine::keyspace::EncodingLimits;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -56,6 +58,8 @@ pub struct Config {
     /// Seconds after which an idle connection is closed; 0 never.
     pub idle_timeout_s: u64,
     pub keepalive_s: u64,
+    /// Classes of keyspace events.
+    pub notified_events: EventClasses,
     pub slow_log_us: i64,
     pub slow_log_entries_max: usize,
     pub input_bytes_max: usize,
@@ -97,6 +101,7 @@ impl Default for Config {
             backlog: 511,
             idle_timeout_s: 0,
             keepalive_s: 300,
+            notified_events: EventClasses::default(),
             slow_log_us: 10_000,
             slow_log_entries_max: 128,
             input_bytes_max: 1 << 30,

@@ -4,8 +4,8 @@
 
 use super::Config;
 use super::form::{
-    Addresses, Directory, Form, OneOf, OutputLimitForm, Share, Text, ValueShape, YesNo, bytes, clamped,
-    number,
+    Addresses, Directory, EventClassesForm, Form, OneOf, OutputLimitForm, Share, Text, ValueShape, YesNo,
+    bytes, clamped, number,
 };
 
 /// When a parameter may change.
@@ -85,6 +85,8 @@ parameters! {
         "microseconds from which SLOWLOG has a command; -1 for none";
     "slowlog-max-len" | "commandlog-slow-execution-max-len", Live, slow_log_entries_max, number(0, i64::MAX),
         "entries that SLOWLOG keeps";
+    "notify-keyspace-events", Live, notified_events, EventClassesForm,
+        "classes of keyspace events that are published, by their letters; none if empty";
     "client-query-buffer-limit", Live, input_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one incomplete request";
     "client-output-buffer-limit", Live, output_limits, OutputLimitForm,
         "bytes of unread replies of one client; fewer bytes, and seconds for which it may have more";

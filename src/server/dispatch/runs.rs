@@ -132,6 +132,7 @@ impl Core {
                     run.park(command, args, park, waiter)
                 });
             drop(run);
+            shared.engine.notices().deliver();
             self.seal(gate);
             self.collect_mail();
             return (done, parked.or_else(|| self.go_on(stage)));
@@ -161,7 +162,8 @@ impl Core {
     ) -> (usize, Option<Waiting>) {
         let database = self.session.database;
         let retained = std::mem::take(&mut self.retained);
-        let mut run = shared.engine.writes(credit).retaining(retained).referring(input.contents());
+        let client = self.session.client.id;
+        let mut run = shared.engine.writes(credit).by(client).retaining(retained).referring(input.contents());
         run.prefetch(database, plan.first_keys(input));
         let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
             run.step(database, command, args, replies)

@@ -74,7 +74,7 @@ impl Core {
         credit: Credit,
     ) -> Result<(), usize> {
         let room_bytes = std::mem::take(&mut self.retained.room_bytes);
-        let mut run = shared.engine.writes(credit).with_room(room_bytes);
+        let mut run = shared.engine.writes(credit).with_room(room_bytes).by(self.session.client.id);
         let mut transaction = run.transaction();
         let is_dirty = self.session.watch.as_ref().is_some_and(|watch| transaction.is_dirty(watch));
         if multi.asks_for_room && !is_dirty {
@@ -86,7 +86,7 @@ impl Core {
         }
         let mut gate = self.session.watch_gate;
         self.end_transaction();
-        let gate = self.reply_sealed(|session, replies| {
+        self.reply_sealed(|session, replies| {
             if is_dirty {
                 replies.null_array();
             } else {
@@ -96,13 +96,9 @@ impl Core {
                     gate = gate.max(step.run(&mut transaction, replies));
                 }
             }
-            let gate = gate.max(transaction.finish());
-            (gate, gate)
+            (gate.max(transaction.finish()), ())
         });
         drop(run);
-        for message in std::mem::take(&mut self.session.outgoing) {
-            shared.publish(&message, gate.max(self.outbox.latest_gate()));
-        }
         self.collect_mail();
         for queued in &multi.queue {
             self.stats.commands[queued.id].calls.add(1);

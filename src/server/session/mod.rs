@@ -7,7 +7,7 @@ pub use owned_words::{Owned, large_words};
 
 use crate::clients::Client;
 use crate::output::{Mailbox, Style};
-use crate::pubsub::{Message, Subscriptions};
+use crate::pubsub::Subscriptions;
 use engramdb_engine::Watch;
 use engramdb_engine::command::{Args, Command};
 use engramdb_engine::log::Lsn;
@@ -32,8 +32,6 @@ pub struct Session {
     pub mailbox: Option<Arc<Mailbox>>,
     /// Once the client has subscribed to anything, until it subscribes to nothing.
     pub subscriptions: Option<Box<Subscriptions>>,
-    /// What the running transaction has published; it is posted when the batch has its LSN.
-    pub outgoing: Vec<Message>,
     /// The client's library reads replies of modules in RESP2's shapes only, whatever protocol it speaks.
     pub prefers_flat: bool,
 }
@@ -135,7 +133,6 @@ impl Session {
             reply_mode: ReplyMode::On,
             mailbox: None,
             subscriptions: None,
-            outgoing: Vec::new(),
             prefers_flat: false,
         }
     }

@@ -4,6 +4,7 @@ mod commands;
 mod gate;
 mod leading;
 mod long;
+mod notifications;
 mod parking;
 mod preparing;
 mod protocol;
