@@ -19,7 +19,7 @@ const PARTS: Parts = Parts {
 };
 
 /// Commands and steps with placeholders: K a key, F a field, V a value, I a number, T milliseconds, D a
-/// database, J a JSON text, P a path.
+/// database, B an offset of a bit, J a JSON text, P a path.
 const TEMPLATES: &[&str] = &[
     "SET K V",
     "SET K I",
@@ -78,6 +78,18 @@ const TEMPLATES: &[&str] = &[
     "HEXISTS K F",
     "HSTRLEN K F",
     "LCS K K",
+    "SETBIT K B 1",
+    "SETBIT K B 0",
+    "GETBIT K B",
+    "BITCOUNT K",
+    "BITCOUNT K B -3 BIT",
+    "BITPOS K 0 1",
+    "BITPOS K 1 B -2 BIT",
+    "BITOP AND K K K",
+    "BITOP XOR K K K K",
+    "BITOP NOT K K",
+    "BITFIELD K SET i9 B I INCRBY u5 #2 I GET u63 B",
+    "BITFIELD K OVERFLOW SAT INCRBY i40 B I OVERFLOW FAIL INCRBY u7 B I",
 ];
 
 /// Commands that a reference server of version 7 does not have, or whose result depends on time.
@@ -105,6 +117,8 @@ const OURS: &[&str] = &[
     "KEYS *",
     "SCAN 0",
     "HSCAN K 0",
+    "BITOP DIFF K K K",
+    "BITOP ONE K K K K",
     // A data type of a module.
     "COUNT.ADD K I I",
     "COUNT.ADD K 1 I 2 I",
@@ -162,6 +176,7 @@ fn fill(template: &str, choices: [u8; 8]) -> Vec<String> {
                     &["v", "", "12", "a value that is too long to stand inline", "-0"],
                     choices.next().unwrap_or(0),
                 ),
+                "B" => pick(&["0", "7", "13", "300", "2049"], choices.next().unwrap_or(0)),
                 "I" => pick(&["1", "-3", "9223372036854775807", "0"], choices.next().unwrap_or(0)),
                 "T" => pick(&["1", "999", "1500", "60000", "3600000"], choices.next().unwrap_or(0)),
                 "D" => pick(&["0", "0", "1", "15"], choices.next().unwrap_or(0)),

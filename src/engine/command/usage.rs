@@ -109,6 +109,7 @@ impl Parser<'_> {
 fn key_range(keys: &[KeyWord]) -> (i32, i32, i32) {
     match keys {
         [] => (0, 0, 0),
+        [first, .., KeyWord { repeats_every: Some(width), .. }] => (first.position, -1, *width),
         [first, .., last] => (first.position, last.position, last.position - first.position),
         [KeyWord { position, repeats_every: Some(width) }] => (*position, -1, *width),
         [KeyWord { position, repeats_every: None }] => (*position, *position, 1),
@@ -153,6 +154,7 @@ mod tests {
             ("cursor [MATCH pattern]", -2, (0, 0, 0)),
             ("[message]", -1, (0, 0, 0)),
             ("(NX|XX) key", 3, (2, 2, 1)),
+            ("operation destination key+", -4, (2, -1, 1)),
         ] {
             assert_eq!(shape(usage, 1), Shape { arity, keys }, "{usage}");
         }

@@ -15,6 +15,8 @@
 //!
 //! A new family is a file with `COMMANDS`, and a line in [`FAMILIES`].
 
+mod bitfields;
+mod bitmaps;
 mod copies;
 mod expiry;
 mod expiry_option;
@@ -40,6 +42,8 @@ use crate::types::StringRef;
 /// All commands of the engine itself.
 pub const FAMILIES: &[&[Command]] = &[
     strings::COMMANDS,
+    bitmaps::COMMANDS,
+    bitfields::COMMANDS,
     hashes::COMMANDS,
     hash_expiry::COMMANDS,
     keys::COMMANDS,

@@ -404,7 +404,7 @@ fn reply_string(view: &View<'_>, key: &[u8], reply: &mut dyn Reply) -> Result<bo
 }
 
 /// The length of the string, and whether a write up to `end` copies a large amount.
-fn string_to_write(
+pub(super) fn string_to_write(
     tx: &mut Tx<'_>,
     key: &[u8],
     end: impl FnOnce(usize) -> usize,

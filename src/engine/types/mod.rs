@@ -1,6 +1,7 @@
 //! Plain data structures behind the value types. Imports nothing else of the engine: no clock, no effects, no
 //! keys.
 
+mod bits;
 mod bytes;
 mod content;
 mod hash;
@@ -10,6 +11,7 @@ mod number;
 pub(crate) mod packed_hash;
 mod string;
 
+pub use bits::{BitOperation, FieldWidth, Overflow, count_ones, find_bit};
 pub use bytes::ShortBytes;
 pub use content::{Content, Contents};
 pub(crate) use hash::OwnedField;
