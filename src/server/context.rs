@@ -12,7 +12,9 @@ use crate::stats::{Stats, WorkerStats};
 use crate::turns::KeyTurns;
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, CommandTable};
+use engramdb_engine::keyspace::EvictionPolicy;
 use engramdb_engine::log::Lsn;
+use engramdb_engine::shard::evict::Eviction;
 use engramdb_engine::store::notices::{Notice, Noticed};
 use parking_lot::{Mutex, RwLock};
 use std::net::SocketAddr;
@@ -99,8 +101,6 @@ pub struct Limits {
     /// Of keyspace events.
     pub notified_events: AtomicU32,
     pub idle_timeout_s: AtomicU64,
-    /// More memory is in use than `maxmemory`: commands that need more are refused.
-    pub is_memory_full: AtomicBool,
 }
 
 /// Bytes that may wait to be sent to a client of one class.
@@ -139,6 +139,11 @@ impl Limits {
     }
 }
 
+/// Keys that are evicted under one hold of the keyspace's lock.
+const EVICTED_AT_ONCE: usize = 64;
+/// Holds for one command. What is lacking then is made by the next ones, and in the background.
+const EVICTION_ROUNDS: usize = 16;
+
 impl ServerContext {
     /// By how much engine time is ahead of the wall clock, in milliseconds.
     pub fn clock_ahead_ms(&self) -> u64 {
@@ -148,21 +153,31 @@ impl ServerContext {
 
     /// Memory in use by keys and modules, in bytes, by estimate: what INFO calls `used_memory`.
     pub fn used_memory(&self) -> usize {
-        let run = self.engine.inspect();
-        let view = run.view(0);
-        let of_modules = view.modules().iter().map(|module| module.memory_bytes()).sum::<usize>();
-        view.whole_keyspace().heap_bytes() + of_modules
+        self.engine.measure_memory()
     }
 
-    /// Sets whether `maxmemory` is exceeded.
-    pub fn compare_memory(&self) {
-        let limit = self.config.read().memory_bytes_max;
-        let is_full = limit > 0 && self.used_memory() as u64 > limit;
-        if is_full != self.limits.is_memory_full.swap(is_full, Ordering::Relaxed) {
-            let held =
-                if is_full { "is exceeded: writes that need memory are refused" } else { "holds again" };
-            tracing::warn!("maxmemory {held}");
+    /// Deletes keys, where the policy allows it, until there is memory again, but not for long. False if
+    /// commands that need memory are to be refused: no key may go, or the log has no room for its delete.
+    pub fn make_memory(&self) -> bool {
+        let (policy, samples) = {
+            let config = self.config.read();
+            (config.eviction_policy(), config.eviction_samples)
+        };
+        if policy == EvictionPolicy::None {
+            return false;
         }
+        for _ in 0..EVICTION_ROUNDS {
+            match self.engine.evict(policy, samples, EVICTED_AT_ONCE) {
+                Ok(Eviction::Enough) => return true,
+                Ok(Eviction::Partly) => {}
+                Ok(Eviction::Nothing) => return false,
+                Err(refusal) => {
+                    tracing::debug!("eviction waits: {refusal}");
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// The monotonic clock.

@@ -266,8 +266,18 @@ const MEMORY_PAUSE_UNLIMITED: Duration = Duration::from_millis(50);
 
 /// Compares the memory in use with `maxmemory`, so that commands need not.
 async fn watch_memory(shared: Arc<ServerContext>) {
+    let mut was_full = false;
     loop {
-        shared.compare_memory();
+        shared.used_memory();
+        if shared.engine.is_memory_full() {
+            shared.make_memory();
+        }
+        let is_full = shared.engine.is_memory_full();
+        if is_full != std::mem::replace(&mut was_full, is_full) {
+            let held =
+                if is_full { "is exceeded: writes that need memory are refused" } else { "holds again" };
+            tracing::warn!("maxmemory {held}");
+        }
         let is_limited = shared.config.read().memory_bytes_max > 0;
         tokio::time::sleep(if is_limited { MEMORY_PAUSE } else { MEMORY_PAUSE_UNLIMITED }).await;
     }

@@ -22,6 +22,7 @@ use crate::worker::Incoming;
 use crate::worker::standby::Standby;
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, Known};
+use engramdb_engine::keyspace::EvictionPolicy;
 use engramdb_engine::log::pipeline::Fatal;
 use parking_lot::{Mutex, RwLock};
 use std::net::SocketAddr;
@@ -199,6 +200,9 @@ fn share(
     engine.bound_strings(config.bulk_bytes_max);
     engine.notices().set_events(config.notified_events.0);
     engine.limit_encodings(config.encodings);
+    engine.note_accesses(config.access_mode());
+    engine.limit_memory(config.memory_bytes_max);
+    warn_of_eviction(&config);
     engine.tell_memory(process::memory_bytes_max(engine.env(), &config));
     let module_defaults = apply_module_settings(&config, &engine);
     let random = &engine.env().random;
@@ -250,6 +254,16 @@ fn apply_module_settings(config: &Config, engine: &Engine) -> Vec<(&'static str,
 }
 
 /// Ids are given in the order of this walk.
+/// A policy that drops data is not what this store promises.
+fn warn_of_eviction(config: &Config) {
+    if config.eviction_policy() != EvictionPolicy::None {
+        tracing::warn!(
+            "maxmemory-policy is {}: at maxmemory, acknowledged keys are deleted. Only noeviction keeps all data",
+            config.eviction_policy
+        );
+    }
+}
+
 fn name(known: &Known, names: &mut Vec<String>) {
     assert_eq!(known.id, names.len(), "ids are dense");
     names.push(known.full_name.clone());

@@ -100,11 +100,13 @@ fn object_encoding(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Ou
 }
 
 fn object_freq(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    with_entry(view, args, reply, |_, _| {
-        Err(CommandError::of(
+    with_entry(view, args, reply, |entry, reply| {
+        let count = view.access_count(entry).ok_or(CommandError::of(
             "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
              switching between policies at runtime LRU and LFU data will take some time to adjust.",
-        ))
+        ))?;
+        reply.integer(i64::from(count));
+        Ok(())
     })
 }
 
@@ -115,7 +117,7 @@ fn object_help(_: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
             "OBJECT ENCODING key",
             "    Names the encoding that Redis would choose.",
             "OBJECT FREQ key",
-            "    Fails: accesses are not counted.",
+            "    Replies how often the key is accessed, 0 to 255, under a policy by frequency.",
             "OBJECT IDLETIME key",
             "    Replies the seconds since the last read or write.",
             "OBJECT REFCOUNT key",
@@ -126,6 +128,12 @@ fn object_help(_: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 
 fn object_idletime(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     with_entry(view, args, reply, |entry, reply| {
+        if view.access_count(entry).is_some() {
+            return Err(CommandError::of(
+                "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
+                 between policies at runtime LRU and LFU data will take some time to adjust.",
+            ));
+        }
         reply.integer(view.idle_seconds(entry) as i64);
         Ok(())
     })

@@ -1,5 +1,6 @@
 //! One numbered database: the table of its keys, and the index of what expires.
 
+use super::access::AccessClock;
 use super::entry::Entry;
 use super::expiry::{DuePlace, ExpiryIndex};
 use super::garbage::Garbage;
@@ -13,9 +14,14 @@ pub struct Database {
     expiring: usize,
     /// What keys and values own, beyond the table.
     heap_bytes: usize,
-    /// The second of the running transaction, which its changes note as an access; 0 during recovery.
-    pub(super) access_second: u32,
+    /// The time of the running transaction, which its changes note as an access.
+    pub(super) access: AccessClock,
 }
+
+/// One key in this number has to expire, so that those that do are looked for among all keys.
+const SAMPLED_SHARE: usize = 8;
+/// Keys that are looked at for one that expires.
+const SAMPLE_ATTEMPTS: usize = 32;
 
 impl Database {
     pub fn new() -> Database {
@@ -73,6 +79,24 @@ impl Database {
         self.table.sample(random, second)
     }
 
+    /// Some entry that expires. Where few do, those are more likely that expire far from others.
+    pub(super) fn sample_expiring(&self, random: &dyn Fn() -> u64) -> Option<&Entry> {
+        if self.expiring == 0 {
+            return None;
+        }
+        let expires = |entry: &&Entry| entry.expires_at_ms() != 0;
+        let from_table = || self.sample(random(), random()).filter(expires);
+        if self.expiring >= self.len() / SAMPLED_SHARE {
+            let found = (0..SAMPLE_ATTEMPTS).find_map(|_| from_table());
+            if found.is_some() {
+                return found;
+            }
+        }
+        (0..SAMPLE_ATTEMPTS)
+            .find_map(|_| self.expiry.sample(&self.table, random(), random()).filter(expires))
+            .or_else(|| self.expiry.entries(&self.table).find(expires))
+    }
+
     pub fn heap_bytes(&self) -> usize {
         self.table.heap_bytes() + self.heap_bytes
     }
@@ -107,7 +131,7 @@ impl Database {
         self.heap_bytes = self.heap_bytes + entry.heap_bytes() - bytes;
         self.expiring = self.expiring + usize::from(entry.expires_at_ms() != 0) - usize::from(expiring);
         self.expiry.note(entry, key.hash());
-        entry.set_accessed_second(self.access_second);
+        entry.set_access(self.access.changed(entry.access()));
         if entry.value().is_empty() {
             self.remove(key);
         }
@@ -136,7 +160,7 @@ impl Database {
     /// Inserts an entry whose key is absent.
     pub(super) fn insert_new(&mut self, key: HashedKey<'_>, mut entry: Entry) {
         debug_assert_eq!(key.bytes(), entry.key(), "an entry is inserted under its own key");
-        entry.set_accessed_second(self.access_second);
+        entry.set_access(self.access.first());
         let entry = self.table.insert_new(key.hash(), entry);
         self.heap_bytes += entry.heap_bytes();
         self.expiring += usize::from(entry.expires_at_ms() != 0);

@@ -4,6 +4,7 @@
 //! ([`Packed`]). An entry is [`Full`] where they do not fit. A hash goes from packed to full when it outgrows
 //! its bounds, and never back.
 
+use super::access::{FrequencySettings, second_of};
 use super::garbage::Garbage;
 use super::packed::{self, KEY_BYTES_MAX, Kind, Packed, PackedMut, STRING_BYTES_MAX, pack};
 use super::typed::{DataType, TypedValue};
@@ -29,8 +30,9 @@ pub struct Entry {
     body: Body,
     /// The second of the earliest place in the expiry index that names this entry; 0 for none.
     pub(super) queued_second: u32,
-    /// The second of the last read or write, for OBJECT IDLETIME and eviction; 0 for none in this process.
-    accessed_second: AtomicU32,
+    /// The last read or write, or how frequent they are (`access`), for OBJECT IDLETIME and FREQ, and for
+    /// eviction; 0 for none in this process.
+    access: AtomicU32,
 }
 
 /// Packed, or full.
@@ -65,7 +67,7 @@ fn kind_of(content: &[u8]) -> Kind {
 
 impl Entry {
     fn new(body: Body) -> Entry {
-        Entry { body, queued_second: 0, accessed_second: AtomicU32::new(0) }
+        Entry { body, queued_second: 0, access: AtomicU32::new(0) }
     }
 
     pub(super) fn string(
@@ -175,22 +177,35 @@ impl Entry {
         self.is_in_time(now_ms) && self.value().alive(now_ms)
     }
 
-    pub(super) fn set_accessed_second(&mut self, second: u32) {
-        *self.accessed_second.get_mut() = second;
+    pub(super) fn set_access(&mut self, access: u32) {
+        *self.access.get_mut() = access;
     }
 
     /// Notes an access; stores only when the second changed, so that hot keys do not bounce between caches.
     #[inline]
     pub fn touch(&self, now_ms: u64) {
-        let second = (now_ms / 1000) as u32;
-        if self.accessed_second.load(Ordering::Relaxed) != second {
-            self.accessed_second.store(second, Ordering::Relaxed);
+        let second = second_of(now_ms);
+        if self.access.load(Ordering::Relaxed) != second {
+            self.access.store(second, Ordering::Relaxed);
         }
     }
 
-    /// The second of the last read or write; 0 where there was none in this process.
-    pub fn accessed_second(&self) -> u32 {
-        self.accessed_second.load(Ordering::Relaxed)
+    /// Counts an access, where the policy goes by frequency.
+    #[cold]
+    pub(crate) fn count_access(&self, settings: FrequencySettings, now_ms: u64, random: u64) {
+        let noted = self.access.load(Ordering::Relaxed);
+        self.access.store(settings.counted(noted, now_ms, random), Ordering::Relaxed);
+    }
+
+    /// The counter of accesses, 0 to 255.
+    pub(crate) fn access_count(&self, settings: FrequencySettings, now_ms: u64) -> u32 {
+        settings.count(self.access(), now_ms)
+    }
+
+    /// What was noted of accesses: by recency the second of the last one; 0 where there was none in this
+    /// process.
+    pub fn access(&self) -> u32 {
+        self.access.load(Ordering::Relaxed)
     }
 
     /// Bytes of key and value on the heap, and of the entry.

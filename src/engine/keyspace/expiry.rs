@@ -95,6 +95,20 @@ impl ExpiryIndex {
         ((bucket, place), true)
     }
 
+    /// An entry that some place names, chosen by two random numbers. `None` where the place is stale.
+    pub(super) fn sample<'t>(&self, table: &'t Table<Entry>, random: u64, second: u64) -> Option<&'t Entry> {
+        let (first, last) = (*self.buckets.first_key_value()?.0, *self.buckets.last_key_value()?.0);
+        let from = first + (random % (u64::from(last - first) + 1)) as u32;
+        let (_, hashes) = self.buckets.range(from..).find(|(_, hashes)| !hashes.is_empty())?;
+        let hash = hashes[(second % hashes.len() as u64) as usize];
+        table.with_hash(hash).next()
+    }
+
+    /// All entries that places name, those first that are looked at first. Some come several times.
+    pub(super) fn entries<'t>(&'t self, table: &'t Table<Entry>) -> impl Iterator<Item = &'t Entry> {
+        self.buckets.values().flatten().flat_map(|&hash| table.with_hash(hash))
+    }
+
     /// Where the next step of a hash's walk begins.
     pub(super) fn cursor(&self, key: &[u8]) -> u64 {
         self.walks.get(key).copied().unwrap_or(0)

@@ -8,23 +8,29 @@
 //! - a value without parts does not exist: the key of a hash goes with its last field;
 //! - expired keys stay until an effect deletes them: whether a key has expired is its reader's question.
 
+mod access;
 mod apply;
 mod database;
 pub mod digest;
 mod document;
 mod encoding;
 mod entry;
+mod eviction;
 mod expiry;
 mod garbage;
 mod packed;
 mod typed;
 mod value;
 
+pub(crate) use access::mixed;
+pub use access::{AccessMode, FrequencySettings};
 pub use apply::EffectOutcome;
 pub use database::Database;
 pub use document::{DocumentPath, DocumentSource, DocumentType, FieldValue, PathCost, Several, ShownValue};
 pub use encoding::EncodingLimits;
 pub use entry::Entry;
+pub use eviction::{EvictionPolicy, EvictionRank};
+pub(crate) use eviction::{EvictionPool, EvictionSource};
 pub use expiry::DuePlace;
 pub use garbage::Garbage;
 pub use typed::{
@@ -35,6 +41,7 @@ pub use value::{OwnedValue, ValueRef};
 use crate::effect::{List, Record};
 use crate::table::HashedKey;
 use crate::types::{Contents, Housed};
+use access::{AccessClock, second_of};
 use std::ops::Deref;
 
 /// What an effect need not make, because it was made before the lock was taken.
@@ -55,7 +62,7 @@ pub(crate) struct Given<'c> {
 pub struct Keyspace {
     databases: Vec<Database>,
     /// The second that changes note as an access; 0 before the first transaction.
-    access_second: u32,
+    access: AccessClock,
     types: DataTypes,
 }
 
@@ -67,7 +74,7 @@ impl Keyspace {
 
     pub fn with_types(databases: usize, types: DataTypes) -> Keyspace {
         let databases = (0..databases).map(|_| Database::new()).collect();
-        Keyspace { databases, access_second: 0, types }
+        Keyspace { databases, access: AccessClock::default(), types }
     }
 
     /// The data types that it has beside strings and hashes.
@@ -90,7 +97,7 @@ impl Keyspace {
         let wanted = number as usize + 1;
         if self.databases.len() < wanted {
             self.databases.resize_with(wanted, Database::new);
-            self.databases.iter_mut().for_each(|database| database.access_second = self.access_second);
+            self.databases.iter_mut().for_each(|database| database.access = self.access);
         }
         &mut self.databases[number as usize]
     }
@@ -98,11 +105,10 @@ impl Keyspace {
     /// Sets the time that changes note as an access of their keys (OBJECT IDLETIME). It is no part of the
     /// ground state.
     #[inline]
-    pub(crate) fn set_access_time(&mut self, now_ms: u64) {
-        let second = (now_ms / 1000) as u32;
-        if self.access_second != second {
-            self.access_second = second;
-            self.databases.iter_mut().for_each(|database| database.access_second = second);
+    pub(crate) fn set_access_time(&mut self, now_ms: u64, mode: AccessMode) {
+        if second_of(self.access.now_ms) != second_of(now_ms) || self.access.mode != mode {
+            self.access = AccessClock::new(mode, now_ms);
+            self.databases.iter_mut().for_each(|database| database.access = self.access);
         }
     }
 

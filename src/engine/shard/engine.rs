@@ -23,6 +23,7 @@ use crate::log::pipeline::{AdmissionTurn, Credit, DurableWatcher, Fatal, Pipelin
 use crate::log::replay::Checkpoint;
 use crate::log::{Lsn, Purpose, ShardLog};
 use crate::module::{DueEffect, Exporter, Module};
+use crate::shard::evict::MemoryWatch;
 use crate::shard::parked::ParkedClients;
 use crate::shard::role::{DurableWatchers, Following, Leading, Role, RoleRefusal};
 use crate::shard::run::{Holds, ReadRun, RunReplies, WriteRun, end, release, submitted};
@@ -58,6 +59,7 @@ pub struct Engine {
     /// Set if the engine started as a follower.
     pub(super) following: Option<Following>,
     pub(super) watchers: Mutex<DurableWatchers>,
+    pub(super) memory: MemoryWatch,
     pub(super) parked: Arc<ParkedClients>,
     pub(super) notices: Arc<NoticeQueue>,
 }
@@ -123,6 +125,8 @@ impl Engine {
                 string_bytes_max: AtomicUsize::new(STRING_BYTES_MAX_DEFAULT),
                 memory_bytes_max: AtomicU64::new(0),
                 encoding_limits: RwLock::default(),
+                access_mode: AtomicU64::new(0),
+                accesses: AtomicU64::new(0),
             },
             clock,
             overloaded: AtomicBool::new(false),
@@ -130,6 +134,7 @@ impl Engine {
             leading,
             following,
             watchers: Mutex::default(),
+            memory: MemoryWatch::default(),
         }
     }
 

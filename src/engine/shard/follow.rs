@@ -106,7 +106,7 @@ impl Engine {
         while left.peek().is_some() {
             let mut store = self.store.write();
             let began = clock.monotonic();
-            store.keyspace.set_access_time(self.now_ms());
+            store.keyspace.set_access_time(self.now_ms(), self.context.access_mode());
             for batch in left.by_ref() {
                 assert_eq!(batch.lsn, store.last_lsn.next(), "a follower applies each batch, in order");
                 store.replay(batch.lsn, batch.bytes).map_err(|cause| {

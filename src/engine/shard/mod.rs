@@ -9,6 +9,7 @@
 //! What the lock guards, and what a read or a write may do with it, is in [`crate::store`].
 
 pub mod engine;
+pub mod evict;
 pub mod follow;
 pub mod parked;
 pub(crate) mod recovering;

@@ -390,6 +390,7 @@ impl Drop for WriteRun<'_> {
         if let Some(mut store) = self.store.take() {
             self.replies.submit(self.engine, &mut store, ReplyGate::NONE);
             self.engine.note_load(&store);
+            self.engine.note_memory(&store);
             release(store);
             self.replies.answers.drain(..).for_each(Answer::deliver);
             self.engine.context.lookups.add(self.lent.lookups);

@@ -109,7 +109,7 @@ impl<'a> Tx<'a> {
         database: u32,
         now_ms: u64,
     ) -> Tx<'a> {
-        store.keyspace.set_access_time(now_ms);
+        store.keyspace.set_access_time(now_ms, context.access_mode());
         Tx {
             store,
             context,

@@ -5,7 +5,8 @@ use crate::env::{Env, Random};
 use crate::error::CommandError;
 use crate::gate::ReplyGate;
 use crate::keyspace::{
-    DataTypes, Database, DocumentType, DuePlace, EncodingLimits, Entry, Keyspace, TypedValue, ValueRef,
+    AccessMode, DataTypes, Database, DocumentType, DuePlace, EncodingLimits, Entry, Keyspace, TypedValue,
+    ValueRef, mixed,
 };
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
@@ -42,12 +43,21 @@ pub(crate) struct StoreContext {
     pub(crate) memory_bytes_max: AtomicU64,
     /// Seldom read (OBJECT ENCODING, approximate trims), and never held.
     pub(crate) encoding_limits: RwLock<EncodingLimits>,
+    /// [`AccessMode`], packed.
+    pub(crate) access_mode: AtomicU64,
+    /// Accesses that were counted, for random numbers.
+    pub(crate) accesses: AtomicU64,
 }
 
 impl StoreContext {
     /// How long a command may make a string, in bytes.
     pub(crate) fn string_bytes_max(&self) -> usize {
         self.string_bytes_max.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn access_mode(&self) -> AccessMode {
+        AccessMode::unpack(self.access_mode.load(Ordering::Relaxed))
     }
 }
 
@@ -99,6 +109,14 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The counter of a key's accesses, 0 to 255; `None` unless the policy goes by frequency.
+    pub fn access_count(&self, entry: &Entry) -> Option<u32> {
+        match self.context.access_mode() {
+            AccessMode::Recency => None,
+            AccessMode::Frequency(settings) => Some(entry.access_count(settings, self.now_ms)),
+        }
+    }
+
     /// Redis's limits of compact encodings, as they are configured.
     pub fn encoding_limits(&self) -> EncodingLimits {
         *self.context.encoding_limits.read()
@@ -134,7 +152,13 @@ impl<'a> View<'a> {
     #[inline]
     pub fn entry(&self, key: &[u8]) -> Option<&'a Entry> {
         let entry = self.peek(self.database, key)?;
-        entry.touch(self.now_ms);
+        match self.context.access_mode() {
+            AccessMode::Recency => entry.touch(self.now_ms),
+            AccessMode::Frequency(settings) => {
+                let random = mixed(self.context.accesses.fetch_add(1, Ordering::Relaxed));
+                entry.count_access(settings, self.now_ms, random);
+            }
+        }
         Some(entry)
     }
 
@@ -192,7 +216,7 @@ impl<'a> View<'a> {
 
     /// Whole seconds since the entry was read or written last; since the start where it was neither.
     pub fn idle_seconds(&self, entry: &Entry) -> u64 {
-        let accessed_second = match u64::from(entry.accessed_second()) {
+        let accessed_second = match u64::from(entry.access()) {
             0 => self.context.started_ms / 1000,
             second => second,
         };

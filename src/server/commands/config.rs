@@ -90,12 +90,14 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
         shared.engine.bound_strings(config.bulk_bytes_max);
         shared.engine.limit_encodings(config.encodings);
         shared.engine.notices().set_events(config.notified_events.0);
+        shared.engine.note_accesses(config.access_mode());
         for (name, value) in &of_modules {
             view.modules().iter().for_each(|module| _ = module.set_setting(name, value, false));
         }
         *current = config.clone();
         Ok::<Config, CommandError>(config)
     })?;
+    shared.engine.limit_memory(changed.memory_bytes_max);
     shared.engine.tell_memory(process::memory_bytes_max(shared.engine.env(), &changed));
     shared.evict_clients();
     (shared.configured)(&changed);

@@ -187,7 +187,7 @@ fn memory(report: &mut Report<'_>) {
     report.field("used_memory_dataset", used);
     report.bytes("total_system_memory", process::total_memory_bytes(shared.engine.env()).unwrap_or(0));
     report.bytes("maxmemory", limit);
-    report.field("maxmemory_policy", "noeviction");
+    report.field("maxmemory_policy", &shared.config.read().eviction_policy);
     report.field("mem_fragmentation_ratio", format_args!("{:.2}", resident as f64 / used.max(1) as f64));
     report.field("mem_clients_normal", shared.client_bytes());
     report.field("mem_clients_slaves", 0);
@@ -268,7 +268,7 @@ fn stats(report: &mut Report<'_>) {
         ("expired_keys", &expired.keys.load(Ordering::Relaxed)),
         ("keyspace_hits", &lookups.hits.load(Ordering::Relaxed)),
         ("keyspace_misses", &lookups.misses.load(Ordering::Relaxed)),
-        ("evicted_keys", &0),
+        ("evicted_keys", &shared.engine.evicted().load(Ordering::Relaxed)),
         ("evicted_clients", &stats.evicted_clients.load(Ordering::Relaxed)),
         ("pubsub_channels", &channels),
         ("pubsub_patterns", &patterns),

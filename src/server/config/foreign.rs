@@ -2,7 +2,7 @@
 //! written for them.
 //!
 //! Parameters that do not apply are accepted, and listed once at the start. Features that a user would rely
-//! on and not get (replication, eviction, notifications, TLS) are refused. Parameters that contradict
+//! on and not get (replication, notifications, TLS) are refused. Parameters that contradict
 //! durability are overridden with a warning.
 
 /// The values that a file may give to a parameter that does not exist here.
@@ -58,11 +58,6 @@ pub static FOREIGN: &[Foreign] = &[
     only("cluster-enabled", &["no"], "there is no cluster mode"),
     only("replicaof slaveof", &["no one", ""], "there is no replication"),
     only("min-replicas-to-write min-slaves-to-write", &["0"], "there is no replication"),
-    only(
-        "maxmemory-policy",
-        &["noeviction"],
-        "no key is evicted: at maxmemory, commands that need memory are refused",
-    ),
     only("tls-port rdma-port", &["0"], "there is neither TLS nor RDMA: let a proxy end TLS"),
     only("aclfile", &[""], "there are no ACL users: requirepass sets the one password"),
     only("unixsocket", &[""], "there are no Unix sockets: clients connect over TCP"),
@@ -83,7 +78,7 @@ pub static FOREIGN: &[Foreign] = &[
     ignored(
         "freeing memory and expiry",
         "lazyfree-lazy-eviction lazyfree-lazy-expire lazyfree-lazy-server-del lazyfree-lazy-user-del \
-         lazyfree-lazy-user-flush maxmemory-samples maxmemory-eviction-tenacity lfu-log-factor lfu-decay-time \
+         lazyfree-lazy-user-flush maxmemory-eviction-tenacity \
          active-expire-effort activerehashing activedefrag active-defrag-cycle-max active-defrag-cycle-min \
          active-defrag-cycle-us active-defrag-ignore-bytes active-defrag-max-scan-fields \
          active-defrag-threshold-lower active-defrag-threshold-upper jemalloc-bg-thread dynamic-hz",
@@ -171,7 +166,6 @@ pub static CONSTANTS: &[(&str, &str)] = &[
     ("appendonly", "yes"),
     ("appendfsync", "always"),
     ("save", ""),
-    ("maxmemory-policy", "noeviction"),
     ("cluster-enabled", "no"),
     ("unixsocket", ""),
     // Of the search module of Redis.

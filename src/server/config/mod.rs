@@ -33,7 +33,7 @@ pub use table::{Change, PARAMETERS, Parameter, parameter};
 
 use crate::config::client_limits::{ClientMemory, OutputLimits};
 use crate::config::event_classes::EventClasses;
-use engramdb_engine::keyspace::EncodingLimits;
+use engramdb_engine::keyspace::{AccessMode, EncodingLimits, EvictionPolicy, FrequencySettings};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -76,6 +76,11 @@ pub struct Config {
     /// Empty for standard error.
     pub log_file: String,
     pub memory_bytes_max: u64,
+    /// One of [`EvictionPolicy::NAMES`].
+    pub eviction_policy: String,
+    /// Keys that are looked at in each database for each one that is evicted.
+    pub eviction_samples: usize,
+    pub frequency: FrequencySettings,
     pub active_expiry: bool,
     pub hz: u32,
     /// Settings of modules that were given, by their names in CONFIG.
@@ -115,6 +120,9 @@ impl Default for Config {
             log_format: "text".to_owned(),
             log_file: String::new(),
             memory_bytes_max: 0,
+            eviction_policy: "noeviction".to_owned(),
+            eviction_samples: 5,
+            frequency: FrequencySettings { log_factor: 10, decay_minutes: 1 },
             active_expiry: true,
             hz: 10,
             module_settings: BTreeMap::new(),
@@ -128,6 +136,19 @@ impl Config {
     /// What all connections may take in memory, in bytes; `usize::MAX` for no limit.
     pub fn client_bytes_max(&self) -> usize {
         self.client_memory.bytes_max(self.memory_bytes_max)
+    }
+
+    /// Which keys go when memory is short.
+    pub fn eviction_policy(&self) -> EvictionPolicy {
+        EvictionPolicy::named(&self.eviction_policy).unwrap_or_default()
+    }
+
+    /// How accesses of keys are noted.
+    pub fn access_mode(&self) -> AccessMode {
+        match self.eviction_policy().counts_accesses() {
+            true => AccessMode::Frequency(self.frequency),
+            false => AccessMode::Recency,
+        }
     }
 
     /// True if all addresses are this machine's own.

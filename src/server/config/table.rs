@@ -7,6 +7,7 @@ use super::form::{
     Addresses, Directory, EventClassesForm, Form, OneOf, OutputLimitForm, Share, Text, ValueShape, YesNo,
     bytes, clamped, number,
 };
+use engramdb_engine::keyspace::EvictionPolicy;
 
 /// When a parameter may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +124,13 @@ parameters! {
     "log-format", AtStart, log_format, OneOf(&["text", "json", "legacy"]), "form of log lines; legacy is text";
     "logfile", AtStart, log_file, Text, "file that log lines are appended to; none for standard error";
     "maxmemory", Live, memory_bytes_max, bytes(0, i64::MAX),
-        "bytes of keys and indexes beyond which writes that need memory are refused; 0 for no limit";
+        "bytes of keys and indexes beyond which writes that need memory are refused, or keys evicted; 0 for no limit";
+    "maxmemory-policy", Live, eviction_policy, OneOf(EvictionPolicy::NAMES),
+        "which keys are evicted at maxmemory, for caches: noeviction refuses writes and loses nothing";
+    "maxmemory-samples", Live, eviction_samples, number(1, 64), "keys to choose from for each one that is evicted";
+    "lfu-log-factor", Live, frequency.log_factor, number(0, INT_MAX), "how slowly the counters of the lfu policies grow";
+    "lfu-decay-time", Live, frequency.decay_minutes, number(0, INT_MAX),
+        "minutes without access after which they lose one; 0 for never";
     "active-expiry", Live, active_expiry, YesNo, "delete expired keys in the background";
     "hz", Live, hz, clamped(1, 500), "rounds of background work in a second";
 }

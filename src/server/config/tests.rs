@@ -232,7 +232,6 @@ fn what_does_not_hold_is_told_once() {
         "sentinel x",
         "client-query-buffer-limit 3gb",
         "proto-max-bulk-len 3gb",
-        "maxmemory-policy allkeys-lru",
         "port 1 2",
     ] {
         assert!(load(wrong).is_err(), "{wrong}");

@@ -2,8 +2,7 @@
 
 use crate::context::ServerContext;
 use crate::dispatch::execute::Core;
-use engramdb_engine::command::{Args, CommandError, Handler, Known, flag};
-use std::sync::atomic::Ordering;
+use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, flag};
 
 /// What to do with a request.
 pub(super) enum Class<'s> {
@@ -37,7 +36,7 @@ impl Core {
         if !self.session.authenticated && !known.command.has(flag::NO_AUTH) {
             return Class::Refused(CommandError::of("NOAUTH Authentication required."));
         }
-        if known.command.has(flag::DENY_OOM) && shared.limits.is_memory_full.load(Ordering::Relaxed) {
+        if shared.engine.is_memory_full() && self.needs_memory(known) && !shared.make_memory() {
             if let Some(refusal) = shared.engine.refuses_writes() {
                 return Class::Refused(refusal.error());
             }
@@ -65,6 +64,17 @@ impl Core {
             Handler::Session(_) => Class::Session(known),
             _ => Class::Engine(known),
         }
+    }
+}
+
+impl Core {
+    /// Whether the command, or one of the transaction that it executes, can take memory.
+    #[cold]
+    fn needs_memory(&self, known: &Known) -> bool {
+        let needs = |command: &Command| command.has(flag::DENY_OOM);
+        let queue = self.session.multi.iter().flat_map(|multi| &multi.queue);
+        needs(known.command)
+            || known.command.name == "EXEC" && queue.into_iter().any(|queued| needs(queued.command))
     }
 }
 

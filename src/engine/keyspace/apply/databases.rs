@@ -6,14 +6,14 @@ use crate::keyspace::garbage::Garbage;
 
 pub(super) fn flush(keyspace: &mut Keyspace, number: u32) -> EffectOutcome {
     let flushed = std::mem::take(keyspace.database_mut(number));
-    keyspace.database_mut(number).access_second = keyspace.access_second;
+    keyspace.database_mut(number).access = keyspace.access;
     EffectOutcome { count: flushed.len(), garbage: Garbage::Databases(vec![flushed]), mismatch: false }
 }
 
 pub(super) fn flush_all(keyspace: &mut Keyspace) -> EffectOutcome {
     let flushed: Vec<_> = keyspace.databases.iter_mut().map(std::mem::take).collect();
-    let access_second = keyspace.access_second;
-    keyspace.databases.iter_mut().for_each(|database| database.access_second = access_second);
+    let access = keyspace.access;
+    keyspace.databases.iter_mut().for_each(|database| database.access = access);
     let count = flushed.iter().map(Database::len).sum();
     EffectOutcome { count, garbage: Garbage::Databases(flushed), mismatch: false }
 }

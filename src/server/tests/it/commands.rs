@@ -4,7 +4,7 @@ use crate::support::{TestClient, TestServer};
 use engramdb_engine::env::Env;
 
 /// The lines until the reply to a PING that is sent behind the command.
-fn lines(client: &mut TestClient, command: &str) -> Vec<String> {
+pub fn lines(client: &mut TestClient, command: &str) -> Vec<String> {
     client.command(command);
     client.command("ECHO end-of-lines");
     let mut lines = Vec::new();

@@ -1,6 +1,7 @@
 //! The server over TCP, in this process, on a log in memory.
 
 mod commands;
+mod eviction;
 mod gate;
 mod leading;
 mod long;
