@@ -55,12 +55,13 @@ fn oracle() -> BTreeMap<String, Facts> {
 fn ours(known: &Known) -> Facts {
     let command = known.command;
     let strings = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let has_keys = known.shape.keys != (0, 0, 0);
+    let has_keys = command.keys.is_some() || known.shape.keys != (0, 0, 0);
+    let moves_keys = command.keys.is_some().then_some("movablekeys");
     Facts {
         group: command.group.to_owned(),
         since: command.since.to_owned(),
         arity: known.shape.arity,
-        flags: command.flag_names().map(str::to_owned).collect(),
+        flags: command.flag_names().chain(moves_keys).map(str::to_owned).collect(),
         acl: command.acl_names().map(str::to_owned).collect(),
         key_flags: if has_keys { strings(command.key_access()) } else { Vec::new() },
         tips: strings(command.tips),

@@ -28,6 +28,7 @@ mod lcs;
 mod object;
 mod scan;
 mod slices;
+mod sorted_sets;
 mod strings;
 
 pub use glob::glob_matches;
@@ -50,6 +51,7 @@ pub const FAMILIES: &[&[Command]] = &[
     expiry::COMMANDS,
     scan::COMMANDS,
     object::COMMANDS,
+    sorted_sets::COMMANDS,
 ];
 
 /// The number of words whose lookups are prefetched together.

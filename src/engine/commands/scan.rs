@@ -245,6 +245,12 @@ impl ScanFound {
         }
     }
 
+    /// A name and what belongs to it.
+    pub fn pair(&mut self, name: &[u8], value: &[u8]) {
+        self.items.push(name);
+        self.items.push(value);
+    }
+
     /// Takes slices until `count` elements were examined, or `slice` reports that there are no more.
     pub fn in_slices(
         &mut self,
@@ -278,6 +284,8 @@ impl ScanFound {
 pub enum ScanOf {
     Keys,
     Fields,
+    /// Members of sets and sorted sets.
+    Members,
 }
 
 /// The options of SCAN and HSCAN.

@@ -1,6 +1,6 @@
 //! Encodes and decodes the fields of effects.
 
-use super::{Cause, List};
+use super::{Cause, List, ScoredList};
 
 /// The encoded length. The configuration limits requests to 2 GiB, so an effect is always shorter than 4 GiB.
 /// A longer one panics, because a truncated length would make the log unreadable.
@@ -61,6 +61,15 @@ pub(super) fn put_list(out: &mut impl Sink, list: List<'_>) {
     }
 }
 
+#[inline]
+pub(super) fn put_scores(out: &mut impl Sink, list: ScoredList<'_>) {
+    out.put(&length_u32(list.len()).to_le_bytes());
+    for entry in list.iter() {
+        out.put(&entry.score.to_le_bytes());
+        put_bytes(out, entry.member);
+    }
+}
+
 /// Reads the fields of an effect. Each method consumes the field that it returns; `None` if the bytes are too
 /// short or malformed.
 pub(super) struct Reader<'a> {
@@ -116,5 +125,19 @@ impl<'a> Reader<'a> {
             self.counted()?;
         }
         Some(List::Encoded { count, bytes: &bytes[..bytes.len() - self.bytes.len()] })
+    }
+
+    /// The same with scores, none of which is NaN.
+    pub(super) fn scores(&mut self) -> Option<ScoredList<'a>> {
+        let count = self.u32()?;
+        let bytes = self.bytes;
+        for _ in 0..count {
+            let score = f64::from_bits(self.u64()?);
+            if score.is_nan() {
+                return None;
+            }
+            self.counted()?;
+        }
+        Some(ScoredList::Encoded { count, bytes: &bytes[..bytes.len() - self.bytes.len()] })
     }
 }

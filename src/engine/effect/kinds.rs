@@ -1,7 +1,8 @@
 //! The kinds of fields that effects are declared of: how each is encoded, decoded and shown.
 
-use super::codec::{Reader, Sink, put_bytes, put_list};
-use super::{Cause, DATABASES_MAX, List};
+use super::codec::{Reader, Sink, put_bytes, put_list, put_scores};
+use super::{Cause, DATABASES_MAX, List, ScoredList};
+use crate::types::ScoredMember;
 use std::fmt::Display;
 
 /// How a field of this kind is encoded, decoded and shown.
@@ -45,6 +46,8 @@ pub(super) struct KeepExpiry;
 /// Names and values in turn.
 pub(super) struct Pairs;
 pub(super) struct Names;
+/// Members of a sorted set with their scores.
+pub(super) struct Scores;
 
 impl<'a> FieldKind<'a> for Key {
     type Value = &'a [u8];
@@ -202,6 +205,24 @@ impl<'a> FieldKind<'a> for Names {
 
     fn shown(value: List<'a>) -> impl Display {
         value.iter().map(shown_bytes).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl<'a> FieldKind<'a> for Scores {
+    type Value = ScoredList<'a>;
+
+    #[inline]
+    fn put(value: ScoredList<'a>, out: &mut impl Sink) {
+        put_scores(out, value);
+    }
+
+    fn take(reader: &mut Reader<'a>) -> Option<ScoredList<'a>> {
+        reader.scores()
+    }
+
+    fn shown(value: ScoredList<'a>) -> impl Display {
+        let pair = |entry: ScoredMember<'_>| format!("{} = {}", shown_bytes(entry.member), entry.score);
+        value.iter().map(pair).collect::<Vec<_>>().join(", ")
     }
 }
 

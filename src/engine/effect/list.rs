@@ -1,5 +1,7 @@
 //! Lists of words in an effect.
 
+use crate::types::ScoredMember;
+
 /// Byte strings in a row: a request's arguments while executing, encoded bytes in replay.
 #[derive(Clone, Copy, Debug)]
 pub enum List<'a> {
@@ -62,5 +64,54 @@ impl<'a> Iterator for ListIter<'a> {
                 Some(item)
             }
         }
+    }
+}
+
+/// Members of a sorted set with their scores, in a row.
+#[derive(Clone, Copy, Debug)]
+pub enum ScoredList<'a> {
+    Pairs(&'a [ScoredMember<'a>]),
+    /// `count`, then each as the score's 8 bytes, u32 length and bytes.
+    Encoded {
+        count: u32,
+        bytes: &'a [u8],
+    },
+}
+
+impl<'a> ScoredList<'a> {
+    pub fn len(&self) -> usize {
+        match self {
+            ScoredList::Pairs(pairs) => pairs.len(),
+            ScoredList::Encoded { count, .. } => *count as usize,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = ScoredMember<'a>> + use<'a> {
+        let mut list = *self;
+        std::iter::from_fn(move || match &mut list {
+            ScoredList::Pairs(pairs) => {
+                let (first, rest) = pairs.split_first()?;
+                *pairs = rest;
+                Some(*first)
+            }
+            ScoredList::Encoded { bytes, .. } => {
+                // Checked when the effect was decoded.
+                let (score, rest) = bytes.split_first_chunk::<8>()?;
+                let (length, rest) = rest.split_first_chunk::<4>()?;
+                let (member, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+                *bytes = rest;
+                Some(ScoredMember { score: f64::from_le_bytes(*score), member })
+            }
+        })
+    }
+}
+
+impl PartialEq for ScoredList<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
     }
 }

@@ -41,13 +41,15 @@ mod kinds;
 mod list;
 mod modules;
 #[macro_use]
+mod sorted_sets;
+#[macro_use]
 mod strings;
 
 pub use batch::Batch;
-pub use list::{List, ListIter};
+pub use list::{List, ListIter, ScoredList};
 
 use codec::{Reader, Sink, length_u32};
-use kinds::{At, DatabaseNumber, FieldKind, KeepExpiry, Key, Names, Offset, Pairs, Reason, Rest, Until};
+use kinds::{At, DatabaseNumber, FieldKind, KeepExpiry, Key, Names, Offset, Pairs, Reason, Rest, Scores, Until};
 use std::fmt;
 
 /// The reason why a key was deleted. It determines the event that observers get, not the effect.
@@ -70,7 +72,7 @@ pub enum Scope {
 /// Marks the rows of effects that can build a value where its key is absent: snapshots are made of these.
 const BUILDS: bool = true;
 
-key_effects! { [string_effects hash_effects database_effects declare_effects] }
+key_effects! { [string_effects hash_effects sorted_set_effects database_effects declare_effects] }
 
 /// Numbers of databases from this one on are errors, because a reader allocates all databases below a number.
 pub const DATABASES_MAX: u32 = 1 << 16;
@@ -180,6 +182,7 @@ pub fn decode_batch(mut bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::ScoredMember;
 
     #[test]
     fn a_database_beyond_the_bound_is_no_effect() {
@@ -210,6 +213,10 @@ mod tests {
 
     fn samples() -> Vec<Effect<'static>> {
         const FIELDS: List<'static> = List::Arguments(&[b"name", b"value", b"", b"\0\xff"]);
+        const SCORES: &[ScoredMember<'static>] = &[
+            ScoredMember { score: -0.5, member: b"" },
+            ScoredMember { score: f64::INFINITY, member: b"\0\xff" },
+        ];
         let key = &b"key"[..];
         vec![
             Effect::Delete { key, cause: Cause::Expired },
@@ -220,6 +227,9 @@ mod tests {
             Effect::HashSet { key, fields: FIELDS, keep_expiry: true },
             Effect::HashDelete { key, fields: FIELDS, cause: Cause::Command },
             Effect::HashExpire { key, fields: FIELDS, expires_at_ms: 3 },
+            Effect::SortedSetAdd { key, members: ScoredList::Pairs(SCORES) },
+            Effect::SortedSetRemove { key, members: FIELDS },
+            Effect::SortedSetRemoveRange { key, first: 3, count: 1 << 40 },
             Effect::Rename { key, to: b"other" },
             Effect::Copy { key, to: b"other", to_database: 3 },
             Effect::Move { key, to_database: 15 },

@@ -19,6 +19,7 @@ mod eviction;
 mod expiry;
 mod garbage;
 mod packed;
+mod sorted_sets;
 mod typed;
 mod value;
 

@@ -14,6 +14,7 @@
 use super::digest;
 use super::document::{DocumentPath, DocumentSource, DocumentType, PathCost};
 use super::encoding::EncodingLimits;
+use super::sorted_sets::SortedSets;
 use crate::effect::Effect;
 use std::any::Any;
 use std::fmt;
@@ -21,7 +22,7 @@ use std::io;
 use std::sync::Arc;
 
 /// The engine's own data types. Strings and hashes are not among them: see [`super::ValueRef`].
-const ENGINE_TYPES: [&'static dyn DataType; 0] = [];
+const ENGINE_TYPES: [&'static dyn DataType; 1] = [&SortedSets];
 
 /// What is done with each effect that builds a value.
 pub type EachEffect<'a> = dyn FnMut(&Effect<'_>) -> io::Result<()> + 'a;

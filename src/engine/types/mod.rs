@@ -9,6 +9,7 @@ mod hash_ref;
 mod housed;
 mod number;
 pub(crate) mod packed_hash;
+mod sorted_set;
 mod string;
 
 pub use bits::{BitOperation, FieldWidth, Overflow, count_ones, find_bit};
@@ -18,5 +19,9 @@ pub(crate) use hash::OwnedField;
 pub use hash::{Field, Hash};
 pub use hash_ref::HashRef;
 pub use housed::{House, Housed};
-pub use number::{add_decimals, format_double, parse_double, parse_integer};
+pub use number::{
+    add_decimals, format_double, format_score, format_score_17, parse_double, parse_integer, parse_score,
+    parse_score_bound,
+};
+pub use sorted_set::{ScoreChange, ScoredMember, SortedSet};
 pub use string::{StringRef, StringValue};
