@@ -300,7 +300,8 @@ impl Instance {
 }
 
 /// Commands that two stores answer differently: at random, by their own accesses, or by their table's layout.
-const APART: &[&str] = &["RANDOMKEY", "HRANDFIELD", "OBJECT", "MEMORY", "SCAN", "HSCAN", "ZRANDMEMBER", "ZSCAN"];
+const APART: &[&str] =
+    &["RANDOMKEY", "HRANDFIELD", "OBJECT", "MEMORY", "SCAN", "HSCAN", "ZRANDMEMBER", "ZSCAN"];
 
 /// Without the order of elements, which is the table's.
 fn sorted(reply: Value) -> Value {

@@ -49,7 +49,9 @@ pub use batch::Batch;
 pub use list::{List, ListIter, ScoredList};
 
 use codec::{Reader, Sink, length_u32};
-use kinds::{At, DatabaseNumber, FieldKind, KeepExpiry, Key, Names, Offset, Pairs, Reason, Rest, Scores, Until};
+use kinds::{
+    At, DatabaseNumber, FieldKind, KeepExpiry, Key, Names, Offset, Pairs, Reason, Rest, Scores, Until,
+};
 use std::fmt;
 
 /// The reason why a key was deleted. It determines the event that observers get, not the effect.

@@ -21,7 +21,9 @@ impl DataType for SortedSets {
     fn takes(&self, effect: &Effect<'_>) -> bool {
         matches!(
             effect,
-            Effect::SortedSetAdd { .. } | Effect::SortedSetRemove { .. } | Effect::SortedSetRemoveRange { .. }
+            Effect::SortedSetAdd { .. }
+                | Effect::SortedSetRemove { .. }
+                | Effect::SortedSetRemoveRange { .. }
         )
     }
 
@@ -52,7 +54,8 @@ impl TypedValue for SortedSet {
     fn apply(&mut self, effect: &Effect<'_>, _: EffectOrigin) -> Option<usize> {
         match *effect {
             Effect::SortedSetAdd { members, .. } => {
-                let added = |entry: &ScoredMember<'_>| self.set(entry.member, entry.score) == ScoreChange::Added;
+                let added =
+                    |entry: &ScoredMember<'_>| self.set(entry.member, entry.score) == ScoreChange::Added;
                 Some(members.iter().filter(added).count())
             }
             Effect::SortedSetRemove { members, .. } => {

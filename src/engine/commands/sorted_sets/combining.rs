@@ -1,8 +1,8 @@
 //! Unions, intersections and differences, returned or stored.
 
 use super::copying::write_members;
-use super::storing::{room_to_store, store};
 use super::sorted_set;
+use super::storing::{room_to_store, store};
 use crate::command::{Args, CommandError, OptionWords, Outcome, Reply, Stage, integer};
 use crate::hashing::{HashMap, HashState};
 use crate::store::tx::Tx;
@@ -28,8 +28,20 @@ impl Aggregate {
     fn of(self, one: f64, other: f64) -> f64 {
         match self {
             Aggregate::Sum => or_zero(one + other),
-            Aggregate::Min => if other < one { other } else { one },
-            Aggregate::Max => if other > one { other } else { one },
+            Aggregate::Min => {
+                if other < one {
+                    other
+                } else {
+                    one
+                }
+            }
+            Aggregate::Max => {
+                if other > one {
+                    other
+                } else {
+                    one
+                }
+            }
         }
     }
 }
@@ -97,13 +109,14 @@ impl<'v> Combining<'v> {
         let numkeys = integer(args.word(at))?;
         let Some(numkeys) = usize::try_from(numkeys).ok().filter(|count| *count > 0) else {
             let name = String::from_utf8_lossy(args.word(0)).to_lowercase();
-            return Err(CommandError::new(format!("ERR at least 1 input key is needed for '{name}' command")));
+            return Err(CommandError::new(format!(
+                "ERR at least 1 input key is needed for '{name}' command"
+            )));
         };
         let mut options = args.options(at + 1);
         let keys = options.words(numkeys)?;
         let sources = keys.iter().map(|key| Source::find(view, key)).collect::<Result<_, _>>()?;
-        let mut combining =
-            Combining { sources, aggregate: Aggregate::Sum, with_scores: false, limit: 0 };
+        let mut combining = Combining { sources, aggregate: Aggregate::Sum, with_scores: false, limit: 0 };
         let has_weights = combination != Combination::Difference && purpose != Purpose::Count;
         while !options.is_done() {
             combining.option(&mut options, has_weights, purpose)?;
@@ -194,7 +207,8 @@ impl<'v> Combining<'v> {
 
     fn difference(&self) -> Vec<ScoredMember<'v>> {
         let (first, others) = self.sources.split_first().expect("there is a key");
-        let is_left = |entry: &ScoredMember<'_>| others.iter().all(|source| source.score(entry.member).is_none());
+        let is_left =
+            |entry: &ScoredMember<'_>| others.iter().all(|source| source.score(entry.member).is_none());
         first.iter().filter(is_left).collect()
     }
 }
@@ -260,8 +274,7 @@ pub fn zunionstore(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Ou
 pub fn room(view: &View<'_>, args: Args<'_>) -> usize {
     let Ok(keys) = super::counted_keys(args, 2) else { return 0 };
     let sets = keys.iter().filter_map(|&key| sorted_set(view, args.word(key)).ok().flatten());
-    let (members, bytes) = sets.fold((0, 0), |(members, bytes), set| {
-        (members + set.len(), bytes + set.member_bytes_max())
-    });
+    let (members, bytes) =
+        sets.fold((0, 0), |(members, bytes), set| (members + set.len(), bytes + set.member_bytes_max()));
     room_to_store(args.word(1), members, bytes)
 }

@@ -10,8 +10,8 @@ mod reading;
 mod storing;
 
 use crate::command::{
-    Args, BlockingHandler, Command, CommandError, ReadHandler, StagedHandler, WriteHandler, acl, blocking, flag,
-    integer, read, sliced, write,
+    Args, BlockingHandler, Command, CommandError, ReadHandler, StagedHandler, WriteHandler, acl, blocking,
+    flag, integer, read, sliced, write,
 };
 use crate::store::view::View;
 use crate::types::SortedSet;
@@ -19,7 +19,11 @@ use crate::types::SortedSet;
 pub const COMMANDS: &[Command] = &[
     blocking_row("BZMPOP", "timeout numkeys source+ (MIN|MAX) [COUNT count]", popping::bzmpop, 0)
         .keys(keys_from_2)
-        .docs("7.0.0", "O(K) + O(M*log(N)) for K keys and M members popped", "Pops members of the first sorted set that has any; waits for one."),
+        .docs(
+            "7.0.0",
+            "O(K) + O(M*log(N)) for K keys and M members popped",
+            "Pops members of the first sorted set that has any; waits for one.",
+        ),
     blocking_row("BZPOPMAX", "key+ timeout", popping::bzpopmax, flag::FAST).keys(keys_but_last).docs(
         "5.0.0",
         "O(log(N)) for N members",
@@ -38,7 +42,11 @@ pub const COMMANDS: &[Command] = &[
     )
     .logs_words(1)
     .event("zadd")
-    .docs("1.2.0", "O(log(N)) for each member", "Sets scores of members; creates the sorted set if the key is absent."),
+    .docs(
+        "1.2.0",
+        "O(log(N)) for each member",
+        "Sets scores of members; creates the sorted set if the key is absent.",
+    ),
     read_row("ZCARD", "key", reading::zcard, flag::FAST).access(&["RO"]).docs(
         "1.2.0",
         "O(1)",
@@ -135,13 +143,8 @@ pub const COMMANDS: &[Command] = &[
         RANGE,
         "Returns the members within a range of names, if all scores are equal.",
     ),
-    staged_row(
-        "ZRANGEBYSCORE",
-        "key min max [WITHSCORES] [LIMIT offset count]",
-        ranges::zrangebyscore,
-        0,
-    )
-    .docs("1.0.5", RANGE, "Returns the members whose scores are within a range."),
+    staged_row("ZRANGEBYSCORE", "key min max [WITHSCORES] [LIMIT offset count]", ranges::zrangebyscore, 0)
+        .docs("1.0.5", RANGE, "Returns the members whose scores are within a range."),
     write_row(
         "ZRANGESTORE",
         "destination source min max [BYSCORE|BYLEX] [REV] [LIMIT offset count]",

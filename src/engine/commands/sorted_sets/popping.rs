@@ -194,11 +194,7 @@ fn bzpop(
     Ok(BlockingStage::Done)
 }
 
-pub fn bzmpop(
-    tx: &mut Tx<'_>,
-    args: Args<'_>,
-    reply: &mut dyn Reply,
-) -> Result<BlockingStage, CommandError> {
+pub fn bzmpop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let at_most = timeout(args.word(1))?;
     let pop = PopFromMany::parse(args, 2)?;
     Ok(if pop.pop(tx, reply)? { BlockingStage::Done } else { park(pop.keys, at_most) })

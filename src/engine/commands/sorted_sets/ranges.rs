@@ -2,8 +2,8 @@
 
 use super::bounds::{RangeBounds, RangeBy, RangeQuery};
 use super::copying::{copy_members, write_members};
-use super::storing::{room_to_store, store};
 use super::sorted_set;
+use super::storing::{room_to_store, store};
 use crate::command::{Args, CommandError, Finish, Job, Outcome, Reply, Rest, Stage};
 use crate::commands::slices::AT_ONCE;
 use crate::effect::Effect;
@@ -101,12 +101,7 @@ pub fn zremrangebyscore(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) 
     remove_range(tx, args, &RangeBounds::scores(args.word(2), args.word(3))?, reply)
 }
 
-fn remove_range(
-    tx: &mut Tx<'_>,
-    args: Args<'_>,
-    bounds: &RangeBounds,
-    reply: &mut dyn Reply,
-) -> Outcome {
+fn remove_range(tx: &mut Tx<'_>, args: Args<'_>, bounds: &RangeBounds, reply: &mut dyn Reply) -> Outcome {
     let key = args.word(1);
     let ranks = tx.read(|view| {
         let set = sorted_set(view, key)?;

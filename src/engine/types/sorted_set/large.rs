@@ -65,11 +65,13 @@ impl LargeSortedSet {
     }
 
     pub(super) fn remove_range(&mut self, ranks: Range<usize>) {
-        for id in self.order.remove_range(ranks) {
+        let removed = self.order.remove_range(ranks);
+        for &id in &removed {
             self.index.remove_where(hash_bytes(self.slots.member(id)), |&other| other == id);
             self.slots.remove(id);
-            self.compact();
         }
+        // Only now, because a move changes the number of a member.
+        removed.iter().for_each(|_| self.compact());
     }
 
     /// Moves a member if too many slots are vacant.

@@ -1,7 +1,7 @@
 //! Sorted sets: members with scores, in the order of (score, member).
 //!
 //! A small one is one run of bytes ([`packed`]). A large one ([`large`]) has three structures that refer to
-//! each other by the number of a member's slot: the slots (member and score), a hash table of the numbers, and
+//! members by the number of a slot: the slots themselves (member and score), a hash table of the numbers, and
 //! a tree of the numbers in order, which counts the entries below each node. So a score is found in constant
 //! time, and a rank, an insert or a range in O(log n).
 //!

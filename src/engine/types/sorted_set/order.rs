@@ -443,8 +443,7 @@ impl Order {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.nodes.leaves * size_of::<Leaf>()
-            + self.nodes.inner * (CHILDREN_MAX + 1) * size_of::<Child>()
+        self.nodes.leaves * size_of::<Leaf>() + self.nodes.inner * (CHILDREN_MAX + 1) * size_of::<Child>()
     }
 }
 

@@ -110,9 +110,8 @@ impl PackedSortedSet {
         if self.bytes.is_empty() {
             self.bytes.push(0);
         }
-        let is_before = |entry: &ScoredMember<'_>| {
-            entry.score < score || entry.score == score && entry.member < member
-        };
+        let is_before =
+            |entry: &ScoredMember<'_>| entry.score < score || entry.score == score && entry.member < member;
         let after = self.places().find(|(_, entry)| !is_before(entry));
         let at = after.map_or(self.bytes.len(), |(bytes, _)| bytes.start);
         let (encoded, length) = encode_score(score);
