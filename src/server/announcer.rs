@@ -2,6 +2,7 @@
 
 use crate::context::ServerContext;
 use crate::pubsub::{Message, Space};
+use crate::tracking::ChangedKey;
 use engramdb_engine::log::Lsn;
 use engramdb_engine::store::notices::{Audience, Notice, Noticed, class};
 use std::sync::atomic::Ordering;
@@ -20,18 +21,31 @@ impl Announcer {
 impl Audience for Announcer {
     fn announce(&self, notices: Vec<Noticed>) {
         let Some(shared) = self.0.upgrade() else { return };
+        let mut changes = Vec::new();
         for Noticed { notice, gate } in notices {
             match notice {
+                Notice::Changed { by, key } => changes.push(ChangedKey { by, key, gate }),
+                Notice::AllChanged { .. } => {
+                    invalidate_changed(&shared, &mut changes);
+                    shared.tracking.all_changed(gate).iter().for_each(|all| shared.invalidate(all));
+                }
                 Notice::Event { database, name, class, key } => {
                     publish_event(&shared, (database, name, class), &key, gate);
                 }
-                Notice::Changed { .. } | Notice::AllChanged { .. } => {}
                 Notice::Message(message) => {
                     let message = message.downcast::<Message>().expect("the shell's messages are these");
                     shared.post_message(&message, gate);
                 }
             }
         }
+        invalidate_changed(&shared, &mut changes);
+    }
+}
+
+fn invalidate_changed(shared: &ServerContext, changes: &mut Vec<ChangedKey>) {
+    if !changes.is_empty() {
+        shared.tracking.changed(changes).iter().for_each(|informed| shared.invalidate(informed));
+        changes.clear();
     }
 }
 

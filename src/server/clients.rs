@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -47,6 +47,11 @@ pub struct Client {
     parked: Mutex<Weak<Ticket>>,
     /// For pushes, once it asked for any.
     mailbox: OnceLock<Arc<Mailbox>>,
+    /// CLIENT TRACKING: the client that gets the invalidations, 0 for itself; -1 if it does not track.
+    pub redirect: AtomicI64,
+    pub is_broadcast: AtomicBool,
+    /// The client that should get the invalidations has ended.
+    pub is_redirect_broken: AtomicBool,
     /// How many channels, patterns and shard channels it subscribes to.
     pub subscriptions: [AtomicUsize; 3],
     /// It subscribes: the output limits of the class pubsub apply.
@@ -115,6 +120,9 @@ impl Client {
             waker: Mutex::new(None),
             parked: Mutex::default(),
             mailbox: OnceLock::new(),
+            redirect: AtomicI64::new(-1),
+            is_broadcast: AtomicBool::new(false),
+            is_redirect_broken: AtomicBool::new(false),
             subscriptions: Default::default(),
             is_subscriber: AtomicBool::new(false),
         }
@@ -235,6 +243,13 @@ impl Client {
     #[cfg(test)]
     pub fn mailbox_bytes(&self) -> usize {
         self.mailbox.get().map_or(0, |mailbox| mailbox.heap_bytes())
+    }
+
+    /// Notes how the client tracks: where its invalidations go, and whether it is informed of all keys.
+    pub fn note_tracking(&self, tracking: Option<(u64, bool)>) {
+        self.redirect.store(tracking.map_or(-1, |(redirect, _)| redirect as i64), Ordering::Relaxed);
+        self.is_broadcast.store(tracking.is_some_and(|(_, is_broadcast)| is_broadcast), Ordering::Relaxed);
+        self.is_redirect_broken.store(false, Ordering::Relaxed);
     }
 
     /// Whether the output limits of the class pubsub apply.

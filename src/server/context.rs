@@ -5,10 +5,11 @@ use crate::config::Config;
 use crate::config::client_limits::OutputLimit;
 use crate::long_work::LongWork;
 use crate::output::gate::Gate;
-use crate::output::{Delivery, Posted, Push};
+use crate::output::{Delivery, Posted, Push, PushElement};
 use crate::pubsub::{Message, PubSub};
 use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
+use crate::tracking::{Invalidation, Tracking};
 use crate::turns::KeyTurns;
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, CommandTable};
@@ -40,6 +41,7 @@ pub struct ServerContext {
     pub limits: Limits,
     pub clients: Clients,
     pub pubsub: PubSub,
+    pub tracking: Tracking,
     pub stats: Stats,
     pub workers: Vec<Arc<WorkerStats>>,
     /// Long computations.
@@ -236,6 +238,34 @@ impl ServerContext {
 
     pub fn post_message(&self, message: &Message, gate: Lsn) -> usize {
         self.pubsub.publish(message, |client, push| _ = self.post(client, push, gate))
+    }
+
+    /// Posts an invalidation to the client that is to get it. One that speaks RESP2 gets it as a message, if
+    /// it subscribes to anything.
+    pub fn invalidate(&self, invalidation: &Invalidation) {
+        let Invalidation { tracker, keys, gate } = invalidation;
+        let own = &tracker.client;
+        let is_resp3 = |client: &Client| client.is_resp3.load(Ordering::Relaxed);
+        let receiver = match tracker.redirect {
+            0 => Some(own.clone()),
+            id => self.clients.get(id),
+        };
+        let Some(receiver) = receiver else {
+            own.is_redirect_broken.store(true, Ordering::Relaxed);
+            if is_resp3(own) {
+                let id = PushElement::Integer(tracker.redirect as i64);
+                let push = Push::new(vec![PushElement::bulk(*b"tracking-redir-broken"), id]);
+                self.post(own, &push, *gate);
+            }
+            return;
+        };
+        let keys = keys.as_ref().map_or(PushElement::Null, |keys| PushElement::Array(keys.clone()));
+        if is_resp3(&receiver) {
+            self.post(&receiver, &Push::new(vec![PushElement::bulk(*b"invalidate"), keys]), *gate);
+        } else if tracker.redirect != 0 && receiver.is_subscriber() {
+            let words = [b"message".as_slice(), b"__redis__:invalidate"].map(PushElement::bulk);
+            self.post(&receiver, &Push::new(words.into_iter().chain([keys]).collect()), *gate);
+        }
     }
 
     /// Closes a connection that has too much unread.

@@ -11,6 +11,7 @@
 //!   all;
 //! - `dispatch`: decoded requests as runs under one lock; `commands`: commands about sessions and the server;
 //! - `pubsub`: channels, their subscribers, and messages; `announcer`: what clients learn of changes;
+//!   `tracking`: which clients cache which keys;
 //! - `output`: replies, and the gate that holds them until what they show is durable;
 //! - `housekeeping`, `long_work`: what is done beside the connections; `turns`: of several writers of a large
 //!   document, who has it read;
@@ -50,6 +51,7 @@ mod stats;
 #[allow(dead_code, reason = "shared with the tests over TCP")]
 #[path = "tests/it/support.rs"]
 mod support;
+mod tracking;
 mod turns;
 mod worker;
 

@@ -18,6 +18,7 @@ use crate::process;
 use crate::pubsub::PubSub;
 use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
+use crate::tracking::Tracking;
 use crate::worker::Incoming;
 use crate::worker::standby::Standby;
 use engramdb_engine::Engine;
@@ -195,6 +196,8 @@ fn share(
     check_handlers(&table);
     let mut names = Vec::new();
     table.iter().for_each(|known| name(known, &mut names));
+    let tracking = Tracking::default();
+    tracking.set_keys_max(config.tracked_keys_max);
     let limits = Limits::default();
     limits.follow(&config);
     engine.bound_strings(config.bulk_bytes_max);
@@ -217,6 +220,7 @@ fn share(
         limits,
         clients: Clients::default(),
         pubsub: PubSub::default(),
+        tracking,
         stats: Stats::default(),
         searches: Arc::default(),
         copies: Arc::default(),

@@ -1,6 +1,6 @@
 //! CLIENT: connections by themselves and about each other.
 
-use super::{After, Call, Run, connection::client_name, session, text};
+use super::{After, Call, Run, connection::client_name, session, text, tracking};
 use crate::clients::Client;
 use crate::context::ServerContext;
 use crate::session::ReplyMode;
@@ -30,7 +30,17 @@ const fn admin(name: &'static str, usage: &'static str, run: &'static Run) -> Co
 }
 
 const CLIENT: &[Command] = &[
+    own("CACHING", "YES|NO", &Run(tracking::caching)).docs(
+        "6.0.0",
+        "O(1)",
+        "Instructs the server whether to track the keys in the next request.",
+    ),
     own("GETNAME", "", &Run(get_name)).docs("2.6.9", "O(1)", "Returns the name of the connection."),
+    own("GETREDIR", "", &Run(tracking::redirection)).docs(
+        "6.0.0",
+        "O(1)",
+        "Returns the client ID to which the connection's tracking notifications are redirected.",
+    ),
     own("HELP", "", &Run(super::help)).flags(flag::LOADING | flag::STALE).docs(
         "5.0.0",
         "O(1)",
@@ -73,12 +83,24 @@ const CLIENT: &[Command] = &[
     own("SETNAME", "name", &Run(set_name))
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .docs("2.6.9", "O(1)", "Sets the connection name."),
+    own("TRACKING", TRACKING, &Run(tracking::track)).docs(
+        "6.0.0",
+        "O(1). Some options may introduce additional complexity.",
+        "Controls server-assisted client-side caching for the connection.",
+    ),
+    own("TRACKINGINFO", "", &Run(tracking::tracking_info)).docs(
+        "6.2.0",
+        "O(1)",
+        "Returns information about server-assisted client-side caching for the connection.",
+    ),
     admin("UNBLOCK", "client-id [TIMEOUT|ERROR]", &Run(unblock)).docs(
         "5.0.0",
         "O(log N) where N is the number of client connections",
         "Unblocks a client blocked by a blocking command from a different connection.",
     ),
 ];
+
+const TRACKING: &str = "ON|OFF [REDIRECT client-id] [PREFIX prefix+] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]";
 
 fn get_name(call: &mut Call<'_, '_, '_>) -> Outcome {
     let name = call.session.client.names.lock().name.clone();
@@ -261,6 +283,9 @@ fn describe(shared: &ServerContext, client: &Client) -> String {
         (client.is_subscriber(), 'P'),
         (multi >= 0, 'x'),
         (client.is_parked(), 'b'),
+        (client.redirect.load(Ordering::Relaxed) >= 0, 't'),
+        (client.is_redirect_broken.load(Ordering::Relaxed), 'R'),
+        (client.is_broadcast.load(Ordering::Relaxed), 'B'),
         (client.no_evict.load(Ordering::Relaxed), 'e'),
         (client.no_touch.load(Ordering::Relaxed), 'T'),
     ] {
@@ -281,7 +306,7 @@ fn describe(shared: &ServerContext, client: &Client) -> String {
         line,
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} \
          multi={multi} watch={} qbuf={query_bytes} qbuf-free={query_free} argv-mem={} multi-mem={} rbs={} rbp={} \
-         obl={tail_bytes} oll={pieces} omem={} tot-mem={} events={events} cmd={command} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+         obl={tail_bytes} oll={pieces} omem={} tot-mem={} events={events} cmd={command} user=default redir={} resp={} lib-name={} lib-ver={}",
         client.id,
         client.address,
         client.local_address,
@@ -299,6 +324,7 @@ fn describe(shared: &ServerContext, client: &Client) -> String {
         load(&usage.tail_capacity),
         load(&usage.pieces_capacity),
         load(&usage.total_bytes),
+        client.redirect.load(Ordering::Relaxed),
         if client.is_resp3.load(Ordering::Relaxed) { 3 } else { 2 },
         names.library,
         names.library_version,

@@ -91,6 +91,7 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
         shared.engine.limit_encodings(config.encodings);
         shared.engine.notices().set_events(config.notified_events.0);
         shared.engine.note_accesses(config.access_mode());
+        shared.tracking.set_keys_max(config.tracked_keys_max);
         for (name, value) in &of_modules {
             view.modules().iter().for_each(|module| _ = module.set_setting(name, value, false));
         }

@@ -96,6 +96,10 @@ fn hello(call: &mut Call<'_, '_, '_>) -> Outcome {
 
 fn set_protocol(call: &mut Call<'_, '_, '_>, protocol: Protocol) {
     call.session.protocol = protocol;
+    if protocol == Protocol::Resp3 {
+        // Others may redirect invalidations to this client.
+        call.session.open_mailbox();
+    }
     call.session.client.is_resp3.store(protocol == Protocol::Resp3, Ordering::Relaxed);
     call.reply.set_protocol(protocol);
 }
@@ -226,6 +230,7 @@ fn reset(call: &mut Call<'_, '_, '_>) -> Outcome {
     if let Some(mut subscriptions) = call.session.subscriptions.take() {
         subscriptions.clear(&call.shared.pubsub, &client);
     }
+    super::tracking::end_tracking(call);
     call.shared.clients.set_subscriber(&client, false);
     client.close_mailbox();
     // The library stays what it is.

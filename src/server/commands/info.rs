@@ -168,7 +168,7 @@ fn clients(report: &mut Report<'_>) {
         ("client_recent_max_input_buffer", &input),
         ("client_recent_max_output_buffer", &output),
         ("blocked_clients", &blocked),
-        ("tracking_clients", &0),
+        ("tracking_clients", &shared.tracking.clients()),
         ("pubsub_clients", &shared.clients.subscribers()),
         ("watching_clients", &watching),
         ("total_blocking_keys", &0),
@@ -256,6 +256,7 @@ fn stats(report: &mut Report<'_>) {
     let stats = &shared.stats;
     let expired = shared.engine.expired();
     let lookups = shared.engine.lookups();
+    let tracked = shared.tracking.counts();
     let [channels, patterns, shard_channels] = shared.pubsub.counts();
     report.fields(&[
         ("total_connections_received", &stats.connections.load(Ordering::Relaxed)),
@@ -285,6 +286,9 @@ fn stats(report: &mut Report<'_>) {
             "client_output_buffer_limit_disconnections",
             &stats.output_limit_disconnections.load(Ordering::Relaxed),
         ),
+        ("tracking_total_keys", &tracked.keys),
+        ("tracking_total_items", &tracked.items),
+        ("tracking_total_prefixes", &tracked.prefixes),
         ("total_reads_processed", &sum(shared, |worker| &worker.reads)),
         ("total_writes_processed", &sum(shared, |worker| &worker.writes)),
     ]);

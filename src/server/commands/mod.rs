@@ -18,6 +18,7 @@ mod connection;
 mod info;
 mod multi;
 mod pubsub;
+mod tracking;
 
 use crate::dispatch::{After, Call, Exec, Run};
 use engramdb_engine::command::{Command, CommandTable, Outcome, Reply};

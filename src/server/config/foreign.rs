@@ -135,7 +135,7 @@ pub static FOREIGN: &[Foreign] = &[
     ),
     ignored(
         "commands that this server does not have",
-        "acl-pubsub-default acllog-max-len tracking-table-max-keys busy-reply-threshold lua-time-limit \
+        "acl-pubsub-default acllog-max-len busy-reply-threshold lua-time-limit \
          lua-replicate-commands lua-enable-insecure-api enable-debug-command enable-module-command \
          enable-protected-configs latency-monitor-threshold latency-tracking latency-tracking-info-percentiles \
          commandlog-request-larger-than commandlog-large-request-max-len commandlog-reply-larger-than \

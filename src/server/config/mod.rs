@@ -60,6 +60,8 @@ pub struct Config {
     pub keepalive_s: u64,
     /// Classes of keyspace events.
     pub notified_events: EventClasses,
+    /// Keys that clients are remembered with for their caches; 0 for any number.
+    pub tracked_keys_max: usize,
     pub slow_log_us: i64,
     pub slow_log_entries_max: usize,
     pub input_bytes_max: usize,
@@ -107,6 +109,7 @@ impl Default for Config {
             idle_timeout_s: 0,
             keepalive_s: 300,
             notified_events: EventClasses::default(),
+            tracked_keys_max: 1_000_000,
             slow_log_us: 10_000,
             slow_log_entries_max: 128,
             input_bytes_max: 1 << 30,

@@ -88,6 +88,8 @@ parameters! {
         "entries that SLOWLOG keeps";
     "notify-keyspace-events", Live, notified_events, EventClassesForm,
         "classes of keyspace events that are published, by their letters; none if empty";
+    "tracking-table-max-keys", Live, tracked_keys_max, number(0, i64::MAX),
+        "keys that clients are remembered with for their caches (CLIENT TRACKING); 0 for any number";
     "client-query-buffer-limit", Live, input_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one incomplete request";
     "client-output-buffer-limit", Live, output_limits, OutputLimitForm,
         "bytes of unread replies of one client; fewer bytes, and seconds for which it may have more";

@@ -54,6 +54,10 @@ pub async fn run(worker: Worker, stream: TcpStream, client: Arc<Client>) {
     if let Some(mut subscriptions) = connection.core.session.subscriptions.take() {
         subscriptions.clear(&connection.worker.shared.pubsub, &client);
     }
+    if let Some(tracking) = connection.core.session.tracking.take() {
+        let Worker { shared, .. } = &connection.worker;
+        shared.tracking.end(shared.engine.notices(), client.id, &tracking.prefixes);
+    }
     client.close_mailbox();
     shared.clients.remove(client.id);
     // Other connections do not wait for that thread, but the memory counts until it is given back.

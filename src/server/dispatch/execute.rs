@@ -291,6 +291,7 @@ impl Core {
             (call.gate, call.after)
         });
         self.note(shared, known.id, args, shared.now() - start);
+        self.session.end_caching(&known.full_name);
         let waiting = match after {
             After::Nothing => None,
             After::Close => {

@@ -10,6 +10,7 @@ use crate::dispatch::classify::Class;
 use crate::dispatch::execute::{Core, Input, ROUND_OUTPUT_BYTES_MAX};
 use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
+use crate::session::Session;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Park, Stage};
 use engramdb_engine::log::pipeline::Credit;
 use engramdb_engine::log::{Lsn, Purpose};
@@ -257,6 +258,10 @@ impl Core {
                 return (done, stage);
             }
             done += 1;
+            if self.session.tracking.is_some() {
+                remember_keys(shared, &self.session, known, args);
+                self.session.end_caching(&known.full_name);
+            }
             let now = shared.now();
             self.note(shared, known.id, args, now - before);
             before = now;
@@ -267,5 +272,18 @@ impl Core {
             }
         }
         (done, Stage::Done)
+    }
+}
+
+/// Remembers the keys that a command has read, for a client that caches them: under the lock of its run.
+pub(super) fn remember_keys(shared: &ServerContext, session: &Session, known: &Known, args: Args<'_>) {
+    let remembers = session.tracking.as_ref().is_some_and(|tracking| tracking.remembers());
+    if !remembers || !known.command.is_read() {
+        return;
+    }
+    let Ok(keys) = known.key_words(args) else { return };
+    let keys = keys.into_iter().map(|index| args[index]);
+    for forgotten in shared.tracking.remember(session.client.id, keys) {
+        shared.invalidate(&forgotten);
     }
 }

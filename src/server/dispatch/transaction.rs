@@ -4,6 +4,7 @@ use crate::context::ServerContext;
 use crate::dispatch::admission::{Admission, retry, with_slack};
 use crate::dispatch::call::{Call, SessionRunner, session_runner};
 use crate::dispatch::execute::Core;
+use crate::dispatch::runs::remember_keys;
 use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
 use crate::session::{Multi, Queued, Session};
@@ -99,6 +100,7 @@ impl Core {
             (gate.max(transaction.finish()), ())
         });
         drop(run);
+        self.session.end_caching("exec");
         self.collect_mail();
         for queued in &multi.queue {
             self.stats.commands[queued.id].calls.add(1);
@@ -160,6 +162,11 @@ impl Step<'_> {
         }
         transaction.refer(self.queued.contents());
         transaction.run(self.session.database, self.queued.command, args, replies);
+        if self.session.tracking.is_some()
+            && let Some(known) = self.shared.table.find(args)
+        {
+            remember_keys(self.shared, self.session, known, args);
+        }
         Lsn(0)
     }
 }

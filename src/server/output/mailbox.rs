@@ -31,7 +31,6 @@ pub struct Push {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "for client-side caching, which comes next"))]
 pub enum PushElement {
     Bulk(Box<[u8]>),
     Integer(i64),

@@ -8,6 +8,7 @@ pub use owned_words::{Owned, large_words};
 use crate::clients::Client;
 use crate::output::{Mailbox, Style};
 use crate::pubsub::Subscriptions;
+use crate::tracking::{Caching, ClientTracking};
 use engramdb_engine::Watch;
 use engramdb_engine::command::{Args, Command};
 use engramdb_engine::log::Lsn;
@@ -32,6 +33,8 @@ pub struct Session {
     pub mailbox: Option<Arc<Mailbox>>,
     /// Once the client has subscribed to anything, until it subscribes to nothing.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// While the client tracks keys for its cache.
+    pub tracking: Option<Box<ClientTracking>>,
     /// The client's library reads replies of modules in RESP2's shapes only, whatever protocol it speaks.
     pub prefers_flat: bool,
 }
@@ -133,6 +136,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             mailbox: None,
             subscriptions: None,
+            tracking: None,
             prefers_flat: false,
         }
     }
@@ -160,10 +164,23 @@ impl Session {
         self.subscriptions.is_some() && self.protocol == Protocol::Resp2
     }
 
-    /// Memory of the client's subscriptions.
+    /// Memory of the client's subscriptions and of its prefixes.
     #[inline]
     pub fn subscriptions_bytes(&self) -> usize {
         self.subscriptions.as_ref().map_or(0, |subscriptions| subscriptions.heap_bytes())
+            + self.tracking.as_ref().map_or(0, |tracking| tracking.heap_bytes())
+    }
+
+    /// A command has ended: what CLIENT CACHING said holds no longer, unless that was the command or a
+    /// transaction is being collected.
+    #[inline]
+    pub fn end_caching(&mut self, name: &str) {
+        if let Some(tracking) = &mut self.tracking
+            && self.multi.is_none()
+            && !name.starts_with("client|")
+        {
+            tracking.caching = Caching::Unsaid;
+        }
     }
 
     /// What the transaction holds that is being collected.

@@ -12,3 +12,4 @@ mod protocol;
 mod pubsub;
 mod room;
 mod support;
+mod tracking;
