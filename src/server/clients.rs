@@ -38,6 +38,10 @@ pub struct Client {
     /// less.
     soft_output_since_ms: AtomicU64,
     killed: AtomicBool,
+    /// Its user was deleted: it gets the replies that are on their way, and no more.
+    expelled: AtomicBool,
+    /// The name of its user.
+    user: Mutex<Arc<[u8]>>,
     /// The shell found it idle.
     idle_asked: AtomicBool,
     /// Its last replies are on their way, and nothing is read from it any more.
@@ -113,6 +117,8 @@ impl Client {
             names_bytes: AtomicUsize::new(0),
             soft_output_since_ms: AtomicU64::new(0),
             killed: AtomicBool::new(false),
+            expelled: AtomicBool::new(false),
+            user: Mutex::new(Arc::from(&b"default"[..])),
             idle_asked: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             home: OnceLock::new(),
@@ -205,6 +211,26 @@ impl Client {
     pub fn kill(&self) {
         self.killed.store(true, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// Asks the connection to close when its last reply has left.
+    pub fn expel(&self) {
+        self.expelled.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    #[inline]
+    pub fn is_expelled(&self) -> bool {
+        self.expelled.load(Ordering::Relaxed)
+    }
+
+    /// The name of the user that it is.
+    pub fn user(&self) -> Arc<[u8]> {
+        self.user.lock().clone()
+    }
+
+    pub fn set_user(&self, name: &[u8]) {
+        *self.user.lock() = name.into();
     }
 
     /// Makes the connection look around.
@@ -369,6 +395,18 @@ impl Clients {
                 home.leaving.fetch_sub(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Ends the connections of a user, which is deleted. Each gets the replies that are on their way.
+    pub fn user_deleted(&self, name: &[u8]) {
+        self.all().iter().filter(|client| *client.user() == *name).for_each(|client| client.expel());
+    }
+
+    /// Makes the connections of a user look at their rights, where they wait for something.
+    pub fn rights_changed(&self, name: &[u8]) {
+        let of_user =
+            |client: &&Arc<Client>| (client.is_subscriber() || client.is_parked()) && *client.user() == *name;
+        self.all().iter().filter(of_user).for_each(|client| client.wake());
     }
 
     pub fn len(&self) -> usize {

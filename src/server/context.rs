@@ -1,5 +1,6 @@
 //! What all threads of the server share.
 
+use crate::acl::Acl;
 use crate::clients::{Client, Clients};
 use crate::config::Config;
 use crate::config::client_limits::OutputLimit;
@@ -39,7 +40,8 @@ pub struct ServerContext {
     pub names: Vec<String>,
     pub config: RwLock<Config>,
     pub limits: Limits,
-    pub clients: Clients,
+    pub clients: Arc<Clients>,
+    pub acl: Arc<Acl>,
     pub pubsub: PubSub,
     pub tracking: Tracking,
     pub stats: Stats,
@@ -99,7 +101,6 @@ pub struct Limits {
     /// Memory of all connections; `usize::MAX` without a limit.
     pub client_bytes_max: AtomicUsize,
     pub bulk_bytes_max: AtomicUsize,
-    pub has_password: AtomicBool,
     /// Of keyspace events.
     pub notified_events: AtomicU32,
     pub idle_timeout_s: AtomicU64,
@@ -137,7 +138,6 @@ impl Limits {
         self.bulk_bytes_max.store(config.bulk_bytes_max, Ordering::Relaxed);
         self.idle_timeout_s.store(config.idle_timeout_s, Ordering::Relaxed);
         self.notified_events.store(config.notified_events.0, Ordering::Relaxed);
-        self.has_password.store(!config.password.is_empty(), Ordering::Relaxed);
     }
 }
 
@@ -155,7 +155,7 @@ impl ServerContext {
 
     /// Memory in use by keys and modules, in bytes, by estimate: what INFO calls `used_memory`.
     pub fn used_memory(&self) -> usize {
-        self.engine.measure_memory()
+        self.engine.measure_memory() + self.acl.heap_bytes()
     }
 
     /// Deletes keys, where the policy allows it, until there is memory again, but not for long. False if

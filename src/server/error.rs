@@ -24,4 +24,6 @@ pub enum ServerError {
     Thread(std::io::Error),
     #[error(transparent)]
     Log(#[from] Fatal),
+    #[error("cannot load the users of the configuration: {0}")]
+    Users(String),
 }

@@ -12,6 +12,7 @@
 //! - `dispatch`: decoded requests as runs under one lock; `commands`: commands about sessions and the server;
 //! - `pubsub`: channels, their subscribers, and messages; `announcer`: what clients learn of changes;
 //!   `tracking`: which clients cache which keys;
+//! - `acl`: users and their rights;
 //! - `output`: replies, and the gate that holds them until what they show is durable;
 //! - `housekeeping`, `long_work`: what is done beside the connections; `turns`: of several writers of a large
 //!   document, who has it read;
@@ -26,8 +27,10 @@
 #[cfg(test)]
 extern crate self as engramdb_server;
 
+mod acl;
 mod announcer;
 mod buffers;
+mod client_line;
 mod clients;
 mod commands;
 pub mod config;

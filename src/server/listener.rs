@@ -121,7 +121,7 @@ fn admit(shared: &ServerContext, mut stream: &TcpStream, address: SocketAddr) ->
     let is_stranger = !address.ip().to_canonical().is_loopback();
     let refusal = if shared.clients.len() >= config.clients_max {
         Some("-ERR max number of clients reached\r\n")
-    } else if is_stranger && config.protected_mode && config.password.is_empty() {
+    } else if is_stranger && config.protected_mode && shared.acl.default_user().rights().has_no_password {
         Some(PROTECTED)
     } else {
         None

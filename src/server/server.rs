@@ -4,6 +4,7 @@
 //! to: its wake-ups are pushes to a local queue, and nothing of its hot path is shared but the engine. One
 //! more thread, the shell, accepts connections, hands them out in turn, and does the background work.
 
+use crate::acl::Acl;
 use crate::announcer::Announcer;
 use crate::clients::Clients;
 use crate::commands;
@@ -109,6 +110,7 @@ impl Server {
         };
         let shared = Arc::new(share(config, engine, module_commands, &mut hooks, threads, addresses)?);
         Announcer::attach(&shared);
+        commands::seed_users(&shared).map_err(ServerError::Users)?;
         let gates: Vec<Arc<Gate>> = (0..threads).map(|_| Arc::new(Gate::new())).collect();
         shared.engine.subscribe(Arc::new(Gates { workers: gates.clone(), failed: hooks.log_failed }));
         let mut incoming: Vec<Incoming> = Vec::new();
@@ -198,6 +200,10 @@ fn share(
     table.iter().for_each(|known| name(known, &mut names));
     let tracking = Tracking::default();
     tracking.set_keys_max(config.tracked_keys_max);
+    let clients = Arc::<Clients>::default();
+    let acl = Arc::new(Acl::new(&table, clients.clone(), &config.password));
+    acl.set_pubsub_default(config.acl_pubsub_default == "allchannels");
+    engine.keep_users(acl.clone());
     let limits = Limits::default();
     limits.follow(&config);
     engine.bound_strings(config.bulk_bytes_max);
@@ -218,7 +224,8 @@ fn share(
         names,
         config: RwLock::new(config),
         limits,
-        clients: Clients::default(),
+        clients,
+        acl,
         pubsub: PubSub::default(),
         tracking,
         stats: Stats::default(),

@@ -48,6 +48,8 @@ pub mod flag {
     pub const SKIP_SLOWLOG: u32 = 1 << 18;
     /// The command always frees memory and log, so it works while the disk is full. Redis has no such flag.
     pub const FREES: u32 = 1 << 19;
+    /// The command reads or changes state beside the keys: it is neither `readonly` nor `write`.
+    pub const NO_DATA: u32 = 1 << 24;
 
     /// Redis's spelling of each.
     pub const NAMES: &[(u32, &str)] = &[
@@ -152,6 +154,9 @@ pub type SessionHandler = &'static (dyn Any + Send + Sync);
 
 /// Finds the indexes of the key words among the arguments.
 pub type KeyFinder = fn(Args<'_>) -> Result<Vec<usize>, CommandError>;
+
+/// The access of a call to its keys, in Redis's words (`RW access update`).
+pub type AccessFinder = fn(Args<'_>) -> &'static str;
 
 /// The most bytes that the effects of a write may take in the log beyond the bound that derives from its
 /// words ([`Command::batch_bytes_max`]), with the current keyspace. 0 if the call is an error.
@@ -278,6 +283,8 @@ pub struct Command {
     /// The access to the keys, in Redis's words (`RW access update`): one entry for all keys, or one for
     /// each. Empty for the default: `RO access` of a read, `RW update` of a write.
     pub access: &'static [&'static str],
+    /// The access to all keys, where the words of a call decide it (SET with GET).
+    pub access_by: Option<AccessFinder>,
     /// Hints for clients and proxies, in Redis's words (COMMAND INFO's tips).
     pub tips: &'static [&'static str],
 }
@@ -336,6 +343,7 @@ const fn command(name: &'static str, usage: &'static str, handler: Handler) -> C
         room: None,
         word_times: WORD_TIMES_MAX,
         access: &[],
+        access_by: None,
         tips: &[],
     }
 }
@@ -424,6 +432,12 @@ impl Command {
         self
     }
 
+    /// Says that the words decide the access to the keys; the row's own access is the one that COMMAND lists.
+    pub const fn access_by(mut self, finder: AccessFinder) -> Command {
+        self.access_by = Some(finder);
+        self
+    }
+
     pub const fn tips(mut self, tips: &'static [&'static str]) -> Command {
         self.tips = tips;
         self
@@ -444,12 +458,10 @@ impl Command {
 
     /// The names of the flags, as COMMAND INFO lists them.
     pub fn flag_names(&self) -> impl Iterator<Item = &'static str> {
-        let access = if self.is_write() {
-            Some("write")
-        } else if self.is_read() {
-            Some("readonly")
-        } else {
-            None
+        let access = match (self.is_data_write(), self.is_data_read()) {
+            (true, _) => Some("write"),
+            (_, true) => Some("readonly"),
+            _ => None,
         };
         let flags = self.flags;
         access
@@ -460,8 +472,8 @@ impl Command {
     /// The names of the ACL categories, without `@`, in Redis's order.
     pub fn acl_names(&self) -> impl Iterator<Item = &'static str> {
         let derived = [
-            ("read", self.is_read()),
-            ("write", self.is_write()),
+            ("read", self.is_data_read()),
+            ("write", self.is_data_write()),
             ("fast", self.has(flag::FAST)),
             ("slow", !self.has(flag::FAST)),
         ];
@@ -483,5 +495,13 @@ impl Command {
 
     pub fn is_write(&self) -> bool {
         matches!(self.handler, Handler::Write(_) | Handler::Blocking(_))
+    }
+
+    fn is_data_read(&self) -> bool {
+        self.is_read() && !self.has(flag::NO_DATA)
+    }
+
+    fn is_data_write(&self) -> bool {
+        self.is_write() && !self.has(flag::NO_DATA)
     }
 }

@@ -152,6 +152,23 @@ impl Known {
         self.subcommands.iter().find(|known| known.command.name.as_bytes().eq_ignore_ascii_case(name))
     }
 
+    /// Calls `each` with the number of each key, from 0, and the index of its word among `args`. Allocates
+    /// nothing where the usage line determines the keys.
+    #[inline]
+    pub fn each_key(&self, args: Args<'_>, each: &mut dyn FnMut(usize, usize)) -> Result<(), CommandError> {
+        if let Some(keys) = self.command.keys {
+            keys(args)?.into_iter().enumerate().for_each(|(number, word)| each(number, word));
+            return Ok(());
+        }
+        let (first, last, step) = self.shape.keys;
+        if first > 0 {
+            let last = if last < 0 { args.len() as i32 + last } else { last };
+            let words = (first..=last).step_by(step as usize).enumerate();
+            words.for_each(|(number, word)| each(number, word as usize));
+        }
+        Ok(())
+    }
+
     /// The indexes of the key words among `args`.
     pub fn key_words(&self, args: Args<'_>) -> Result<Vec<usize>, CommandError> {
         if let Some(keys) = self.command.keys {

@@ -95,7 +95,7 @@ pub const COMMANDS: &[Command] = &[
     )
     .logs_words(1)
     .event("set")
-    .access(&["RW access update variable_flags"]).docs("1.0.0", "O(1)", "Sets a key to a string, whatever its previous type."),
+    .access(&["RW access update variable_flags"]).access_by(set_access).docs("1.0.0", "O(1)", "Sets a key to a string, whatever its previous type."),
     write_row("SETEX", "key seconds value", setex, flag::DENY_OOM).logs_words(1).event("set").access(&["OW update"]).docs(
         "2.0.0",
         "O(1)",
@@ -275,6 +275,14 @@ fn psetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     set_with_expiry(tx, args.word(1), args.word(3), expires_at_ms);
     reply.ok();
     Ok(())
+}
+
+/// Only SET with GET reads.
+fn set_access(args: Args<'_>) -> &'static str {
+    match (3..args.len()).any(|word| args.is(word, "GET")) {
+        true => "RW access update",
+        false => "OW update",
+    }
 }
 
 fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

@@ -32,6 +32,8 @@ pub(super) trait FieldKind<'a> {
 
 /// The key that the effect is about. It is the first field, so that it is found without knowing the effect.
 pub(super) struct Key;
+/// The name of a user, with its length.
+pub(super) struct UserName;
 /// Bytes up to the end of the effect; only the last field can be this.
 pub(super) struct Rest;
 /// Milliseconds since the epoch at which something expires; 0 for never.
@@ -73,6 +75,23 @@ impl<'a> FieldKind<'a> for Key {
     #[inline]
     fn under(_: &'a [u8], key: &'a [u8]) -> &'a [u8] {
         key
+    }
+}
+
+impl<'a> FieldKind<'a> for UserName {
+    type Value = &'a [u8];
+
+    #[inline]
+    fn put(value: &'a [u8], out: &mut impl Sink) {
+        put_bytes(out, value);
+    }
+
+    fn take(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+        reader.counted()
+    }
+
+    fn shown(value: &'a [u8]) -> impl Display {
+        shown_bytes(value)
     }
 }
 

@@ -44,6 +44,8 @@ mod modules;
 mod sorted_sets;
 #[macro_use]
 mod strings;
+#[macro_use]
+mod users;
 
 pub use batch::Batch;
 pub use list::{List, ListIter, ScoredList};
@@ -51,6 +53,7 @@ pub use list::{List, ListIter, ScoredList};
 use codec::{Reader, Sink, length_u32};
 use kinds::{
     At, DatabaseNumber, FieldKind, KeepExpiry, Key, Names, Offset, Pairs, Reason, Rest, Scores, Until,
+    UserName,
 };
 use std::fmt;
 
@@ -74,7 +77,7 @@ pub enum Scope {
 /// Marks the rows of effects that can build a value where its key is absent: snapshots are made of these.
 const BUILDS: bool = true;
 
-key_effects! { [string_effects hash_effects sorted_set_effects database_effects declare_effects] }
+key_effects! { [string_effects hash_effects sorted_set_effects database_effects user_effects declare_effects] }
 
 /// Numbers of databases from this one on are errors, because a reader allocates all databases below a number.
 pub const DATABASES_MAX: u32 = 1 << 16;
@@ -238,6 +241,9 @@ mod tests {
             Effect::Flush,
             Effect::FlushAll,
             Effect::SwapDatabases { first: 1, second: 2 },
+            Effect::UserSet { name: b"alice", rules: b"on nopass ~* &* +@all" },
+            Effect::UserDelete { name: b"alice" },
+            Effect::UsersOwned,
             Effect::Module { module: 1, version: 1, kind: 2, key: None, payload: b"anything" },
             Effect::Module { module: 9, version: 3, kind: 200, key: Some(key), payload: b"anything" },
         ]

@@ -32,6 +32,7 @@ use crate::store::lookups::LookupTotals;
 use crate::store::notices::NoticeQueue;
 use crate::store::prepared::{Preparation, Prepared};
 use crate::store::tx::{ExpiryStep, Lent, Tx};
+use crate::store::users::UserKeeper;
 use crate::store::view::{Expired, StoreContext};
 use crate::store::watch::Watch;
 use parking_lot::{Mutex, RwLock};
@@ -440,6 +441,17 @@ impl Engine {
             tx.finish();
         }
         Ok(!due.is_empty())
+    }
+
+    /// Sets the keeper of users, which gets all users there are, and every change from now on.
+    pub fn keep_users(&self, keeper: Arc<dyn UserKeeper>) {
+        self.store.write().users.keep(keeper);
+    }
+
+    /// The last batch that changed users: replies that depend on them wait for it.
+    pub fn users_gate(&self) -> Lsn {
+        let store = self.store.read();
+        submitted(&store, store.users.gate())
     }
 
     /// Sets the largest string that a command may make, and the largest table of LCS, in bytes:

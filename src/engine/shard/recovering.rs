@@ -11,6 +11,7 @@ use crate::log::{ClaimError, Lsn, ReadError, ShardLog};
 use crate::module::{Module, Modules};
 use crate::shard::engine::Engine;
 use crate::store::Store;
+use crate::store::users::Users;
 use std::sync::Arc;
 
 /// A store that is being filled. Commands cannot access it before [`Recovering::start`].
@@ -91,6 +92,10 @@ impl Recovering {
 
     pub fn keyspace(&self) -> &Keyspace {
         &self.store.keyspace
+    }
+
+    pub fn users(&self) -> &Users {
+        &self.store.users
     }
 
     pub fn modules(&self) -> &Modules {

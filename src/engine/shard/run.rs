@@ -42,6 +42,7 @@ impl ReadRun<'_> {
         View {
             keyspace: &self.store.keyspace,
             modules: &self.store.modules,
+            users: &self.store.users,
             hook: &self.store.hook,
             context: &self.engine.context,
             database,

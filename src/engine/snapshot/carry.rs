@@ -118,6 +118,7 @@ impl Carrier {
         let Record { database, effect } = *record;
         match effect {
             Effect::Module { key: None, .. } => Ok(false),
+            effect if effect.is_of_users() => Ok(false),
             Effect::Flush | Effect::FlushAll | Effect::SwapDatabases { .. } => {
                 self.identities.follow(record);
                 self.resident.apply(record);

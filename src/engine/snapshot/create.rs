@@ -293,7 +293,7 @@ struct Tail {
     batches: u64,
     carried: u64,
     held_bytes_max: usize,
-    /// A store without keys, for the modules' ground state.
+    /// A store without keys, for users and the modules' ground state.
     ground: Recovering,
 }
 
@@ -583,7 +583,7 @@ enum Route {
     Part(usize),
     /// To every part, and to the modules: it concerns whole databases.
     All,
-    /// To the modules.
+    /// To the modules, or the users.
     Ground,
     /// It needs two parts at once.
     Border,
@@ -593,6 +593,7 @@ impl Route {
     fn of(effect: &Effect<'_>) -> Route {
         match *effect {
             Effect::Module { key: None, .. } => Route::Ground,
+            effect if effect.is_of_users() => Route::Ground,
             Effect::Flush | Effect::FlushAll | Effect::SwapDatabases { .. } => Route::All,
             Effect::Rename { key, to } | Effect::Copy { key, to, .. } if part_of(key) != part_of(to) => {
                 Route::Border
@@ -625,6 +626,7 @@ fn write_part(writer: &mut SnapshotWriter, keyspace: &Keyspace, part: usize) -> 
 
 fn write_modules(writer: &mut SnapshotWriter, ground: &Recovering) -> io::Result<()> {
     writer.begin_section(SectionContent::Modules)?;
+    ground.users().save(|effect| writer.effect(0, effect))?;
     for module in ground.modules().iter() {
         let mut saved = Ok(());
         let mut any = false;

@@ -152,7 +152,7 @@ impl SnapshotHeader {
 pub enum SectionContent {
     /// Keys of one database whose slots lie in the range, both ends included.
     Keys { database: u32, first_slot: u16, last_slot: u16 },
-    /// The ground state of all modules.
+    /// The users, and the ground state of all modules.
     Modules,
 }
 

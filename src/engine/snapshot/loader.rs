@@ -211,7 +211,7 @@ impl SnapshotFile {
         of_keys.try_for_each(|(index, _)| self.read_section(index, &mut block, each))
     }
 
-    /// Loads the modules' ground state.
+    /// Loads the users, and the modules' ground state.
     pub fn load_modules(&self, recovering: &mut Recovering) -> Result<(), SnapshotError> {
         for module in &self.modules {
             if recovering.modules().iter().all(|present| present.number() != module.number) {
@@ -468,8 +468,8 @@ fn whole_hash<'a>(of_key: &[Record<'a>]) -> Option<ReadHash<'a>> {
 fn belongs(record: &Record<'_>, content: SectionContent) -> bool {
     match (record.effect, content) {
         (Effect::Module { key: None, .. }, SectionContent::Modules) => record.database < DATABASES_MAX,
+        (effect, SectionContent::Modules) => effect.is_of_users(),
         (effect, SectionContent::Keys { database, .. }) => effect.builds() && record.database == database,
-        _ => false,
     }
 }
 

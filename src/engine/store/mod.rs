@@ -5,6 +5,7 @@
 //!
 //! - [`view`] has the operations of reads, [`tx`] those of writes;
 //! - [`document`] reads a value as an index does;
+//! - [`users`] are beside the databases;
 //! - [`hook`] is called for each change: [`hazard`], [`watch`], [`awaited`];
 //! - [`lookups`] counts what commands find;
 //! - [`notices`]: what clients learn of changes without asking;
@@ -20,6 +21,7 @@ pub mod lookups;
 pub mod notices;
 pub(crate) mod prepared;
 pub mod tx;
+pub mod users;
 pub mod view;
 pub(crate) mod watch;
 
@@ -33,6 +35,7 @@ use crate::log::Lsn;
 use crate::log::pipeline::Batches;
 use crate::module::{Applied, Modules};
 use crate::store::hook::Hook;
+use crate::store::users::Users;
 use crate::table::HashedKey;
 use std::any::Any;
 use std::cell::Cell;
@@ -40,6 +43,7 @@ use std::cell::Cell;
 pub struct Store {
     pub(crate) keyspace: Keyspace,
     pub(crate) modules: Modules,
+    pub(crate) users: Users,
     pub(crate) hook: Hook,
     /// The last batch that was submitted to the log, or read from it.
     pub(crate) last_lsn: Lsn,
@@ -54,6 +58,7 @@ impl Store {
         Store {
             keyspace: Keyspace::with_types(databases, modules.data_types()),
             modules,
+            users: Users::default(),
             hook: Hook::default(),
             last_lsn: Lsn(0),
             batches: Batches::default(),
@@ -160,6 +165,10 @@ impl Store {
             Effect::Module { key: None, .. } => {
                 self.modules.apply(&mut Housing::of(&mut self.keyspace), record, &mut self.hook.batch())?;
                 EffectOutcome::default()
+            }
+            effect if effect.is_of_users() => {
+                let is_mismatch = !self.users.apply(record, &mut self.hook.batch());
+                EffectOutcome { mismatch: is_mismatch, ..EffectOutcome::default() }
             }
             _ => self.keyspace.apply_with(record, key, given),
         };

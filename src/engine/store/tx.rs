@@ -182,6 +182,7 @@ impl<'a> Tx<'a> {
         let view = View {
             keyspace: &self.store.keyspace,
             modules: &self.store.modules,
+            users: &self.store.users,
             hook: &self.store.hook,
             context: self.context,
             database: self.database,

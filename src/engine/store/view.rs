@@ -14,6 +14,7 @@ use crate::store::document::Document;
 use crate::store::hazard::Changes;
 use crate::store::hook::Hook;
 use crate::store::lookups::{LookupTotals, Lookups};
+use crate::store::users::Users;
 use crate::store::watch::Watch;
 use crate::table::HashedKey;
 use crate::types::{Field, Hash, HashRef, StringRef};
@@ -75,6 +76,7 @@ pub struct Expired {
 pub struct View<'a> {
     pub(crate) keyspace: &'a Keyspace,
     pub(crate) modules: &'a Modules,
+    pub(crate) users: &'a Users,
     pub(crate) hook: &'a Hook,
     pub(crate) context: &'a StoreContext,
     pub(crate) database: u32,
@@ -316,6 +318,12 @@ impl<'a> View<'a> {
 
     pub fn modules(&self) -> &'a Modules {
         self.modules
+    }
+
+    /// The users: the reply waits for their last change.
+    pub fn users(&self) -> &'a Users {
+        self.wait_for(self.users.gate());
+        self.users
     }
 }
 

@@ -9,11 +9,6 @@ use engramdb_engine::types::parse_double;
 use std::time::Duration;
 
 pub const COMMANDS: &[Command] = &[
-    container("ACL", ACL).group("server").docs(
-        "6.0.0",
-        "Depends on subcommand.",
-        "A container for Access List Control commands.",
-    ),
     admin("BGSAVE", "[SCHEDULE]", &Run(background_save), flag::NO_ASYNC_LOADING).docs("1.0.0", "O(1)", "Asynchronously saves the database(s) to disk."),
     container("DEBUG", DEBUG)
         .group("server")
@@ -72,14 +67,6 @@ const fn help(since: &'static str) -> Command {
         "Returns helpful text about the different subcommands.",
     )
 }
-
-const ACL: &[Command] = &[
-    help("6.0.0"),
-    session("WHOAMI", "", &Run(who_am_i))
-        .group("server")
-        .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE)
-        .docs("6.0.0", "O(1)", "Returns the authenticated username of the current connection."),
-];
 
 const DEBUG_FLAGS: u32 = flag::LOADING | flag::STALE;
 
@@ -145,11 +132,6 @@ const SLOWLOG: &[Command] = &[
 ];
 
 const SLOWLOG_FLAGS: u32 = flag::ADMIN | flag::LOADING | flag::STALE | flag::UNGATED;
-
-fn who_am_i(call: &mut Call<'_, '_, '_>) -> Outcome {
-    call.reply.bulk(b"default");
-    Ok(())
-}
 
 fn background_save(call: &mut Call<'_, '_, '_>) -> Outcome {
     let is_scheduled = call.args.is(1, "SCHEDULE");

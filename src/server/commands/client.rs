@@ -5,11 +5,10 @@ use crate::clients::Client;
 use crate::context::ServerContext;
 use crate::session::ReplyMode;
 use engramdb_engine::command::{
-    Args, Command, CommandError, Outcome, Reply, acl, container, flag, integer, shown_word,
+    Command, CommandError, Outcome, Reply, acl, container, flag, integer, shown_word,
 };
-use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 pub const COMMANDS: &[Command] = &[container("CLIENT", CLIENT).group("connection").docs(
     "2.4.0",
@@ -114,7 +113,7 @@ fn id(call: &mut Call<'_, '_, '_>) -> Outcome {
 }
 
 fn info(call: &mut Call<'_, '_, '_>) -> Outcome {
-    let line = describe(call.shared, &call.session.client);
+    let line = call.shared.describe_client(&call.session.client);
     call.reply.verbatim("txt", line.as_bytes());
     Ok(())
 }
@@ -127,6 +126,7 @@ struct Filter {
     local_address: Option<String>,
     age_s_min: Option<u64>,
     kind: Option<ClientKind>,
+    user: Option<Vec<u8>>,
     includes_self: bool,
 }
 
@@ -136,6 +136,7 @@ impl Filter {
         let age_s = call.shared.now().saturating_sub(client.connected_at).as_secs();
         (self.includes_self || !is_self)
             && self.kind.is_none_or(|kind| kind == ClientKind::of(client))
+            && self.user.as_ref().is_none_or(|user| *client.user() == **user)
             && self.id.is_none_or(|id| id == client.id)
             && self.address.as_ref().is_none_or(|address| *address == client.address.to_string())
             && self.local_address.as_ref().is_none_or(|address| *address == client.local_address.to_string())
@@ -153,7 +154,7 @@ fn kill(call: &mut Call<'_, '_, '_>) -> Outcome {
         call.reply.ok();
         return Ok(());
     }
-    let filter = kill_filter(call.args)?;
+    let filter = kill_filter(call)?;
     let mut killed = 0;
     for client in call.shared.clients.all() {
         if filter.matches(call, &client) {
@@ -174,8 +175,8 @@ fn end(call: &mut Call<'_, '_, '_>, client: &Arc<Client>) {
     }
 }
 
-fn kill_filter(args: Args<'_>) -> Result<Filter, CommandError> {
-    let mut options = args.options(2);
+fn kill_filter(call: &Call<'_, '_, '_>) -> Result<Filter, CommandError> {
+    let mut options = call.args.options(2);
     let mut filter = Filter::default();
     while !options.is_done() {
         if options.take("ID") {
@@ -190,10 +191,11 @@ fn kill_filter(args: Args<'_>) -> Result<Filter, CommandError> {
             filter.kind = Some(ClientKind::named(options.word()?)?);
         } else if options.take("USER") {
             let user = options.word()?;
-            if user != b"default" {
+            if call.shared.acl.user(user).is_none() {
                 let user = shown_word(user, usize::MAX);
                 return Err(CommandError::of_parts(&[b"ERR No such user '", user, b"'"]));
             }
+            filter.user = Some(user.to_vec());
         } else if options.take("SKIPME") {
             filter.includes_self = match options.word()?.to_ascii_lowercase().as_slice() {
                 b"yes" => false,
@@ -253,7 +255,7 @@ fn list(call: &mut Call<'_, '_, '_>) -> Outcome {
     } else {
         return Err(CommandError::SYNTAX);
     };
-    let lines: String = listed.iter().map(|client| describe(call.shared, client)).collect();
+    let lines: String = listed.iter().map(|client| call.shared.describe_client(client)).collect();
     call.reply.verbatim("txt", lines.as_bytes());
     Ok(())
 }
@@ -267,71 +269,6 @@ fn clients_of(shared: &ServerContext, ids: &[&[u8]]) -> Result<Vec<Arc<Client>>,
         clients.extend(u64::try_from(id).ok().and_then(|id| shared.clients.get(id)));
     }
     Ok(clients)
-}
-
-/// A line of CLIENT LIST, in Redis's fields.
-fn describe(shared: &ServerContext, client: &Client) -> String {
-    let now = shared.now();
-    let idle_ms = (now.as_millis() as u64).saturating_sub(client.active_at_ms.load(Ordering::Relaxed));
-    let multi = client.multi.load(Ordering::Relaxed) as i64 - 1;
-    let command = match client.last_command.load(Ordering::Relaxed) {
-        0 => "NULL",
-        id => &shared.names[id - 1],
-    };
-    let mut flags = String::new();
-    for (is_set, letter) in [
-        (client.is_subscriber(), 'P'),
-        (multi >= 0, 'x'),
-        (client.is_parked(), 'b'),
-        (client.redirect.load(Ordering::Relaxed) >= 0, 't'),
-        (client.is_redirect_broken.load(Ordering::Relaxed), 'R'),
-        (client.is_broadcast.load(Ordering::Relaxed), 'B'),
-        (client.no_evict.load(Ordering::Relaxed), 'e'),
-        (client.no_touch.load(Ordering::Relaxed), 'T'),
-    ] {
-        flags.extend(is_set.then_some(letter));
-    }
-    if flags.is_empty() {
-        flags.push('N');
-    }
-    let names = client.names.lock();
-    let load = |place: &AtomicUsize| place.load(Ordering::Relaxed);
-    let usage = &client.usage;
-    let query_bytes = load(&usage.query_bytes);
-    let query_free = load(&usage.query_capacity).saturating_sub(query_bytes);
-    let (tail_bytes, pieces) = (load(&usage.tail_bytes), load(&usage.pieces));
-    let events = if tail_bytes + pieces > 0 { "rw" } else { "r" };
-    let mut line = String::new();
-    write!(
-        line,
-        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} \
-         multi={multi} watch={} qbuf={query_bytes} qbuf-free={query_free} argv-mem={} multi-mem={} rbs={} rbp={} \
-         obl={tail_bytes} oll={pieces} omem={} tot-mem={} events={events} cmd={command} user=default redir={} resp={} lib-name={} lib-ver={}",
-        client.id,
-        client.address,
-        client.local_address,
-        names.name,
-        now.saturating_sub(client.connected_at).as_secs(),
-        idle_ms / 1000,
-        client.database.load(Ordering::Relaxed),
-        load(&client.subscriptions[0]),
-        load(&client.subscriptions[1]),
-        load(&client.subscriptions[2]),
-        u8::from(client.watches.load(Ordering::Relaxed)),
-        load(&usage.arguments_bytes),
-        load(&usage.transaction_bytes),
-        load(&usage.tail_capacity),
-        load(&usage.tail_capacity),
-        load(&usage.pieces_capacity),
-        load(&usage.total_bytes),
-        client.redirect.load(Ordering::Relaxed),
-        if client.is_resp3.load(Ordering::Relaxed) { 3 } else { 2 },
-        names.library,
-        names.library_version,
-    )
-    .expect("a string takes all");
-    line.push('\n');
-    line
 }
 
 /// What `ON` or `OFF` says.

@@ -78,6 +78,15 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
     if !args.len().is_multiple_of(2) {
         return Err(CommandError::SYNTAX);
     }
+    let password = call.look(|view| {
+        let mut config = shared.config.read().clone();
+        let before = config.password.clone();
+        change(&mut config, view.modules(), args)?;
+        Ok::<_, CommandError>(Some(config.password).filter(|password| *password != before))
+    })?;
+    if let Some(password) = password {
+        call.gate = super::acl::set_default_password(call, &password)?;
+    }
     // Locks are taken in one order: the keyspace, then the configuration.
     let changed = call.look(|view| {
         let mut current = shared.config.write();
@@ -86,6 +95,7 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
         if config.clients_max > current.clients_max {
             allow_clients(config.clients_max, shared.workers.len())?;
         }
+        shared.acl.set_pubsub_default(config.acl_pubsub_default == "allchannels");
         shared.limits.follow(&config);
         shared.engine.bound_strings(config.bulk_bytes_max);
         shared.engine.limit_encodings(config.encodings);

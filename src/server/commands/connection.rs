@@ -1,6 +1,7 @@
 //! Commands about the connection: HELLO, AUTH, PING, ECHO, SELECT, QUIT, RESET.
 
 use super::{After, Call, Run, session, text};
+use crate::dispatch::note_denied;
 use crate::session::{ReplyMode, Session};
 use engramdb_engine::REDIS_VERSION;
 use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, flag, integer, shown_word};
@@ -79,7 +80,7 @@ fn hello(call: &mut Call<'_, '_, '_>) -> Outcome {
     if let Some(credentials) = credentials {
         authenticate(call, credentials[0], credentials[1])?;
     }
-    if !call.session.authenticated {
+    if !call.session.authenticated && !call.shared.acl.is_open() {
         return Err(CommandError::of(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
              <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
@@ -138,7 +139,7 @@ pub fn client_name(name: &[u8]) -> Result<String, CommandError> {
 fn auth(call: &mut Call<'_, '_, '_>) -> Outcome {
     let (user, password) = match *call.args {
         [_, password] => {
-            if !call.shared.limits.has_password.load(Ordering::Relaxed) {
+            if call.shared.acl.default_user().rights().has_no_password {
                 return Err(CommandError::of(
                     "ERR AUTH <password> called without any password configured for the default user. Are you sure \
                      your configuration is correct?",
@@ -155,22 +156,17 @@ fn auth(call: &mut Call<'_, '_, '_>) -> Outcome {
 }
 
 fn authenticate(call: &mut Call<'_, '_, '_>, user: &[u8], password: &[u8]) -> Outcome {
-    let matches = {
-        let config = call.shared.config.read();
-        // Without a password the default user has `nopass`: any will do.
-        config.password.is_empty() || is_equal(config.password.as_bytes(), password)
-    };
-    if user != b"default" || !matches {
-        return Err(CommandError::of("WRONGPASS invalid username-password pair or user is disabled."));
+    if call.transaction.is_none() {
+        // Inside EXEC the lock is held; what changed users before has the gate of its own reply.
+        call.gate = call.gate.max(call.shared.engine.users_gate());
     }
-    call.session.authenticated = true;
+    let Some(found) = call.shared.acl.authenticate(user, password) else {
+        let context = if call.transaction.is_some() { "multi" } else { "toplevel" };
+        note_denied(call.shared, call.session, ("auth", context), call.args.word(0), user);
+        return Err(CommandError::of("WRONGPASS invalid username-password pair or user is disabled."));
+    };
+    call.session.log_in(found, &call.shared.acl);
     Ok(())
-}
-
-/// Compares in a time that does not depend on where the two differ.
-fn is_equal(left: &[u8], right: &[u8]) -> bool {
-    let different = left.iter().zip(right).fold(0, |different, (left, right)| different | (left ^ right));
-    left.len() == right.len() && different == 0
 }
 
 fn ping(call: &mut Call<'_, '_, '_>) -> Outcome {
@@ -221,7 +217,6 @@ fn quit(call: &mut Call<'_, '_, '_>) -> Outcome {
 }
 
 fn reset(call: &mut Call<'_, '_, '_>) -> Outcome {
-    let authenticated = !call.shared.limits.has_password.load(Ordering::Relaxed);
     let client = call.session.client.clone();
     client.rename(|names| names.name.clear());
     client.database.store(0, Ordering::Relaxed);
@@ -235,7 +230,8 @@ fn reset(call: &mut Call<'_, '_, '_>) -> Outcome {
     client.close_mailbox();
     // The library stays what it is.
     let prefers_flat = call.session.prefers_flat;
-    *call.session = Session { prefers_flat, ..Session::new(client, authenticated) };
+    *call.session = Session::new(client, &call.shared.acl);
+    call.session.prefers_flat = prefers_flat;
     call.session.reply_mode = ReplyMode::On;
     set_protocol(call, Protocol::Resp2);
     call.reply.simple("RESET");

@@ -9,6 +9,7 @@
 //!
 //! A new family is a file with `COMMANDS`, and a line in [`FAMILIES`].
 
+mod acl;
 mod administration;
 mod client;
 mod cluster;
@@ -29,6 +30,7 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     multi::COMMANDS,
     client::COMMANDS,
+    acl::COMMANDS,
     cluster::COMMANDS,
     command::COMMANDS,
     config::COMMANDS,
@@ -47,6 +49,8 @@ pub fn table(module_commands: &[&'static [Command]]) -> CommandTable {
     let families = engramdb_engine::commands::FAMILIES.iter().chain(FAMILIES).chain(module_commands);
     CommandTable::new(families.copied())
 }
+
+pub use acl::seed as seed_users;
 
 /// A word as text, for names and messages.
 pub fn text(word: &[u8]) -> String {

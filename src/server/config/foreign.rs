@@ -59,7 +59,6 @@ pub static FOREIGN: &[Foreign] = &[
     only("replicaof slaveof", &["no one", ""], "there is no replication"),
     only("min-replicas-to-write min-slaves-to-write", &["0"], "there is no replication"),
     only("tls-port rdma-port", &["0"], "there is neither TLS nor RDMA: let a proxy end TLS"),
-    only("aclfile", &[""], "there are no ACL users: requirepass sets the one password"),
     only("unixsocket", &[""], "there are no Unix sockets: clients connect over TCP"),
     ignored(
         "layout of values in memory",
@@ -135,7 +134,7 @@ pub static FOREIGN: &[Foreign] = &[
     ),
     ignored(
         "commands that this server does not have",
-        "acl-pubsub-default acllog-max-len busy-reply-threshold lua-time-limit \
+        "busy-reply-threshold lua-time-limit \
          lua-replicate-commands lua-enable-insecure-api enable-debug-command enable-module-command \
          enable-protected-configs latency-monitor-threshold latency-tracking latency-tracking-info-percentiles \
          commandlog-request-larger-than commandlog-large-request-max-len commandlog-reply-larger-than \

@@ -279,7 +279,8 @@ impl<'m> Loader<'m> {
                     .map_err(|cause| format!("rename-command {from} {to}: {cause}"))?;
                 self.config.renamed_commands.push((from.clone(), to.clone()));
             }
-            ("user", [user, rules @ ..]) => self.user(user, rules)?,
+            // The server reads the rules, when it knows all commands.
+            ("user", [_, ..]) => self.config.users.push(words.to_vec()),
             ("sentinel", _) => return Err("there is no Sentinel here".to_owned()),
             ("include" | "loadmodule" | "rename-command" | "user", _) => {
                 return Err(format!("{name}: wrong number of arguments"));
@@ -287,38 +288,6 @@ impl<'m> Loader<'m> {
             _ => return Ok(false),
         }
         Ok(true)
-    }
-
-    /// A `user` line. There is one user, `default`, who may do everything.
-    fn user(&mut self, user: &str, rules: &[String]) -> Result<(), String> {
-        if user != "default" {
-            return Err(format!("user {user}: there are no ACL users but 'default'"));
-        }
-        for rule in rules {
-            match rule.as_str() {
-                "on"
-                | "sanitize-payload"
-                | "skip-sanitize-payload"
-                | "~*"
-                | "allkeys"
-                | "&*"
-                | "allchannels"
-                | "+@all"
-                | "allcommands" => {}
-                "nopass" if self.config.password.is_empty() => {}
-                "nopass" => return Err("user default nopass: requirepass has set a password".to_owned()),
-                _ if rule.starts_with('>') => self.config.password = rule[1..].to_owned(),
-                _ if rule.starts_with('#') => {
-                    return Err("user default #…: give the password itself, by requirepass".to_owned());
-                }
-                _ => {
-                    return Err(format!(
-                        "user default {rule}: the user 'default' may do everything; rights cannot be taken away"
-                    ));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Includes files. A relative path is searched in the working directory, as in Redis, and then in the

@@ -47,6 +47,13 @@ pub struct Config {
     pub port: u16,
     pub directory: PathBuf,
     pub password: String,
+    /// Empty for none.
+    pub acl_file: String,
+    /// `user` lines: a name and its rules.
+    pub users: Vec<Vec<String>>,
+    pub acl_log_entries_max: usize,
+    /// `allchannels` or `resetchannels`.
+    pub acl_pubsub_default: String,
     pub protected_mode: bool,
     pub clients_max: usize,
     /// What `maxclients` was set to, where the limit of open files allows less.
@@ -100,6 +107,10 @@ impl Default for Config {
             port: 6379,
             directory: PathBuf::from("./engramdb-data"),
             password: String::new(),
+            acl_file: String::new(),
+            users: Vec::new(),
+            acl_log_entries_max: 128,
+            acl_pubsub_default: "resetchannels".to_owned(),
             protected_mode: true,
             clients_max: 10_000,
             clients_wanted: None,

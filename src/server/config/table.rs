@@ -75,6 +75,9 @@ parameters! {
     "port", AtStart, port, number(1, 65_535), "port to listen on";
     "dir", AtStart, directory, Directory, "data directory, created if missing";
     "requirepass", Live, password, Text, "password that clients have to give; empty for none";
+    "aclfile", AtStart, acl_file, Text, "file with the users of a store that has none of its own; ACL LOAD and ACL SAVE read and write it";
+    "acl-pubsub-default", Live, acl_pubsub_default, OneOf(&["allchannels", "resetchannels"]), "channels of a new user";
+    "acllog-max-len", Live, acl_log_entries_max, number(0, i64::MAX), "entries that ACL LOG keeps";
     "protected-mode", Live, protected_mode, YesNo, "without a password, serve clients of this machine only";
     "maxclients", Live, clients_max, number(1, u32::MAX as i64), "connections at once";
     "databases", AtStart, databases, number(1, 65_536), "number of databases";

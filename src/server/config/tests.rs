@@ -225,8 +225,7 @@ fn what_does_not_hold_is_told_once() {
     assert_eq!(notes.warnings.len(), 2, "{:?}", notes.warnings);
     assert!(notes.warnings[0].starts_with("test.conf:1: 'appendonly no' does not hold: every write"));
     for wrong in [
-        "user bob on",
-        "user default -@all",
+        "user",
         "rename-command NOPE x",
         "rename-command GET set",
         "sentinel x",

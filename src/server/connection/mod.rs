@@ -207,6 +207,7 @@ impl Connection {
         if self.core.session.client.is_killed() {
             return Poll::Ready(Ok(Event::Closed));
         }
+        self.core.look_at_rights();
         if self.core.collect_mail() {
             self.bound_output();
         }
@@ -629,7 +630,7 @@ impl Input {
     }
 
     fn decode(&mut self, core: &Core) {
-        let unauthenticated = !core.session.authenticated;
+        let unauthenticated = !core.session.authenticated && !core.shared().acl.is_open();
         let bulk_bytes_max = core.shared().limits.bulk_bytes_max.load(Ordering::Relaxed);
         self.decoder.set_limits(RequestLimits {
             unauthenticated,

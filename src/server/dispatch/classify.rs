@@ -1,5 +1,6 @@
 //! What kind of request it is: refused, queued by MULTI, run by the engine or by the session.
 
+use crate::acl::Denied;
 use crate::context::ServerContext;
 use crate::dispatch::execute::Core;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, flag};
@@ -7,6 +8,10 @@ use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, flag
 /// What to do with a request.
 pub(super) enum Class<'s> {
     Refused(CommandError),
+    /// The user may not do this.
+    Denied(&'s Known, Denied),
+    /// The user was deleted.
+    Expelled,
     Queued(&'s Known),
     Engine(&'s Known),
     Session(&'s Known),
@@ -30,11 +35,21 @@ impl Core {
     pub(super) fn classify<'s>(&mut self, shared: &'s ServerContext, args: Args<'_>) -> Class<'s> {
         let known = match shared.table.resolve(args) {
             Ok(known) => known,
-            Err(_) if args.is(0, "POST") || args.is(0, "Host:") => return Class::Http,
+            Err(_) if args.is(0, "POST") || args.is(0, "Host:") => {
+                tracing::warn!(
+                    "closing a connection that sent an HTTP request: is it an attack by a web page?"
+                );
+                return Class::Http;
+            }
             Err(error) => return Class::Refused(error),
         };
-        if !self.session.authenticated && !known.command.has(flag::NO_AUTH) {
+        if !self.session.authenticated && !known.command.has(flag::NO_AUTH) && !shared.acl.is_open() {
             return Class::Refused(CommandError::of("NOAUTH Authentication required."));
+        }
+        if !self.session.is_trusted(&shared.acl)
+            && let Some(refused) = self.judge(shared, known, args)
+        {
+            return refused;
         }
         if shared.engine.is_memory_full() && self.needs_memory(known) && !shared.make_memory() {
             if let Some(refusal) = shared.engine.refuses_writes() {

@@ -16,6 +16,7 @@ use crate::stats::WorkerStats;
 use crate::turns::KeyTurn;
 use engramdb_engine::Retained;
 use engramdb_engine::command::{Args, Known, Reply};
+use engramdb_engine::log::Lsn;
 use engramdb_engine::log::pipeline::AdmissionTurn;
 use engramdb_engine::types::Contents;
 use engramdb_resp::{Arguments, Requests};
@@ -47,6 +48,8 @@ pub struct Core {
     pub(super) waits_for_signal: bool,
     /// Set while a staged command's job waits for a thread or runs.
     pub(super) has_job: bool,
+    /// The last change of users when the session took over its rights: replies wait for it.
+    pub(super) rights_gate: Lsn,
     /// What the request that is next retains from its last run: it came back for that.
     pub(super) retained: Retained,
     /// The turn of the request that is next among the writers of its key.
@@ -90,8 +93,7 @@ impl<'r> Input<'r> {
 
 impl Core {
     pub fn new(shared: Arc<ServerContext>, stats: Arc<WorkerStats>, client: Arc<Client>) -> Core {
-        let authenticated = !shared.limits.has_password.load(Ordering::Relaxed);
-        let session = Session::new(client, authenticated);
+        let session = Session::new(client, &shared.acl);
         Core {
             shared,
             stats,
@@ -102,6 +104,7 @@ impl Core {
             parked_bytes: 0,
             waits_for_signal: false,
             has_job: false,
+            rights_gate: Lsn(0),
             retained: Retained::default(),
             key_turn: None,
             preparing_bytes: 0,
@@ -175,10 +178,11 @@ impl Core {
                     self.refuse_request(args, &error);
                     next += 1;
                 }
-                Class::Http => {
-                    tracing::warn!(
-                        "closing a connection that sent an HTTP request: is it an attack by a web page?"
-                    );
+                Class::Denied(known, denied) => {
+                    self.deny(&shared, known, args, denied);
+                    next += 1;
+                }
+                Class::Expelled | Class::Http => {
                     self.closing = true;
                     next += 1;
                 }

@@ -2,6 +2,7 @@
 //!
 //! - `execute`: a round of requests, one after the other; `classify`: what is done with one;
 //! - `runs`: consecutive commands under one hold of the lock; `admission`: room in the log for them;
+//! - `permission`: whether the user may;
 //! - `call`: one call of a session command; `transaction`: EXEC;
 //! - `wait`: what a connection waits for and what comes of it; `parking`: a wait for keys;
 //! - `reply`: replies and pushes into the outbox, sealed with their gates.
@@ -11,6 +12,7 @@ mod call;
 mod classify;
 mod execute;
 mod parking;
+mod permission;
 mod reply;
 mod runs;
 mod transaction;
@@ -18,4 +20,5 @@ mod wait;
 
 pub use call::{After, Call, Exec, Run, check_handlers};
 pub use execute::Core;
+pub use permission::note as note_denied;
 pub use wait::{Resumed, Waiting, WriteReply, elsewhere};

@@ -97,7 +97,7 @@ impl Core {
     }
 
     pub(super) fn seal(&mut self, gate: Lsn) {
-        self.outbox.seal(gate, self.shared.engine.durable());
+        self.outbox.seal(gate.max(self.rights_gate), self.shared.engine.durable());
     }
 
     /// Says why the stream cannot be understood, and closes.

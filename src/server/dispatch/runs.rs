@@ -11,7 +11,7 @@ use crate::dispatch::execute::{Core, Input, ROUND_OUTPUT_BYTES_MAX};
 use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
 use crate::session::Session;
-use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Park, Stage};
+use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, Park, Stage, flag};
 use engramdb_engine::log::pipeline::Credit;
 use engramdb_engine::log::{Lsn, Purpose};
 use engramdb_engine::shard::parked::{Ticket, Waiter};
@@ -66,6 +66,7 @@ impl Core {
         if matches!(handler, Handler::Staged(_) | Handler::Blocking(_) | Handler::BlockingRead(_))
             || input.owned.is_some()
             || self.retained.room_bytes > 0
+            || known.command.has(flag::NO_DATA)
         {
             return plan;
         }
@@ -80,7 +81,8 @@ impl Core {
                 Handler::Read(_) | Handler::Sliced(_) => true,
                 _ => false,
             };
-            if !joins {
+            // What changes users changes what the next commands may do.
+            if !joins || next.command.has(flag::NO_DATA) {
                 break;
             }
             plan.add(next, Args::new(&words));
@@ -120,6 +122,10 @@ impl Core {
                     return (1, None);
                 }
             };
+            if !self.session.has_current_rights(&shared.acl) {
+                // They have changed since the commands were looked at.
+                return (0, None);
+            }
             run.prefetch(database, plan.first_keys(input));
             let mut gate = Lsn(0);
             let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
@@ -162,9 +168,13 @@ impl Core {
         credit: Credit,
     ) -> (usize, Option<Waiting>) {
         let database = self.session.database;
+        let run = shared.engine.writes(credit);
+        if !self.session.has_current_rights(&shared.acl) {
+            return (0, None);
+        }
         let retained = std::mem::take(&mut self.retained);
         let client = self.session.client.id;
-        let mut run = shared.engine.writes(credit).by(client).retaining(retained).referring(input.contents());
+        let mut run = run.by(client).retaining(retained).referring(input.contents());
         run.prefetch(database, plan.first_keys(input));
         let (done, stage) = self.run_each(shared, input, plan, |command, args, replies| {
             run.step(database, command, args, replies)

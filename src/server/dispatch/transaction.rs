@@ -4,6 +4,7 @@ use crate::context::ServerContext;
 use crate::dispatch::admission::{Admission, retry, with_slack};
 use crate::dispatch::call::{Call, SessionRunner, session_runner};
 use crate::dispatch::execute::Core;
+use crate::dispatch::permission::check_queued;
 use crate::dispatch::runs::remember_keys;
 use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
@@ -36,8 +37,10 @@ impl Core {
         }
         match admitted {
             Ok(credit) => {
-                if let Err(bytes) = self.run_transaction(shared, &multi, credit) {
-                    self.retained.room_bytes = with_slack(bytes);
+                if let Err(again) = self.run_transaction(shared, &multi, credit) {
+                    if let TryAgain::WithRoom(bytes) = again {
+                        self.retained.room_bytes = with_slack(bytes);
+                    }
                     self.session.multi = Some(multi);
                     return (false, None);
                 }
@@ -66,23 +69,26 @@ impl Core {
         self.refuse(&CommandError::of_parts(&[b"EXECABORT Transaction discarded because of: ", cause]));
     }
 
-    /// Runs the queue. `Err` with how much room it needs beyond what its words show, where the credit has
-    /// less: nothing has happened then.
+    /// Runs the queue. After an `Err` nothing has happened.
     fn run_transaction(
         &mut self,
         shared: &Arc<ServerContext>,
         multi: &Multi,
         credit: Credit,
-    ) -> Result<(), usize> {
+    ) -> Result<(), TryAgain> {
+        let run = shared.engine.writes(credit);
+        if !self.session.has_current_rights(&shared.acl) {
+            return Err(TryAgain::WithRights);
+        }
         let room_bytes = std::mem::take(&mut self.retained.room_bytes);
-        let mut run = shared.engine.writes(credit).with_room(room_bytes).by(self.session.client.id);
+        let mut run = run.with_room(room_bytes).by(self.session.client.id);
         let mut transaction = run.transaction();
         let is_dirty = self.session.watch.as_ref().is_some_and(|watch| transaction.is_dirty(watch));
         if multi.asks_for_room && !is_dirty {
             let needed = room_of(multi, self.session.database, &mut transaction);
             if needed > room_bytes {
                 transaction.finish();
-                return Err(needed);
+                return Err(TryAgain::WithRoom(needed));
             }
         }
         let mut gate = self.session.watch_gate;
@@ -114,6 +120,14 @@ impl Core {
         self.session.client.multi.store(0, Ordering::Relaxed);
         self.session.client.watches.store(false, Ordering::Relaxed);
     }
+}
+
+/// Why EXEC is to run again.
+enum TryAgain {
+    /// It needs this much room in the log beyond what its words show, in bytes.
+    WithRoom(usize),
+    /// The user's rights have changed.
+    WithRights,
 }
 
 /// Whether no command of the transaction writes but to free memory.
@@ -155,6 +169,13 @@ impl Step<'_> {
         }
         let words = self.queued.words();
         let args = Args::new(&words);
+        if !self.session.is_trusted(&self.shared.acl)
+            && let Some(known) = self.shared.table.find(args)
+            && let Err(error) = check_queued(self.shared, self.session, known, args)
+        {
+            replies.error(&error);
+            return Lsn(0);
+        }
         if let Some(SessionRunner::Function(function)) = session_runner(self.queued.command) {
             let mut call = Call::new(self.shared, self.session, args, replies, Some(transaction));
             call.run(function);

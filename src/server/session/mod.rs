@@ -5,6 +5,7 @@ mod owned_words;
 
 pub use owned_words::{Owned, large_words};
 
+use crate::acl::{Acl, Rights, User};
 use crate::clients::Client;
 use crate::output::{Mailbox, Style};
 use crate::pubsub::Subscriptions;
@@ -21,6 +22,11 @@ pub struct Session {
     pub database: u32,
     pub protocol: Protocol,
     pub authenticated: bool,
+    pub user: Arc<User>,
+    /// The user's rights of this version ([`Acl::version`]).
+    pub rights: Arc<Rights>,
+    rights_version: u64,
+    is_unrestricted: bool,
     pub multi: Option<Multi>,
     pub watch: Option<Arc<Watch>>,
     /// What EXEC has to wait for because of what WATCH saw.
@@ -123,12 +129,21 @@ impl Queued {
 }
 
 impl Session {
-    pub fn new(client: Arc<Client>, authenticated: bool) -> Session {
+    /// One of the user `default`, which needs no password if that user has none.
+    pub fn new(client: Arc<Client>, acl: &Acl) -> Session {
+        let version = acl.version();
+        let user = acl.default_user().clone();
+        let rights = user.rights();
+        client.set_user(&user.name);
         Session {
             client,
             database: 0,
             protocol: Protocol::Resp2,
-            authenticated,
+            authenticated: rights.is_on && rights.has_no_password,
+            is_unrestricted: rights.is_unrestricted(),
+            rights,
+            rights_version: version,
+            user,
             multi: None,
             watch: None,
             watch_gate: Lsn(0),
@@ -144,6 +159,39 @@ impl Session {
     /// The client's mailbox; pushes reach the client from now on.
     pub fn open_mailbox(&mut self) -> &Arc<Mailbox> {
         self.mailbox.get_or_insert_with(|| self.client.open_mailbox())
+    }
+
+    /// Becomes another user.
+    pub fn log_in(&mut self, user: Arc<User>, acl: &Acl) {
+        self.client.set_user(&user.name);
+        self.user = user;
+        self.authenticated = true;
+        self.renew_rights(acl);
+    }
+
+    /// Whether the user may do everything, and nothing has changed since that was so.
+    #[inline]
+    pub fn is_trusted(&self, acl: &Acl) -> bool {
+        self.is_unrestricted && self.has_current_rights(acl)
+    }
+
+    #[inline]
+    pub fn has_current_rights(&self, acl: &Acl) -> bool {
+        self.rights_version == acl.version()
+    }
+
+    /// Takes over the user's rights as they are now.
+    pub fn renew_rights(&mut self, acl: &Acl) {
+        // Read before the rights: a change in between is then noticed at the next command.
+        self.rights_version = acl.version();
+        self.rights = self.user.rights();
+        self.is_unrestricted = self.rights.is_unrestricted() && !self.user.is_deleted();
+    }
+
+    /// Whether the user may subscribe to the channel, or to exactly this pattern, or publish there.
+    #[expect(dead_code, reason = "for scripts, which come next")]
+    pub fn may_use_channel(&self, channel: &[u8], is_pattern: bool) -> bool {
+        self.is_unrestricted || self.rights.permits_channel(channel, is_pattern)
     }
 
     /// How the client wants its replies.
