@@ -33,6 +33,9 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
                 ValueRef::Object(object) => {
                     Content::Object(object.data_type().name().to_owned(), object.digest())
                 }
+                ValueRef::Small(small) => {
+                    Content::Object(small.data_type().name().to_owned(), small.digest())
+                }
                 ValueRef::Hash(hash) => Content::Hash(
                     hash.iter()
                         .map(|field| {

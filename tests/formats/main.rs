@@ -57,6 +57,7 @@ fn show_entry(entry: &Entry) -> String {
     match entry.value() {
         ValueRef::String(string) => _ = write!(text, " {}", string.to_bytes().escape_ascii()),
         ValueRef::Object(object) => _ = write!(text, " {object:?}"),
+        ValueRef::Small(small) => _ = write!(text, " {small:?}"),
         ValueRef::Hash(hash) => {
             let show = |field: engramdb_engine::types::Field<'_>| {
                 let value = field.value.to_bytes();

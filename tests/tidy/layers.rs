@@ -12,7 +12,7 @@ const CIRCLES: &[(&str, &str, &str)] = &[];
 
 /// The modules that a top-level module of the engine may import. Modules without a row are not restricted.
 const ENGINE_LAYERS: &[(&str, &[&str])] = &[
-    ("types", &["table"]),
+    ("types", &["table", "thin"]),
     ("table", &["hashing"]),
     ("hashing", &["env"]),
     ("effect", &["types"]),

@@ -20,8 +20,11 @@ pub struct Park {
     pub condition: &'static Awaited,
     /// `None` for no limit.
     pub at_most: Option<Duration>,
-    /// Writes the reply when the time is over, and at once inside EXEC, where nothing may wait.
+    /// Writes the reply when the time is over.
     pub timed_out: fn(&mut dyn Reply),
+    /// Writes the reply at once inside EXEC, where nothing may wait: that of a timeout, unless a command says
+    /// otherwise.
+    pub in_exec: fn(&mut dyn Reply),
     /// The gate of the reply to a timeout, which shows that the keys had no elements.
     pub(crate) gate: Lsn,
 }
@@ -33,7 +36,7 @@ impl Park {
         at_most: Option<Duration>,
         timed_out: fn(&mut dyn Reply),
     ) -> Park {
-        Park { keys, condition, at_most, timed_out, gate: Lsn(0) }
+        Park { keys, condition, at_most, timed_out, in_exec: timed_out, gate: Lsn(0) }
     }
 
     pub(crate) fn gated(mut self: Box<Park>, gate: Lsn) -> Box<Park> {

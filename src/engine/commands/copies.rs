@@ -23,7 +23,7 @@ pub fn of(entry: &Entry) -> Option<fn(&[u8]) -> Making> {
     let value = entry.value();
     let is_long = value.len() > super::slices::AT_ONCE || entry.heap_bytes() > AT_ONCE_BYTES;
     match value {
-        ValueRef::String(_) => None,
+        ValueRef::String(_) | ValueRef::Small(_) => None,
         ValueRef::Hash(_) => is_long.then_some(of_hash),
         ValueRef::Object(_) => is_long.then_some(of_object),
     }

@@ -25,15 +25,21 @@ mod hash_expiry;
 mod hashes;
 mod keys;
 mod lcs;
+mod list_blocking;
+mod list_reads;
+mod lists;
 mod object;
 mod scan;
+mod set_algebra;
+mod sets;
 mod slices;
+mod sort;
 mod sorted_sets;
 mod strings;
 
 pub use glob::glob_matches;
 
-use crate::command::{Command, CommandError};
+use crate::command::{Args, Command, CommandError, integer};
 use crate::effect::{Cause, Effect};
 use crate::keyspace::{Entry, ValueRef};
 use crate::store::tx::Tx;
@@ -52,6 +58,11 @@ pub const FAMILIES: &[&[Command]] = &[
     scan::COMMANDS,
     object::COMMANDS,
     sorted_sets::COMMANDS,
+    lists::COMMANDS,
+    list_blocking::COMMANDS,
+    sets::COMMANDS,
+    set_algebra::COMMANDS,
+    sort::COMMANDS,
 ];
 
 /// The number of words whose lookups are prefetched together.
@@ -70,6 +81,15 @@ fn ahead<'w>(
             prefetch(&mut group.iter().step_by(stride).copied());
         }
     })
+}
+
+/// The indexes of keys that follow their number, which is the word at `at`.
+fn numkeys(args: Args<'_>, at: usize) -> Result<Vec<usize>, CommandError> {
+    const WRONG: CommandError = CommandError::of("ERR Invalid arguments specified for command");
+    let count =
+        args.get(at).and_then(|word| integer(word).ok()).and_then(|count| usize::try_from(count).ok());
+    let count = count.filter(|count| (1..args.len() - at).contains(count)).ok_or(WRONG)?;
+    Ok((at + 1..=at + count).collect())
 }
 
 fn exists(view: &View<'_>, key: &[u8]) -> bool {

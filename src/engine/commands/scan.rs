@@ -14,7 +14,7 @@ use crate::hashing::HashMap;
 use crate::keyspace::{Database, Entry};
 use crate::store::hazard::Changes;
 use crate::store::view::View;
-use crate::types::Field;
+use crate::types::{Field, RowElement};
 use std::sync::Arc;
 
 pub const COMMANDS: &[Command] = &[
@@ -251,6 +251,14 @@ impl ScanFound {
         self.items.push(value);
     }
 
+    pub fn member(&mut self, options: &ScanOptions<'_>, member: RowElement<'_>) {
+        member.with_bytes(|bytes| {
+            if options.wants(bytes) {
+                self.items.push(bytes);
+            }
+        });
+    }
+
     /// Takes slices until `count` elements were examined, or `slice` reports that there are no more.
     pub fn in_slices(
         &mut self,
@@ -288,7 +296,7 @@ pub enum ScanOf {
     Members,
 }
 
-/// The options of SCAN and HSCAN.
+/// The options of SCAN, HSCAN and SSCAN.
 pub struct ScanOptions<'a> {
     pattern: Option<&'a [u8]>,
     pub count: usize,
@@ -310,6 +318,8 @@ impl<'a> ScanOptions<'a> {
                 parsed.type_name = Some(options.word()?);
             } else if of == ScanOf::Fields && options.take("NOVALUES") {
                 parsed.no_values = true;
+            } else if options.take("NOVALUES") {
+                return Err(CommandError::of("ERR NOVALUES option can only be used in HSCAN"));
             } else {
                 return Err(CommandError::SYNTAX);
             }

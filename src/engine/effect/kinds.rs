@@ -2,7 +2,7 @@
 
 use super::codec::{Reader, Sink, put_bytes, put_list, put_scores};
 use super::{Cause, DATABASES_MAX, List, ScoredList};
-use crate::types::ScoredMember;
+use crate::types::{ListEnd, ScoredMember};
 use std::fmt::Display;
 
 /// How a field of this kind is encoded, decoded and shown.
@@ -41,6 +41,10 @@ pub(super) struct At;
 /// The same where it comes with the value.
 pub(super) struct Until;
 pub(super) struct Offset;
+/// A count, or an index of an element.
+pub(super) struct Number;
+/// One end of a list.
+pub(super) struct End;
 /// The number of a database, below [`DATABASES_MAX`].
 pub(super) struct DatabaseNumber;
 pub(super) struct Reason;
@@ -139,6 +143,7 @@ numbers! {
     At: u64, |ms| if ms == 0 { " never".to_owned() } else { format!(" at {ms}") };
     Until: u64, |ms| if ms == 0 { String::new() } else { format!(" until {ms}") };
     Offset: u64, |offset| offset.to_string();
+    Number: u64, |number| number.to_string();
 }
 
 impl<'a> FieldKind<'a> for DatabaseNumber {
@@ -172,6 +177,27 @@ impl<'a> FieldKind<'a> for Reason {
 
     fn shown(value: Cause) -> impl Display {
         if value == Cause::Command { String::new() } else { format!(" ({value:?})") }
+    }
+}
+
+impl<'a> FieldKind<'a> for End {
+    type Value = ListEnd;
+
+    #[inline]
+    fn put(value: ListEnd, out: &mut impl Sink) {
+        out.put(&[value as u8]);
+    }
+
+    fn take(reader: &mut Reader<'a>) -> Option<ListEnd> {
+        match reader.u8()? {
+            0 => Some(ListEnd::Front),
+            1 => Some(ListEnd::Back),
+            _ => None,
+        }
+    }
+
+    fn shown(value: ListEnd) -> impl Display {
+        if value == ListEnd::Front { "front" } else { "back" }
     }
 }
 

@@ -20,7 +20,7 @@
 //! payload                        by kind
 //! ```
 //!
-//! Effects are declared once: a row in the file of their family (`keys`, `strings`, `hashes`, `databases`)
+//! Effects are declared once: a row in the file of their family (`keys`, `strings`, `hashes` and so on)
 //! says number, scope, fields in the order of their encoding, and how they are shown. `declare` makes all
 //! else of the rows. What a field can be is in `kinds`.
 //!
@@ -39,7 +39,11 @@ mod hashes;
 mod keys;
 mod kinds;
 mod list;
+#[macro_use]
+mod lists;
 mod modules;
+#[macro_use]
+mod sets;
 #[macro_use]
 mod sorted_sets;
 #[macro_use]
@@ -50,10 +54,11 @@ mod users;
 pub use batch::Batch;
 pub use list::{List, ListIter, ScoredList};
 
+use crate::types::ListEnd;
 use codec::{Reader, Sink, length_u32};
 use kinds::{
-    At, DatabaseNumber, FieldKind, KeepExpiry, Key, Names, Offset, Pairs, Reason, Rest, Scores, Until,
-    UserName,
+    At, DatabaseNumber, End, FieldKind, KeepExpiry, Key, Names, Number, Offset, Pairs, Reason, Rest, Scores,
+    Until, UserName,
 };
 use std::fmt;
 
@@ -77,7 +82,10 @@ pub enum Scope {
 /// Marks the rows of effects that can build a value where its key is absent: snapshots are made of these.
 const BUILDS: bool = true;
 
-key_effects! { [string_effects hash_effects sorted_set_effects database_effects user_effects declare_effects] }
+key_effects! {
+    [string_effects hash_effects list_effects set_effects sorted_set_effects database_effects user_effects
+     declare_effects]
+}
 
 /// Numbers of databases from this one on are errors, because a reader allocates all databases below a number.
 pub const DATABASES_MAX: u32 = 1 << 16;
@@ -235,6 +243,14 @@ mod tests {
             Effect::SortedSetAdd { key, members: ScoredList::Pairs(SCORES) },
             Effect::SortedSetRemove { key, members: FIELDS },
             Effect::SortedSetRemoveRange { key, first: 3, count: 1 << 40 },
+            Effect::ListPush { key, end: ListEnd::Front, elements: FIELDS },
+            Effect::ListPop { key, end: ListEnd::Back, count: 2 },
+            Effect::ListSet { key, index: 1, element: b"" },
+            Effect::ListInsert { key, index: 0, element: b"element" },
+            Effect::ListRemove { key, end: ListEnd::Back, count: 2, element: b"element" },
+            Effect::ListTrim { key, start: 1, end: 2 },
+            Effect::SetAdd { key, members: FIELDS },
+            Effect::SetRemove { key, members: FIELDS },
             Effect::Rename { key, to: b"other" },
             Effect::Copy { key, to: b"other", to_database: 3 },
             Effect::Move { key, to_database: 15 },

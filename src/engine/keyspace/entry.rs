@@ -7,13 +7,14 @@
 use super::access::{FrequencySettings, second_of};
 use super::garbage::Garbage;
 use super::packed::{self, KEY_BYTES_MAX, Kind, Packed, PackedMut, STRING_BYTES_MAX, pack};
-use super::typed::{DataType, TypedValue};
+use super::typed::{DataType, EffectOrigin, SmallChange, SmallRef, TypedValue, small_values};
 use super::value::{OwnedValue, ValueRef};
-use crate::effect::List;
+use crate::effect::{Effect, List};
 use crate::table::Keyed;
 use crate::thin::{Mut, Ref, Thin};
 use crate::types::packed_hash::{self, PackedHashMut};
 use crate::types::{Content, Contents, Hash, Housed, ShortBytes, StringValue, parse_integer};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 #[derive(Debug)]
@@ -137,6 +138,7 @@ impl Entry {
             Ref::Bytes(bytes) => match Packed(bytes).kind() {
                 Kind::Hash => ValueRef::Hash(Packed(bytes).hash()),
                 Kind::String | Kind::Integer => ValueRef::String(Packed(bytes).string()),
+                Kind::Small(number) => ValueRef::Small(SmallRef::new(number, Packed(bytes).value())),
             },
             Ref::Boxed(full) => full.value.read(),
         }
@@ -379,17 +381,73 @@ impl Entry {
         Some(each_field(hash, is_many, names, |hash, [name]| in_full(hash, name)))
     }
 
-    /// Changes an object of this type. `None` if it is none.
-    pub(super) fn change_object<R>(
+    /// The value that an effect makes of none, and what it counts. `None` if the effect does not fit. The
+    /// value may be empty: then it is not kept.
+    pub(super) fn made_by(
+        key: &[u8],
+        data_type: &dyn DataType,
+        effect: &Effect<'_>,
+        origin: EffectOrigin,
+    ) -> Option<(Entry, usize)> {
+        if let Some(values) = data_type.small()
+            && key.len() <= KEY_BYTES_MAX
+        {
+            let packed = with_scratch(|scratch| match values.apply(scratch, effect) {
+                SmallChange::Done(count) => {
+                    pack(Kind::Small(values.number()), key, scratch, 0).map(|body| Some((body, count)))
+                }
+                SmallChange::Misfit => Some(None),
+                SmallChange::Outgrown => None,
+            });
+            if let Some(made) = packed {
+                return made.map(|(body, count)| (Entry::new(body), count));
+            }
+        }
+        let mut object = data_type.blank();
+        debug_assert_eq!(object.data_type().name(), data_type.name(), "a type makes its own values");
+        let count = object.apply(effect, origin)?;
+        Some((Entry::of(key, OwnedValue::Object(object), 0), count))
+    }
+
+    /// Applies an effect to a value of this type, and returns what it counts. `None` if the value is of
+    /// another type, or the effect does not fit.
+    pub(super) fn change_object(
         &mut self,
         data_type: &dyn DataType,
-        change: impl FnOnce(&mut dyn TypedValue) -> R,
-    ) -> Option<R> {
+        effect: &Effect<'_>,
+        origin: EffectOrigin,
+    ) -> Option<usize> {
+        if let Mut::Bytes(bytes) = self.body.get_mut() {
+            let packed = Packed(bytes);
+            let Kind::Small(number) = packed.kind() else { return None };
+            let values = small_values(number);
+            if values.data_type().name() != data_type.name() {
+                return None;
+            }
+            let changed = with_scratch(|scratch| {
+                scratch.extend_from_slice(Packed(bytes).value());
+                match values.apply(scratch, effect) {
+                    SmallChange::Done(count) => {
+                        PackedMut(bytes).replace_value(scratch).map(|body| Some((body, count)))
+                    }
+                    SmallChange::Misfit => Some(None),
+                    SmallChange::Outgrown => None,
+                }
+            });
+            if let Some(changed) = changed {
+                let (body, count) = changed?;
+                if let Some(body) = body {
+                    self.body = body;
+                }
+                return Some(count);
+            }
+            self.body = full(self.key(), self.unpacked(), self.expires_at_ms());
+        }
         match self.body.get_mut() {
             Mut::Boxed(Full { value: OwnedValue::Object(object), .. })
                 if object.data_type().name() == data_type.name() =>
             {
-                Some(change(&mut **object))
+                object.apply(effect, origin)
             }
             _ => None,
         }
@@ -452,8 +510,25 @@ impl Entry {
                 OwnedValue::Hash(Box::new(full))
             }
             ValueRef::Object(object) => OwnedValue::Object(object.copy()),
+            ValueRef::Small(small) => OwnedValue::Object(small.unpack()),
         }
     }
+}
+
+thread_local! {
+    /// The bytes of the small value that an effect changes.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `with` on a vector without content, whose memory is kept.
+fn with_scratch<R>(with: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let result = with(&mut scratch);
+    if scratch.capacity() <= 2 * usize::from(u16::MAX) {
+        SCRATCH.set(scratch);
+    }
+    result
 }
 
 /// Fields that are looked at for the sake of one entry before it is known whether any has expired.

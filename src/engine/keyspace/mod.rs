@@ -18,7 +18,9 @@ mod entry;
 mod eviction;
 mod expiry;
 mod garbage;
+mod lists;
 mod packed;
+mod sets;
 mod sorted_sets;
 mod typed;
 mod value;
@@ -34,8 +36,11 @@ pub use eviction::{EvictionPolicy, EvictionRank};
 pub(crate) use eviction::{EvictionPool, EvictionSource};
 pub use expiry::DuePlace;
 pub use garbage::Garbage;
+pub use lists::list_of;
+pub use sets::set_of;
 pub use typed::{
-    DataType, DataTypes, EachEffect, EffectOrigin, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue,
+    DataType, DataTypes, EachEffect, EffectOrigin, PackedValues, SAVED_BYTES_MAX, SAVED_PARTS_MAX,
+    SmallChange, SmallRef, TypedValue,
 };
 pub use value::{OwnedValue, ValueRef};
 

@@ -9,7 +9,8 @@
 //! zeros         up to the end of the allocation
 //! ```
 //!
-//! A string's value is its text; a hash's is described in `types/packed_hash.rs`. Entries that do not fit (a
+//! A string's value is its text; a hash's is described in `types/packed_hash.rs`; those of other types are
+//! bytes to this module ([`super::typed::PackedValues`]). Entries that do not fit (a
 //! key over 255 bytes, a string over [`STRING_BYTES_MAX`], a hash beyond its bounds) have the other form. The
 //! layout exists in memory only, so it has no version.
 
@@ -23,6 +24,8 @@ use std::ops::Range;
 pub(super) const STRING_BYTES_MAX: usize = 256;
 
 pub(super) const KEY_BYTES_MAX: usize = u8::MAX as usize;
+/// The longest encoding of a value.
+const VALUE_BYTES_MAX: usize = u16::MAX as usize;
 const HEADER_BYTES: usize = 4;
 const EXPIRY_BYTES: usize = size_of::<u64>();
 const HAS_EXPIRY: u8 = 0x80;
@@ -30,20 +33,36 @@ const HAS_EXPIRY: u8 = 0x80;
 /// The kind of a packed entry's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    String = 0,
+    String,
     /// A string that was set to an integer's text; OBJECT ENCODING calls it `int`.
-    Integer = 1,
-    Hash = 2,
+    Integer,
+    Hash,
+    /// A small value of this type: its number among the types that pack theirs (`typed::small_values`).
+    Small(u8),
+}
+
+/// The byte of the first type that packs its values.
+const SMALL: u8 = 3;
+
+impl Kind {
+    fn byte(self) -> u8 {
+        match self {
+            Kind::String => 0,
+            Kind::Integer => 1,
+            Kind::Hash => 2,
+            Kind::Small(number) => SMALL + number,
+        }
+    }
 }
 
 /// Packs a value that is already encoded; `None` if it does not fit.
 pub(super) fn pack<T>(kind: Kind, key: &[u8], value: &[u8], expires_at_ms: u64) -> Option<Thin<T>> {
-    if key.len() > KEY_BYTES_MAX || value.len() > usize::from(u16::MAX) {
+    if key.len() > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
         return None;
     }
     let mut header = [0; HEADER_BYTES + EXPIRY_BYTES];
     let (fixed, expiry) = header.split_at_mut(HEADER_BYTES);
-    fixed[0] = kind as u8;
+    fixed[0] = kind.byte();
     fixed[1] = key.len() as u8;
     fixed[2..].copy_from_slice(&(value.len() as u16).to_le_bytes());
     let header = match expires_at_ms {
@@ -66,7 +85,8 @@ impl<'a> Packed<'a> {
         match self.0[0] & !HAS_EXPIRY {
             0 => Kind::String,
             1 => Kind::Integer,
-            _ => Kind::Hash,
+            2 => Kind::Hash,
+            byte => Kind::Small(byte - SMALL),
         }
     }
 
@@ -93,7 +113,7 @@ impl<'a> Packed<'a> {
     }
 
     #[inline]
-    fn value(self) -> &'a [u8] {
+    pub(super) fn value(self) -> &'a [u8] {
         &self.0[self.value_range()]
     }
 
@@ -159,10 +179,23 @@ impl PackedMut<'_> {
         if !fits {
             return false;
         }
-        self.0[0] = kind as u8 | self.0[0] & HAS_EXPIRY;
+        self.0[0] = kind.byte() | self.0[0] & HAS_EXPIRY;
         self.0[2..HEADER_BYTES].copy_from_slice(&(content.len() as u16).to_le_bytes());
         self.0[start..start + content.len()].copy_from_slice(content);
         true
+    }
+
+    /// Replaces the value by another of the same kind; returns the new entry where that needs another
+    /// allocation. `None`, without a change, if the value is too long for a packed entry.
+    pub(super) fn replace_value<T>(&mut self, value: &[u8]) -> Option<Option<Thin<T>>> {
+        let start = self.read().value_range().start;
+        if Thin::<T>::rounded(start + value.len()) != self.0.len() || value.len() > VALUE_BYTES_MAX {
+            let packed = self.read();
+            return pack(packed.kind(), packed.key(), value, packed.expires_at_ms()).map(Some);
+        }
+        self.0[2..HEADER_BYTES].copy_from_slice(&(value.len() as u16).to_le_bytes());
+        self.0[start..start + value.len()].copy_from_slice(value);
+        Some(None)
     }
 
     /// Overwrites the values of existing fields while they have the same lengths. Returns the fields from the

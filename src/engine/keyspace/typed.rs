@@ -14,6 +14,8 @@
 use super::digest;
 use super::document::{DocumentPath, DocumentSource, DocumentType, PathCost};
 use super::encoding::EncodingLimits;
+use super::lists::{ListType, SmallLists};
+use super::sets::{SetType, SmallSets};
 use super::sorted_sets::SortedSets;
 use crate::effect::Effect;
 use std::any::Any;
@@ -22,7 +24,10 @@ use std::io;
 use std::sync::Arc;
 
 /// The engine's own data types. Strings and hashes are not among them: see [`super::ValueRef`].
-const ENGINE_TYPES: [&'static dyn DataType; 1] = [&SortedSets];
+const ENGINE_TYPES: [&'static dyn DataType; 3] = [&ListType, &SetType, &SortedSets];
+
+/// The types whose small values lie with their keys, by [`PackedValues::number`].
+const SMALL_TYPES: [&'static dyn PackedValues; 2] = [&SmallLists, &SmallSets];
 
 /// What is done with each effect that builds a value.
 pub type EachEffect<'a> = dyn FnMut(&Effect<'_>) -> io::Result<()> + 'a;
@@ -49,6 +54,11 @@ pub trait DataType: Send + Sync {
 
     /// A value without content, for the first effect on a key that is absent.
     fn blank(&self) -> Box<dyn TypedValue>;
+
+    /// How its small values lie with their keys, if they do.
+    fn small(&self) -> Option<&'static dyn PackedValues> {
+        None
+    }
 
     /// What ON of FT.CREATE calls values of this type, in capitals, if they are documents. It is part of the
     /// format, in the definitions of indexes.
@@ -87,6 +97,100 @@ pub trait DataType: Send + Sync {
     fn is_document_path(&self, _path: &[u8]) -> bool {
         true
     }
+}
+
+/// Small values of a type: bytes that lie in one allocation with their key (`packed`). A value that outgrows
+/// this becomes an object, and stays one. The bytes are in memory only, so they have no version.
+pub trait PackedValues: Send + Sync {
+    fn data_type(&self) -> &'static dyn DataType;
+
+    /// The place in [`SMALL_TYPES`].
+    fn number(&self) -> u8;
+
+    /// How many parts the value has.
+    fn len(&self, bytes: &[u8]) -> usize;
+
+    fn encoding(&self, bytes: &[u8], limits: &EncodingLimits) -> &'static str;
+
+    /// Applies an effect to a copy of the bytes, of which there are none for a new value. Where the result is
+    /// not `Done`, the copy is dropped.
+    fn apply(&self, bytes: &mut Vec<u8>, effect: &Effect<'_>) -> SmallChange;
+
+    /// The same value as an object.
+    fn unpack(&self, bytes: &[u8]) -> Box<dyn TypedValue>;
+}
+
+/// The result of an effect on a small value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmallChange {
+    /// With what the effect counts.
+    Done(usize),
+    /// The value would be too large: the effect must be applied to an object.
+    Outgrown,
+    /// The effect does not fit the value.
+    Misfit,
+}
+
+impl SmallChange {
+    /// A change that fits if there is a count.
+    pub fn of(count: Option<usize>) -> SmallChange {
+        count.map_or(SmallChange::Misfit, SmallChange::Done)
+    }
+}
+
+/// A small value as it is read.
+#[derive(Clone, Copy)]
+pub struct SmallRef<'a> {
+    values: &'static dyn PackedValues,
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> SmallRef<'a> {
+    pub(super) fn new(number: u8, bytes: &'a [u8]) -> SmallRef<'a> {
+        SmallRef { values: small_values(number), bytes }
+    }
+
+    /// The bytes, if it is a value of the type with this number.
+    #[inline]
+    pub(super) fn of_type(&self, number: u8) -> Option<&'a [u8]> {
+        (self.values.number() == number).then_some(self.bytes)
+    }
+
+    pub fn data_type(&self) -> &'static dyn DataType {
+        self.values.data_type()
+    }
+
+    pub fn len(&self) -> usize {
+        self.values.len(self.bytes)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn encoding(&self, limits: &EncodingLimits) -> &'static str {
+        self.values.encoding(self.bytes, limits)
+    }
+
+    /// The same value as an object.
+    pub fn unpack(&self) -> Box<dyn TypedValue> {
+        self.values.unpack(self.bytes)
+    }
+
+    /// See [`TypedValue::digest`].
+    pub fn digest(&self) -> u64 {
+        self.unpack().digest()
+    }
+}
+
+impl fmt::Debug for SmallRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.unpack().fmt(f)
+    }
+}
+
+pub(super) fn small_values(number: u8) -> &'static dyn PackedValues {
+    SMALL_TYPES[usize::from(number)]
 }
 
 /// Where an effect comes from.

@@ -3,7 +3,9 @@
 use super::digest;
 use super::encoding::EncodingLimits;
 use super::entry::Entry;
-use super::typed::{EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue, save_whole};
+use super::typed::{
+    DataType, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX, SmallRef, TypedValue, save_whole,
+};
 use crate::effect::{Effect, List};
 use crate::types::{Field, Hash, HashRef, StringRef, StringValue};
 use std::collections::BTreeMap;
@@ -15,6 +17,8 @@ pub enum ValueRef<'a> {
     String(StringRef<'a>),
     Hash(HashRef<'a>),
     Object(&'a dyn TypedValue),
+    /// A value of another type that lies with its key.
+    Small(SmallRef<'a>),
 }
 
 impl ValueRef<'_> {
@@ -24,6 +28,16 @@ impl ValueRef<'_> {
             ValueRef::String(_) => "string",
             ValueRef::Hash(_) => "hash",
             ValueRef::Object(object) => object.data_type().name(),
+            ValueRef::Small(small) => small.data_type().name(),
+        }
+    }
+
+    /// The data type of a value that is no string or hash.
+    pub fn data_type(&self) -> Option<&'static dyn DataType> {
+        match self {
+            ValueRef::String(_) | ValueRef::Hash(_) => None,
+            ValueRef::Object(object) => Some(object.data_type()),
+            ValueRef::Small(small) => Some(small.data_type()),
         }
     }
 
@@ -33,6 +47,7 @@ impl ValueRef<'_> {
             ValueRef::String(_) => 1,
             ValueRef::Hash(hash) => hash.len(),
             ValueRef::Object(object) => object.len(),
+            ValueRef::Small(small) => small.len(),
         }
     }
 
@@ -43,13 +58,14 @@ impl ValueRef<'_> {
             ValueRef::String(_) => false,
             ValueRef::Hash(hash) => hash.is_empty(),
             ValueRef::Object(object) => object.is_empty(),
+            ValueRef::Small(small) => small.is_empty(),
         }
     }
 
     /// Bytes of contents that are stored elsewhere, and are counted there (the vectors of an index).
     pub fn housed_bytes(&self) -> usize {
         match self {
-            ValueRef::String(_) => 0,
+            ValueRef::String(_) | ValueRef::Small(_) => 0,
             ValueRef::Hash(hash) => hash.housed_bytes(),
             ValueRef::Object(object) => object.housed_bytes(),
         }
@@ -60,7 +76,7 @@ impl ValueRef<'_> {
     pub(super) fn alive(&self, now_ms: u64) -> bool {
         match self {
             ValueRef::Hash(hash) => hash.alive(now_ms),
-            ValueRef::String(_) | ValueRef::Object(_) => true,
+            ValueRef::String(_) | ValueRef::Object(_) | ValueRef::Small(_) => true,
         }
     }
 
@@ -69,7 +85,7 @@ impl ValueRef<'_> {
     pub(super) fn next_expiry_ms(&self) -> Option<u64> {
         match self {
             ValueRef::Hash(hash) => hash.next_expiry_ms(),
-            ValueRef::String(_) | ValueRef::Object(_) => None,
+            ValueRef::String(_) | ValueRef::Object(_) | ValueRef::Small(_) => None,
         }
     }
 
@@ -85,6 +101,7 @@ impl ValueRef<'_> {
             ValueRef::Hash(hash) if is_listpack(*hash, limits) => "listpack",
             ValueRef::Hash(_) => "hashtable",
             ValueRef::Object(object) => object.encoding(limits),
+            ValueRef::Small(small) => small.encoding(limits),
         }
     }
 
@@ -98,6 +115,7 @@ impl ValueRef<'_> {
                 sum.wrapping_add(field.value.with_bytes(|bytes| digest::mix(name, bytes)))
             }),
             ValueRef::Object(object) => object.digest(),
+            ValueRef::Small(small) => small.digest(),
         }
     }
 }
@@ -107,10 +125,10 @@ impl PartialEq for ValueRef<'_> {
         match (self, other) {
             (ValueRef::String(one), ValueRef::String(other)) => one == other,
             (ValueRef::Hash(one), ValueRef::Hash(other)) => one == other,
-            (ValueRef::Object(one), ValueRef::Object(other)) => {
-                one.data_type().name() == other.data_type().name() && one.digest() == other.digest()
-            }
-            _ => false,
+            _ => match (self.data_type(), other.data_type()) {
+                (Some(one), Some(two)) => one.name() == two.name() && self.digest() == other.digest(),
+                _ => false,
+            },
         }
     }
 }
@@ -167,6 +185,7 @@ impl Entry {
             }
             ValueRef::Hash(hash) => save_hash(key, hash, each)?,
             ValueRef::Object(object) => save_whole(object, key, each)?,
+            ValueRef::Small(small) => save_whole(&*small.unpack(), key, each)?,
         }
         if expires_at_ms != 0 { each(&Effect::Expire { key, expires_at_ms }) } else { Ok(()) }
     }

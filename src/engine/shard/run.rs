@@ -427,7 +427,7 @@ impl<'t> Transaction<'t> {
             Stage::Done => {}
             Stage::Prepare(_) => unreachable!("a transaction prepares nothing"),
             // A transaction does not wait: commands that could feed the keys come after it.
-            Stage::Park(park) => (park.timed_out)(reply),
+            Stage::Park(park) => (park.in_exec)(reply),
             Stage::NeedsRoom(bytes) => match self.make_room(command, args, bytes) {
                 Ok(()) => self.run(database, command, args, reply),
                 Err(error) => reply.error(&error),

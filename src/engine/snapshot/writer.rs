@@ -8,8 +8,8 @@ use super::format::{
 };
 use crate::effect::Effect;
 use crate::env::{Disk, DiskFile};
+use crate::keyspace::Entry;
 use crate::keyspace::digest::entry_digest;
-use crate::keyspace::{Entry, ValueRef};
 use crate::log::RunningChecksum;
 use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
@@ -78,8 +78,8 @@ impl SnapshotWriter {
         };
         section.keys += 1;
         section.digest = section.digest.wrapping_add(entry_digest(entry));
-        if let ValueRef::Object(object) = entry.value() {
-            self.types_of.insert(object.data_type().module());
+        if let Some(data_type) = entry.value().data_type() {
+            self.types_of.insert(data_type.module());
         }
         entry.save(&mut |effect| self.effect(database, effect))
     }

@@ -74,6 +74,7 @@ fn dump(engine: &Engine) -> Vec<String> {
                 }
                 ValueRef::String(string) => String::from_utf8_lossy(&string.to_bytes()).into_owned(),
                 ValueRef::Object(object) => format!("{object:?}"),
+                ValueRef::Small(small) => format!("{small:?}"),
             };
             format!("{number} {:?} {} {value}", entry.key().escape_ascii().to_string(), entry.expires_at_ms())
         })

@@ -6,7 +6,7 @@ use crate::error::CommandError;
 use crate::gate::ReplyGate;
 use crate::keyspace::{
     AccessMode, DataTypes, Database, DocumentType, DuePlace, EncodingLimits, Entry, Keyspace, TypedValue,
-    ValueRef, mixed,
+    ValueRef, list_of, mixed, set_of,
 };
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
@@ -17,7 +17,7 @@ use crate::store::lookups::{LookupTotals, Lookups};
 use crate::store::users::Users;
 use crate::store::watch::Watch;
 use crate::table::HashedKey;
-use crate::types::{Field, Hash, HashRef, StringRef};
+use crate::types::{Field, Hash, HashRef, ListRef, SetRef, StringRef};
 use parking_lot::RwLock;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -272,6 +272,20 @@ impl<'a> View<'a> {
             None => Ok(None),
             Some(ValueRef::Hash(hash)) => Ok(Some(HashView::new(hash, self.now_ms))),
             Some(_) => Err(CommandError::WRONG_TYPE),
+        }
+    }
+
+    pub fn list(&self, key: &[u8]) -> Result<Option<ListRef<'a>>, CommandError> {
+        match self.entry(key) {
+            None => Ok(None),
+            Some(entry) => list_of(entry.value()).map(Some).ok_or(CommandError::WRONG_TYPE),
+        }
+    }
+
+    pub fn set(&self, key: &[u8]) -> Result<Option<SetRef<'a>>, CommandError> {
+        match self.entry(key) {
+            None => Ok(None),
+            Some(entry) => set_of(entry.value()).map(Some).ok_or(CommandError::WRONG_TYPE),
         }
     }
 

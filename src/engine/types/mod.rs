@@ -7,8 +7,11 @@ mod content;
 mod hash;
 mod hash_ref;
 mod housed;
+mod list_value;
 mod number;
 pub(crate) mod packed_hash;
+pub(crate) mod row;
+pub(crate) mod set_value;
 mod sorted_set;
 mod string;
 
@@ -19,9 +22,12 @@ pub(crate) use hash::OwnedField;
 pub use hash::{Field, Hash};
 pub use hash_ref::HashRef;
 pub use housed::{House, Housed};
+pub use list_value::{ListElements, ListRef, ListValue};
 pub use number::{
     add_decimals, format_double, format_score, format_score_17, parse_double, parse_integer, parse_score,
     parse_score_bound,
 };
+pub use row::{Coded, ListEnd, RowElement};
+pub use set_value::{SetRef, SetValue, SmallSet};
 pub use sorted_set::{ScoreChange, ScoredMember, SortedSet};
 pub use string::{StringRef, StringValue};

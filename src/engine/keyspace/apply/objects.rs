@@ -15,17 +15,16 @@ pub(super) fn change(
 ) -> EffectOutcome {
     let Some(data_type) = keyspace.types.of_effect(effect) else { return EffectOutcome::mismatch() };
     let database = keyspace.database_mut(number);
-    let change = |entry: &mut Entry| entry.change_object(data_type, |object| object.apply(effect, origin));
-    if let Some(changed) = database.update(key, change) {
-        return EffectOutcome::of_parts(changed.flatten());
+    if let Some(changed) = database.update(key, |entry| entry.change_object(data_type, effect, origin)) {
+        return EffectOutcome::of_parts(changed);
     }
-    let mut object = data_type.blank();
-    debug_assert_eq!(object.data_type().name(), data_type.name(), "a type makes its own values");
-    let count = object.apply(effect, origin);
-    if !object.is_empty() {
-        database.insert_new(key, Entry::of(key.bytes(), OwnedValue::Object(object), 0));
+    let Some((entry, count)) = Entry::made_by(key.bytes(), data_type, effect, origin) else {
+        return EffectOutcome::mismatch();
+    };
+    if !entry.value().is_empty() {
+        database.insert_new(key, entry);
     }
-    EffectOutcome::of_parts(count)
+    EffectOutcome::of_parts(Some(count))
 }
 
 /// Puts an object, which is what an effect makes of the value at the key, in its place.
