@@ -28,6 +28,8 @@ pub fn shape(usage: &str, name_words: i32) -> Shape {
 struct KeyWord {
     position: i32,
     repeats_every: Option<i32>,
+    /// The number of words after the group, if that repeats.
+    words_after: i32,
 }
 
 struct Parser<'a> {
@@ -73,9 +75,12 @@ impl Parser<'_> {
             return;
         }
         if matches!(word, "key" | "source" | "destination" | "newkey" | "shardchannel") {
-            self.keys.push(KeyWord { position: self.at, repeats_every: None });
+            self.keys.push(KeyWord { position: self.at, repeats_every: None, words_after: 0 });
         }
         self.at += i32::from(!optional);
+        for key in self.keys.iter_mut().filter(|key| key.repeats_every.is_some()) {
+            key.words_after += i32::from(!optional);
+        }
     }
 
     /// All words from `start` on repeat.
@@ -111,8 +116,10 @@ fn key_range(keys: &[KeyWord]) -> (i32, i32, i32) {
         [] => (0, 0, 0),
         [first, .., KeyWord { repeats_every: Some(width), .. }] => (first.position, -1, *width),
         [first, .., last] => (first.position, last.position, last.position - first.position),
-        [KeyWord { position, repeats_every: Some(width) }] => (*position, -1, *width),
-        [KeyWord { position, repeats_every: None }] => (*position, *position, 1),
+        [KeyWord { position, repeats_every: Some(width), words_after }] => {
+            (*position, -1 - words_after, *width)
+        }
+        [KeyWord { position, repeats_every: None, .. }] => (*position, *position, 1),
     }
 }
 
@@ -154,6 +161,7 @@ mod tests {
             ("cursor [MATCH pattern]", -2, (0, 0, 0)),
             ("[message]", -1, (0, 0, 0)),
             ("(NX|XX) key", 3, (2, 2, 1)),
+            ("key+ timeout", -3, (1, -2, 1)),
             ("operation destination key+", -4, (2, -1, 1)),
         ] {
             assert_eq!(shape(usage, 1), Shape { arity, keys }, "{usage}");

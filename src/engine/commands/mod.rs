@@ -20,9 +20,11 @@ mod bitmaps;
 mod copies;
 mod expiry;
 mod expiry_option;
+mod geo;
 mod glob;
 mod hash_expiry;
 mod hashes;
+mod hyperloglogs;
 mod keys;
 mod lcs;
 mod list_blocking;
@@ -63,6 +65,8 @@ pub const FAMILIES: &[&[Command]] = &[
     sets::COMMANDS,
     set_algebra::COMMANDS,
     sort::COMMANDS,
+    geo::COMMANDS,
+    hyperloglogs::COMMANDS,
 ];
 
 /// The number of words whose lookups are prefetched together.

@@ -36,6 +36,8 @@ mod declare;
 #[macro_use]
 mod hashes;
 #[macro_use]
+mod hyperloglogs;
+#[macro_use]
 mod keys;
 mod kinds;
 mod list;
@@ -83,8 +85,8 @@ pub enum Scope {
 const BUILDS: bool = true;
 
 key_effects! {
-    [string_effects hash_effects list_effects set_effects sorted_set_effects database_effects user_effects
-     declare_effects]
+    [string_effects hash_effects list_effects set_effects sorted_set_effects hyperloglog_effects
+     database_effects user_effects declare_effects]
 }
 
 /// Numbers of databases from this one on are errors, because a reader allocates all databases below a number.
@@ -241,6 +243,7 @@ mod tests {
             Effect::HashDelete { key, fields: FIELDS, cause: Cause::Command },
             Effect::HashExpire { key, fields: FIELDS, expires_at_ms: 3 },
             Effect::SortedSetAdd { key, members: ScoredList::Pairs(SCORES) },
+            Effect::HyperLogLogRaise { key, sparse_bytes_max: 3000, registers: b"\x01\0\x05" },
             Effect::SortedSetRemove { key, members: FIELDS },
             Effect::SortedSetRemoveRange { key, first: 3, count: 1 << 40 },
             Effect::ListPush { key, end: ListEnd::Front, elements: FIELDS },

@@ -7,6 +7,7 @@ mod content;
 mod hash;
 mod hash_ref;
 mod housed;
+pub mod hyperloglog;
 mod list_value;
 mod number;
 pub(crate) mod packed_hash;

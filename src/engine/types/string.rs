@@ -142,16 +142,22 @@ impl StringValue {
 
     /// Overwrites from `offset` on; pads with zero bytes if the value was shorter.
     pub fn write(&mut self, offset: usize, content: &[u8]) {
+        self.edit(|bytes| write_at(bytes, offset, content));
+    }
+
+    /// Changes the bytes.
+    pub fn edit<R>(&mut self, edit: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         if let StringValue::Shared(bytes) = self {
-            return write_at(Arc::make_mut(bytes), offset, content);
+            return edit(Arc::make_mut(bytes));
         }
         let mut bytes = match std::mem::replace(self, StringValue::Integer(0)) {
             StringValue::Heap(bytes) => bytes,
             other => other.to_bytes().into_owned(),
         };
-        write_at(&mut bytes, offset, content);
+        let edited = edit(&mut bytes);
         let is_short = bytes.len() <= INLINE_BYTES_MAX;
         *self = if is_short { StringValue::raw(&bytes) } else { StringValue::buffer(bytes) };
+        edited
     }
 
     /// Bytes on the heap, without the value itself. Housed contents are counted by their house.

@@ -176,7 +176,7 @@ fn key_specification(reply: &mut dyn Reply, access: &str, first: i32, last: i32,
 /// What this call does with its key number `key`. SET's flags vary: it reads the old value only with GET.
 fn access_of_call(command: &Command, args: Args<'_>, key: usize) -> &'static str {
     let access = command.key_access();
-    let access = access.get(key).unwrap_or(&access[0]);
+    let access = access.get(key).or(access.last()).copied().unwrap_or_default();
     match access.strip_suffix(" variable_flags") {
         Some(_) if !(3..args.len()).any(|word| args.is(word, "GET")) => "OW update",
         Some(access) => access,

@@ -9,6 +9,10 @@ mod ranges;
 mod reading;
 mod storing;
 
+pub use adding::{AddConditions, Additions};
+pub use bounds::RangeBounds;
+pub use storing::{room_to_store, store};
+
 use crate::command::{
     Args, BlockingHandler, Command, CommandError, ReadHandler, StagedHandler, WriteHandler, acl, blocking,
     flag, integer, read, sliced, write,
@@ -24,12 +28,12 @@ pub const COMMANDS: &[Command] = &[
             "O(K) + O(M*log(N)) for K keys and M members popped",
             "Pops members of the first sorted set that has any; waits for one.",
         ),
-    blocking_row("BZPOPMAX", "key+ timeout", popping::bzpopmax, flag::FAST).keys(keys_but_last).docs(
+    blocking_row("BZPOPMAX", "key+ timeout", popping::bzpopmax, flag::FAST).docs(
         "5.0.0",
         "O(log(N)) for N members",
         "Pops the member with the highest score; waits for one.",
     ),
-    blocking_row("BZPOPMIN", "key+ timeout", popping::bzpopmin, flag::FAST).keys(keys_but_last).docs(
+    blocking_row("BZPOPMIN", "key+ timeout", popping::bzpopmin, flag::FAST).docs(
         "5.0.0",
         "O(log(N)) for N members",
         "Pops the member with the lowest score; waits for one.",
@@ -298,10 +302,7 @@ fn keys_of_store(args: Args<'_>) -> Result<Vec<usize>, CommandError> {
     Ok(keys)
 }
 
-fn keys_but_last(args: Args<'_>) -> Result<Vec<usize>, CommandError> {
-    Ok((1..args.len() - 1).collect())
-}
-
-fn sorted_set<'v>(view: &View<'v>, key: &[u8]) -> Result<Option<&'v SortedSet>, CommandError> {
+/// The sorted set at a key.
+pub fn sorted_set<'v>(view: &View<'v>, key: &[u8]) -> Result<Option<&'v SortedSet>, CommandError> {
     view.object(key)
 }

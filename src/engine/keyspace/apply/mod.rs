@@ -81,6 +81,9 @@ pub(super) fn apply(
         Effect::StringWrite { offset, content, .. } => {
             strings::change(keyspace, number, key, given, |string| string.write(offset as usize, content))
         }
+        Effect::HyperLogLogRaise { sparse_bytes_max, registers, .. } => {
+            strings::raise_registers(keyspace, (number, key), sparse_bytes_max, registers)
+        }
         Effect::HashSet { fields, keep_expiry, .. } => {
             hashes::set(keyspace, (number, key), fields, keep_expiry, contents)
         }
