@@ -111,9 +111,7 @@ impl<'a> Additions<'a> {
             if !conditions.allow(old, pair.score) || old == Some(pair.score) {
                 continue;
             }
-            if pair.score == 0.0 {
-                pair.score = zero_in(view, set, pair.score);
-            }
+            pair.score = stored_in(view, set, pair.score);
             additions.added += usize::from(old.is_none());
             additions.pairs.push(pair);
             if !is_single {
@@ -135,10 +133,10 @@ impl<'a> Additions<'a> {
     }
 }
 
-/// The zero that Redis stores: its compact encoding has no negative one.
-fn zero_in(view: &View<'_>, set: Option<&SortedSet>, zero: f64) -> f64 {
+/// The score as Redis stores it: its compact encoding has no negative zero.
+fn stored_in(view: &View<'_>, set: Option<&SortedSet>, score: f64) -> f64 {
     let is_compact = || set.is_none_or(|set| set.encoding(&view.encoding_limits()) == "listpack");
-    if zero.is_sign_negative() && is_compact() { 0.0 } else { zero }
+    if score == 0.0 && score.is_sign_negative() && is_compact() { 0.0 } else { score }
 }
 
 pub fn zadd(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -190,7 +188,7 @@ fn increment(
         if score.is_nan() {
             return Err(NO_NUMBER);
         }
-        Ok((old, if old.is_none() { zero_in(view, set, score) } else { score }))
+        Ok((old, stored_in(view, set, score)))
     })?;
     if !conditions.allow(old, score) {
         reply.null();

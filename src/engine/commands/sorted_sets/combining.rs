@@ -7,7 +7,8 @@ use crate::command::{Args, CommandError, OptionWords, Outcome, Reply, Stage, int
 use crate::hashing::{HashMap, HashState};
 use crate::store::tx::Tx;
 use crate::store::view::View;
-use crate::types::{ScoredMember, SortedSet, parse_score};
+use crate::types::{RowElement, ScoredMember, SetRef, SortedSet, parse_score};
+use std::borrow::Cow;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Combination {
@@ -51,32 +52,75 @@ fn or_zero(score: f64) -> f64 {
     if score.is_nan() { 0.0 } else { score }
 }
 
+/// A sorted set, or a set, whose members have the score 1.
+#[derive(Clone, Copy)]
+enum SourceSet<'v> {
+    Absent,
+    Sorted(&'v SortedSet),
+    Plain(SetRef<'v>),
+}
+
 /// A set whose members are combined.
 #[derive(Clone, Copy)]
 struct Source<'v> {
-    set: Option<&'v SortedSet>,
+    set: SourceSet<'v>,
     weight: f64,
 }
 
-impl<'v> Source<'v> {
-    fn find(view: &View<'v>, key: &[u8]) -> Result<Source<'v>, CommandError> {
-        Ok(Source { set: sorted_set(view, key)?, weight: 1.0 })
+/// A member of a result. Those of sets of integers are made.
+struct Combined<'v> {
+    score: f64,
+    member: Cow<'v, [u8]>,
+}
+
+impl<'v> SourceSet<'v> {
+    fn find(view: &View<'v>, key: &[u8]) -> Result<SourceSet<'v>, CommandError> {
+        match sorted_set(view, key) {
+            Ok(set) => Ok(set.map_or(SourceSet::Absent, SourceSet::Sorted)),
+            Err(_) => Ok(view.set(key)?.map_or(SourceSet::Absent, SourceSet::Plain)),
+        }
     }
 
+    /// The number of members, and a bound of their bytes.
+    fn sizes(self) -> (usize, usize) {
+        match self {
+            SourceSet::Absent => (0, 0),
+            SourceSet::Sorted(set) => (set.len(), set.member_bytes_max()),
+            SourceSet::Plain(set) => (set.len(), set.text_bytes_max(set.len())),
+        }
+    }
+}
+
+impl<'v> Source<'v> {
     fn len(&self) -> usize {
-        self.set.map_or(0, SortedSet::len)
+        self.set.sizes().0
     }
 
     /// Members with their weighted scores.
-    fn iter(&self) -> impl Iterator<Item = ScoredMember<'v>> {
+    fn iter(&self) -> impl Iterator<Item = Combined<'v>> + use<'v> {
         let weight = self.weight;
-        let entries = self.set.into_iter().flat_map(SortedSet::iter);
-        entries.map(move |entry| ScoredMember { score: or_zero(entry.score * weight), ..entry })
+        let (sorted, plain) = match self.set {
+            SourceSet::Absent => (None, None),
+            SourceSet::Sorted(set) => (Some(set), None),
+            SourceSet::Plain(set) => (None, Some(set)),
+        };
+        let sorted = sorted.into_iter().flat_map(SortedSet::iter);
+        let sorted = sorted.map(|entry| (entry.score, Cow::Borrowed(entry.member)));
+        let plain = plain.into_iter().flat_map(SetRef::iter).map(|element| match element {
+            RowElement::Bytes(bytes) => (1.0, Cow::Borrowed(bytes)),
+            integer @ RowElement::Integer(_) => (1.0, Cow::Owned(integer.to_vec())),
+        });
+        sorted.chain(plain).map(move |(score, member)| Combined { score: or_zero(score * weight), member })
     }
 
+    /// The weighted score of a member. It is NaN for infinity times 0, as in Redis's intersections.
     fn score(&self, member: &[u8]) -> Option<f64> {
-        let score = self.set?.score(member)?;
-        Some(or_zero(score * self.weight))
+        let score = match self.set {
+            SourceSet::Absent => None,
+            SourceSet::Sorted(set) => set.score(member),
+            SourceSet::Plain(set) => set.contains(member).then_some(1.0),
+        };
+        score.map(|score| score * self.weight)
     }
 }
 
@@ -115,7 +159,8 @@ impl<'v> Combining<'v> {
         };
         let mut options = args.options(at + 1);
         let keys = options.words(numkeys)?;
-        let sources = keys.iter().map(|key| Source::find(view, key)).collect::<Result<_, _>>()?;
+        let source = |key: &&[u8]| Ok(Source { set: SourceSet::find(view, key)?, weight: 1.0 });
+        let sources = keys.iter().map(source).collect::<Result<_, CommandError>>()?;
         let mut combining = Combining { sources, aggregate: Aggregate::Sum, with_scores: false, limit: 0 };
         let has_weights = combination != Combination::Difference && purpose != Purpose::Count;
         while !options.is_done() {
@@ -158,7 +203,7 @@ impl<'v> Combining<'v> {
     }
 
     /// The result, in order.
-    fn result(&mut self, combination: Combination) -> Vec<ScoredMember<'v>> {
+    fn result(&mut self, combination: Combination) -> Vec<Combined<'v>> {
         let mut members = match combination {
             Combination::Union => self.union(),
             Combination::Intersection => self.intersection().collect(),
@@ -166,7 +211,7 @@ impl<'v> Combining<'v> {
         };
         members.sort_unstable_by(|one, other| {
             let by_score = one.score.partial_cmp(&other.score).expect("no score is NaN");
-            by_score.then_with(|| one.member.cmp(other.member))
+            by_score.then_with(|| one.member.cmp(&other.member))
         });
         members
     }
@@ -176,39 +221,36 @@ impl<'v> Combining<'v> {
         self.sources.sort_by_key(Source::len);
     }
 
-    fn union(&mut self) -> Vec<ScoredMember<'v>> {
+    fn union(&mut self) -> Vec<Combined<'v>> {
         self.sort_sources();
         if let [source] = &self.sources[..] {
             return source.iter().collect();
         }
         let largest = self.sources.last().map_or(0, Source::len);
-        let mut places = HashMap::<&[u8], usize>::with_capacity_and_hasher(largest, HashState::default());
-        let mut members = Vec::<ScoredMember<'v>>::with_capacity(largest);
-        for entry in self.sources.iter().flat_map(Source::iter) {
-            let place = *places.entry(entry.member).or_insert(members.len());
-            match members.get_mut(place) {
-                Some(found) => found.score = self.aggregate.of(found.score, entry.score),
-                None => members.push(entry),
-            }
+        let mut scores =
+            HashMap::<Cow<'v, [u8]>, f64>::with_capacity_and_hasher(largest, HashState::default());
+        for Combined { score, member } in self.sources.iter().flat_map(Source::iter) {
+            let aggregate = |found: &mut f64| *found = self.aggregate.of(*found, score);
+            scores.entry(member).and_modify(aggregate).or_insert(score);
         }
-        members
+        scores.into_iter().map(|(member, score)| Combined { score, member }).collect()
     }
 
-    fn intersection(&mut self) -> impl Iterator<Item = ScoredMember<'v>> {
+    fn intersection(&mut self) -> impl Iterator<Item = Combined<'v>> {
         self.sort_sources();
         let (first, others) = self.sources.split_first().expect("there is a key");
         let aggregate = self.aggregate;
-        first.iter().filter_map(move |entry| {
-            let mut scores = others.iter().map(|source| source.score(entry.member));
-            let score = scores.try_fold(entry.score, |sum, score| Some(aggregate.of(sum, score?)))?;
-            Some(ScoredMember { score, ..entry })
+        first.iter().filter_map(move |Combined { score, member }| {
+            let mut scores = others.iter().map(|source| source.score(&member));
+            let score = scores.try_fold(score, |sum, score| Some(aggregate.of(sum, score?)))?;
+            Some(Combined { score, member })
         })
     }
 
-    fn difference(&self) -> Vec<ScoredMember<'v>> {
+    fn difference(&self) -> Vec<Combined<'v>> {
         let (first, others) = self.sources.split_first().expect("there is a key");
         let is_left =
-            |entry: &ScoredMember<'_>| others.iter().all(|source| source.score(entry.member).is_none());
+            |entry: &Combined<'_>| others.iter().all(|source| source.score(&entry.member).is_none());
         first.iter().filter(is_left).collect()
     }
 }
@@ -218,8 +260,8 @@ type Staged = Result<Stage, CommandError>;
 fn reply_with(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply, combination: Combination) -> Staged {
     let mut combining = Combining::parse(view, args, 1, combination, Purpose::Reply)?;
     let members = combining.result(combination);
-    let count = members.len();
-    write_members(members.into_iter(), count, combining.with_scores, reply);
+    let entries = members.iter().map(|entry| ScoredMember { score: entry.score, member: &entry.member });
+    write_members(entries, members.len(), combining.with_scores, reply);
     Ok(Stage::Done)
 }
 
@@ -251,7 +293,7 @@ fn store_result(
     let members: Vec<(f64, Vec<u8>)> = tx.read(|view| {
         let mut combining = Combining::parse(view, args, 2, combination, Purpose::Store)?;
         let members = combining.result(combination).into_iter();
-        Ok(members.map(|entry| (entry.score, entry.member.to_vec())).collect())
+        Ok(members.map(|entry| (entry.score, entry.member.into_owned())).collect())
     })?;
     store(tx, args.word(1), &members, event);
     reply.integer(members.len() as i64);
@@ -273,8 +315,8 @@ pub fn zunionstore(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Ou
 /// The log's room for a result, which has each member of its sources at most once.
 pub fn room(view: &View<'_>, args: Args<'_>) -> usize {
     let Ok(keys) = super::counted_keys(args, 2) else { return 0 };
-    let sets = keys.iter().filter_map(|&key| sorted_set(view, args.word(key)).ok().flatten());
-    let (members, bytes) =
-        sets.fold((0, 0), |(members, bytes), set| (members + set.len(), bytes + set.member_bytes_max()));
+    let sizes = keys.iter().filter_map(|&key| SourceSet::find(view, args.word(key)).ok());
+    let add = |sum: (usize, usize), sizes: (usize, usize)| (sum.0 + sizes.0, sum.1 + sizes.1);
+    let (members, bytes) = sizes.map(SourceSet::sizes).fold((0, 0), add);
     room_to_store(args.word(1), members, bytes)
 }

@@ -5,9 +5,10 @@ use super::sorted_set;
 use crate::command::{
     Args, Awaited, BlockingStage, CommandError, OptionWords, Outcome, Park, Reply, integer,
 };
+use crate::commands::list_blocking::parse_timeout;
 use crate::effect::Effect;
 use crate::store::tx::Tx;
-use crate::types::{ScoredMember, SortedSet, parse_double};
+use crate::types::{ScoredMember, SortedSet};
 use std::time::Duration;
 
 /// From which end members are popped.
@@ -182,7 +183,7 @@ fn bzpop(
     reply: &mut dyn Reply,
 ) -> Result<BlockingStage, CommandError> {
     let (time, keys) = args.from(1).split_last().expect("the arity was checked");
-    let at_most = timeout(time)?;
+    let at_most = parse_timeout(time)?;
     let Some((key, popped)) = first_of(tx, keys, end, 1)? else { return Ok(park(keys, at_most)) };
     reply.array(3);
     reply.bulk(key);
@@ -195,7 +196,7 @@ fn bzpop(
 }
 
 pub fn bzmpop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
-    let at_most = timeout(args.word(1))?;
+    let at_most = parse_timeout(args.word(1))?;
     let pop = PopFromMany::parse(args, 2)?;
     Ok(if pop.pop(tx, reply)? { BlockingStage::Done } else { park(pop.keys, at_most) })
 }
@@ -203,18 +204,4 @@ pub fn bzmpop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<
 fn park(keys: &[&[u8]], at_most: Option<Duration>) -> BlockingStage {
     let keys = keys.iter().map(|key| key.to_vec()).collect();
     BlockingStage::Park(Box::new(Park::new(keys, &HAS_MEMBERS, at_most, |reply| reply.null_array())))
-}
-
-/// A timeout in seconds; `None` for no limit.
-fn timeout(word: &[u8]) -> Result<Option<Duration>, CommandError> {
-    let seconds = parse_double(word);
-    let seconds = seconds.ok_or(CommandError::of("ERR timeout is not a float or out of range"))?;
-    if seconds < 0.0 {
-        return Err(CommandError::of("ERR timeout is negative"));
-    }
-    let milliseconds = (seconds * 1000.0).ceil();
-    if milliseconds > i64::MAX as f64 {
-        return Err(CommandError::of("ERR timeout is out of range"));
-    }
-    Ok((milliseconds > 0.0).then(|| Duration::from_millis(milliseconds as u64)))
 }
