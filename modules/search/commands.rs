@@ -11,16 +11,18 @@ use crate::schema::{Definition, FieldKind};
 use crate::search::shape::{is_flat, shaped};
 use crate::search::styled;
 use crate::{aggregate, debug, info, search, settings, spell};
-use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, staged, write};
+use engramdb_engine::command::{
+    Args, Command, CommandError, CoveredKeys, Outcome, Reply, acl, flag, read, staged, write,
+};
 use engramdb_engine::effect::{Cause, Effect};
 use engramdb_engine::store::tx::Tx;
 use engramdb_engine::store::view::View;
 
 pub const COMMANDS: &[Command] = &[
-    row(write("FT.CREATE", "index [option+] SCHEMA field type+", create))
+    bare(write("FT.CREATE", "index [option+] SCHEMA field type+", create))
         .flags(flag::MODULE | flag::DENY_OOM)
         .docs("1.0.0", "O(1), and O(N) in the background for N keys", "Creates an index over hashes."),
-    row(write("FT._CREATEIFNX", "index [option+] SCHEMA field type+", create_if_new))
+    bare(write("FT._CREATEIFNX", "index [option+] SCHEMA field type+", create_if_new))
         .flags(flag::MODULE | flag::DENY_OOM)
         .docs("2.0.0", "as FT.CREATE", "Creates an index, unless there is one of this name."),
     row(write("FT.ALTER", "index [SKIPINITIALSCAN] SCHEMA ADD field [type+]", alter::alter))
@@ -31,19 +33,17 @@ pub const COMMANDS: &[Command] = &[
         .flags(flag::MODULE | flag::DENY_OOM)
         .room(room_for_name)
         .docs("2.0.0", "as FT.ALTER", "Adds fields to an index, unless it has the first of them."),
-    row(write("FT.ALIASADD", "alias index", aliases::add)).flags(flag::MODULE | flag::DENY_OOM).docs(
+    second(write("FT.ALIASADD", "alias index", aliases::add)).flags(flag::MODULE | flag::DENY_OOM).docs(
         "1.0.0",
         "O(log N)",
         "Gives another name to an index.",
     ),
-    row(write("FT._ALIASADDIFNX", "alias index", aliases::add_if_new))
+    second(write("FT._ALIASADDIFNX", "alias index", aliases::add_if_new))
         .flags(flag::MODULE | flag::DENY_OOM)
         .docs("2.0.0", "O(log N)", "Gives another name to an index, unless the name is taken."),
-    row(write("FT.ALIASUPDATE", "alias index", aliases::update)).flags(flag::MODULE | flag::DENY_OOM).docs(
-        "1.0.0",
-        "O(log N)",
-        "Gives an alias to another index.",
-    ),
+    second(write("FT.ALIASUPDATE", "alias index", aliases::update))
+        .flags(flag::MODULE | flag::DENY_OOM)
+        .docs("1.0.0", "O(log N)", "Gives an alias to another index."),
     row(write("FT.ALIASDEL", "alias", aliases::delete)).docs("1.0.0", "O(log N)", "Removes an alias."),
     row(write("FT._ALIASDELIFX", "alias", aliases::delete_if_there)).docs(
         "2.0.0",
@@ -75,7 +75,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N matches of both queries",
         "Searches an index by words and by a vector, and fuses what both find.",
     ),
-    row(staged("FT.CURSOR", "action index cursor [COUNT count]", aggregate::cursor)).docs(
+    second(staged("FT.CURSOR", "action index cursor [COUNT count]", aggregate::cursor)).docs(
         "1.1.0",
         "O(N) for N rows",
         "Reads more rows of an aggregation, or ends it.",
@@ -105,7 +105,7 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N tags",
         "Returns the different tags of a field.",
     ),
-    row(read("FT._LIST", "", list)).docs("2.0.0", "O(N) for N indexes", "Returns the names of all indexes."),
+    bare(read("FT._LIST", "", list)).docs("2.0.0", "O(N) for N indexes", "Returns the names of all indexes."),
     row(write("FT.DROPINDEX", "index [DD|KEEPDOCS]", drop))
         .flags(flag::MODULE | flag::FREES)
         .room(room_to_drop)
@@ -114,36 +114,36 @@ pub const COMMANDS: &[Command] = &[
             "O(1), or O(N) for N documents with DD",
             "Deletes an index, and its documents with DD.",
         ),
-    row(write("FT.SUGADD", "key string score [option+]", suggestions::add))
+    bare(write("FT.SUGADD", "key string score [option+]", suggestions::add))
         .flags(flag::MODULE | flag::DENY_OOM)
         .room(suggestions::room_to_add)
         .docs("1.0.0", "O(N) for N characters", "Adds a suggestion, or changes its score."),
-    row(read("FT.SUGGET", "key prefix [option+]", suggestions::get)).docs(
+    bare(read("FT.SUGGET", "key prefix [option+]", suggestions::get)).docs(
         "1.0.0",
         "O(log N) for N suggestions",
         "Returns the best completions of a prefix.",
     ),
-    row(write("FT.SUGDEL", "key string", suggestions::delete)).flags(flag::MODULE | flag::FREES).docs(
+    bare(write("FT.SUGDEL", "key string", suggestions::delete)).flags(flag::MODULE | flag::FREES).docs(
         "1.0.0",
         "O(N) for N characters",
         "Removes a suggestion.",
     ),
-    row(read("FT.SUGLEN", "key", suggestions::length)).docs(
+    bare(read("FT.SUGLEN", "key", suggestions::length)).docs(
         "1.0.0",
         "O(1)",
         "Returns the number of suggestions.",
     ),
-    row(write("FT.DICTADD", "dict term+", dictionaries::add)).flags(flag::MODULE | flag::DENY_OOM).docs(
+    bare(write("FT.DICTADD", "dict term+", dictionaries::add)).flags(flag::MODULE | flag::DENY_OOM).docs(
         "1.4.0",
         "O(1) for each term",
         "Adds terms to a dictionary.",
     ),
-    row(write("FT.DICTDEL", "dict term+", dictionaries::delete)).flags(flag::MODULE | flag::FREES).docs(
+    bare(write("FT.DICTDEL", "dict term+", dictionaries::delete)).flags(flag::MODULE | flag::FREES).docs(
         "1.4.0",
         "O(1) for each term",
         "Removes terms from a dictionary.",
     ),
-    row(staged("FT.DICTDUMP", "dict", dictionaries::dump)).docs(
+    bare(staged("FT.DICTDUMP", "dict", dictionaries::dump)).docs(
         "1.4.0",
         "O(N) for N terms",
         "Returns the terms of a dictionary.",
@@ -195,30 +195,51 @@ pub const COMMANDS: &[Command] = &[
         "O(N) for N fields",
         "Returns the fields of documents (deprecated).",
     ),
-    row(staged("FT.DEBUG", "action [argument+]", debug::debug)).docs(
+    bare(staged("FT.DEBUG", "action [argument+]", debug::debug)).docs(
         "1.0.0",
         "O(N) for a graph of N nodes",
         "Looks into an index, for operators.",
     ),
-    row(staged("_FT.DEBUG", "action [argument+]", debug::debug)).docs(
+    bare(staged("_FT.DEBUG", "action [argument+]", debug::debug)).docs(
         "1.0.0",
         "O(N) for a graph of N nodes",
         "As FT.DEBUG, by the name that RediSearch gives it.",
     ),
-    row(read("FT.CONFIG", "action option [value]", config)).docs(
+    bare(read("FT.CONFIG", "action option [value]", config)).docs(
         "1.0.0",
         "O(1)",
         "Tells or sets options of the search module (deprecated).",
     ),
-    row(read("_FT.CONFIG", "action option [value]", config)).docs(
+    bare(read("_FT.CONFIG", "action option [value]", config)).docs(
         "1.0.0",
         "O(1)",
         "As FT.CONFIG, by the name that RediSearch gives it.",
     ),
 ];
 
-const fn row(command: Command) -> Command {
+const fn bare(command: Command) -> Command {
     command.group("search").flags(flag::MODULE).acl(acl::SEARCH)
+}
+
+/// A command about the index that its first word names: its user must be permitted to read what the index
+/// covers.
+const fn row(command: Command) -> Command {
+    bare(command).prefixes(|view, args| prefixes(view, args, 1))
+}
+
+/// The same of the second word.
+const fn second(command: Command) -> Command {
+    bare(command).prefixes(|view, args| prefixes(view, args, 2))
+}
+
+/// An index that is absent covers nothing: the command refuses it.
+fn prefixes(view: &View<'_>, args: Args<'_>, word: usize) -> CoveredKeys {
+    let module = view.module::<SearchModule>();
+    let index = args.get(word).and_then(|name| module.registry.index(view.database(), name));
+    CoveredKeys {
+        prefixes: index.map_or_else(Vec::new, |index| index.definition.prefixes.clone()),
+        are_deleted: args.get(2).is_some_and(|word| word.eq_ignore_ascii_case(b"DD")),
+    }
 }
 
 fn create(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

@@ -289,6 +289,11 @@ impl Client {
         *self.parked.lock() = Arc::downgrade(ticket);
     }
 
+    /// The words of the command with which the client waits for keys.
+    pub fn parked_words(&self) -> Option<Arc<[Vec<u8>]>> {
+        self.parked.lock().upgrade()?.words()
+    }
+
     /// Whether the client waits for keys.
     pub fn is_parked(&self) -> bool {
         self.parked.lock().strong_count() > 0
@@ -397,16 +402,9 @@ impl Clients {
         }
     }
 
-    /// Ends the connections of a user, which is deleted. Each gets the replies that are on their way.
-    pub fn user_deleted(&self, name: &[u8]) {
-        self.all().iter().filter(|client| *client.user() == *name).for_each(|client| client.expel());
-    }
-
-    /// Makes the connections of a user look at their rights, where they wait for something.
-    pub fn rights_changed(&self, name: &[u8]) {
-        let of_user =
-            |client: &&Arc<Client>| (client.is_subscriber() || client.is_parked()) && *client.user() == *name;
-        self.all().iter().filter(of_user).for_each(|client| client.wake());
+    /// The connections of a user.
+    pub fn of_user(&self, name: &[u8]) -> Vec<Arc<Client>> {
+        self.by_id.lock().values().filter(|client| *client.user() == *name).cloned().collect()
     }
 
     pub fn len(&self) -> usize {

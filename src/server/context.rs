@@ -35,7 +35,7 @@ pub struct Stop {
 /// What all threads share.
 pub struct ServerContext {
     pub engine: Arc<Engine>,
-    pub table: CommandTable,
+    pub table: Arc<CommandTable>,
     /// By `Known::id`: the full names, for INFO and CLIENT LIST.
     pub names: Vec<String>,
     pub config: RwLock<Config>,

@@ -200,8 +200,8 @@ fn share(
     table.iter().for_each(|known| name(known, &mut names));
     let tracking = Tracking::default();
     tracking.set_keys_max(config.tracked_keys_max);
-    let clients = Arc::<Clients>::default();
-    let acl = Arc::new(Acl::new(&table, clients.clone(), &config.password));
+    let (table, clients) = (Arc::new(table), Arc::<Clients>::default());
+    let acl = Arc::new(Acl::new(table.clone(), clients.clone(), &config.password));
     acl.set_pubsub_default(config.acl_pubsub_default == "allchannels");
     engine.keep_users(acl.clone());
     let limits = Limits::default();

@@ -160,12 +160,40 @@ const SLOW_WORD_BYTES_MAX: usize = 128;
 
 /// The words that the entry keeps. Where there are more, the last place says how many.
 pub fn slow_words(args: Args<'_>) -> Vec<Vec<u8>> {
+    let is_secret = secret_words(args);
+    let shown = |(index, word): (usize, &&[u8])| match is_secret(index) {
+        true => b"(redacted)".to_vec(),
+        false => cut(word),
+    };
     if args.len() <= SLOW_WORDS_MAX {
-        return args.iter().map(|word| cut(word)).collect();
+        return args.iter().enumerate().map(shown).collect();
     }
     let kept = SLOW_WORDS_MAX - 1;
     let rest = format!("... ({} more arguments)", args.len() - kept).into_bytes();
-    args.iter().take(kept).map(|word| cut(word)).chain([rest]).collect()
+    args.iter().enumerate().take(kept).map(shown).chain([rest]).collect()
+}
+
+/// Which words of a request may hold a secret, so that they are not shown to others: those that Redis hides.
+pub fn secret_words(args: Args<'_>) -> impl Fn(usize) -> bool {
+    let is_acl = args.is(0, "ACL") && ["SETUSER", "GETUSER", "DELUSER"].iter().any(|name| args.is(1, name));
+    let from = match is_acl {
+        true => 2,
+        false if args.is(0, "AUTH") => 1,
+        false => usize::MAX,
+    };
+    let is_hello = args.is(0, "HELLO");
+    let is_setting = args.is(0, "CONFIG") && args.is(1, "SET");
+    let is_migrate = args.is(0, "MIGRATE");
+    let marks: Vec<bool> = (0..args.len())
+        .map(|index| {
+            let after = |back: usize, name: &str| index > back && args.is(index - back, name);
+            index >= from
+                || is_hello && (after(1, "AUTH") || after(2, "AUTH"))
+                || is_setting && index % 2 == 1 && after(1, "requirepass")
+                || is_migrate && index > 5 && (after(1, "AUTH") || after(1, "AUTH2") || after(2, "AUTH2"))
+        })
+        .collect();
+    move |index| marks[index]
 }
 
 /// The beginning of a long word, and how much follows.

@@ -155,6 +155,17 @@ pub type SessionHandler = &'static (dyn Any + Send + Sync);
 /// Finds the indexes of the key words among the arguments.
 pub type KeyFinder = fn(Args<'_>) -> Result<Vec<usize>, CommandError>;
 
+/// Finds the keys that a call is about beyond those that its words name.
+pub type PrefixFinder = fn(&View<'_>, Args<'_>) -> CoveredKeys;
+
+/// Keys that begin with one of some prefixes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CoveredKeys {
+    pub prefixes: Vec<Vec<u8>>,
+    /// The call deletes them.
+    pub are_deleted: bool,
+}
+
 /// The access of a call to its keys, in Redis's words (`RW access update`).
 pub type AccessFinder = fn(Args<'_>) -> &'static str;
 
@@ -285,6 +296,8 @@ pub struct Command {
     pub access: &'static [&'static str],
     /// The access to all keys, where the words of a call decide it (SET with GET).
     pub access_by: Option<AccessFinder>,
+    /// The keys that a call is about beyond those that its words name.
+    pub prefixes: Option<PrefixFinder>,
     /// Hints for clients and proxies, in Redis's words (COMMAND INFO's tips).
     pub tips: &'static [&'static str],
 }
@@ -344,6 +357,7 @@ const fn command(name: &'static str, usage: &'static str, handler: Handler) -> C
         word_times: WORD_TIMES_MAX,
         access: &[],
         access_by: None,
+        prefixes: None,
         tips: &[],
     }
 }
@@ -435,6 +449,12 @@ impl Command {
     /// Says that the words decide the access to the keys; the row's own access is the one that COMMAND lists.
     pub const fn access_by(mut self, finder: AccessFinder) -> Command {
         self.access_by = Some(finder);
+        self
+    }
+
+    /// Says which keys a call is about beyond those that its words name: what an index covers.
+    pub const fn prefixes(mut self, finder: PrefixFinder) -> Command {
+        self.prefixes = Some(finder);
         self
     }
 

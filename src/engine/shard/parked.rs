@@ -70,6 +70,12 @@ impl Ticket {
         self.parked.end(self.number, End::TimedOut)
     }
 
+    /// The words of the command that waits; `None` if the wait has ended.
+    pub fn words(&self) -> Option<Arc<[Vec<u8>]>> {
+        let state = self.parked.state.lock();
+        state.clients.get(&self.number).map(|client| client.words.clone())
+    }
+
     /// Answers with this error; see [`Ticket::time_out`].
     pub fn fail(&self, error: CommandError) -> bool {
         self.parked.end(self.number, End::Failed(error))

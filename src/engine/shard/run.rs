@@ -459,6 +459,12 @@ impl<'t> Transaction<'t> {
         self.tx.store().hook.notices.add_message(message, floor);
     }
 
+    /// Reads the current state of a database, for replies that are not gated.
+    pub fn look_at<R>(&mut self, database: u32, look: impl FnOnce(&View<'_>) -> R) -> R {
+        self.tx.select(database);
+        self.tx.look(look)
+    }
+
     /// Reads the current state, for replies that are not gated (INFO).
     pub fn look<R>(&mut self, look: impl FnOnce(&View<'_>) -> R) -> R {
         self.tx.look(look)

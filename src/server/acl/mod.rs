@@ -26,7 +26,7 @@ pub use rules::{Rights, merge_selectors};
 pub use selector::{CallWords, Denied, Selector, denied_error};
 
 use crate::clients::Clients;
-use engramdb_engine::command::{Args, CommandTable, Known};
+use engramdb_engine::command::{Args, CommandError, CommandTable, CoveredKeys, Known, PrefixFinder};
 use engramdb_engine::store::users::UserKeeper;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -62,6 +62,27 @@ impl User {
     }
 }
 
+/// How often something was refused, for INFO.
+#[derive(Default)]
+pub struct RefusalCounts {
+    pub auth: AtomicU64,
+    pub command: AtomicU64,
+    pub key: AtomicU64,
+    pub channel: AtomicU64,
+}
+
+impl RefusalCounts {
+    /// The count for a reason of ACL LOG.
+    pub fn of(&self, reason: &str) -> &AtomicU64 {
+        match reason {
+            "auth" => &self.auth,
+            "command" => &self.command,
+            "channel" => &self.channel,
+            _ => &self.key,
+        }
+    }
+}
+
 /// All users, and what is common to them.
 pub struct Acl {
     pub catalog: RuleCatalog,
@@ -74,15 +95,17 @@ pub struct Acl {
     /// `acl-pubsub-default allchannels`.
     permits_channels: AtomicBool,
     log: Mutex<AclLog>,
+    pub refusals: RefusalCounts,
     /// Memory of the users, in bytes.
     bytes: AtomicUsize,
     clients: Arc<Clients>,
+    table: Arc<CommandTable>,
 }
 
 impl Acl {
     /// The user `default` may do everything, and needs a password if one is given.
-    pub fn new(table: &CommandTable, clients: Arc<Clients>, password: &str) -> Acl {
-        let catalog = RuleCatalog::new(table);
+    pub fn new(table: Arc<CommandTable>, clients: Arc<Clients>, password: &str) -> Acl {
+        let catalog = RuleCatalog::new(&table);
         let default = User::new(DEFAULT_USER, Rights::unrestricted(&catalog));
         let bytes = AtomicUsize::new(default.heap_bytes());
         let acl = Acl {
@@ -93,8 +116,10 @@ impl Acl {
             is_open: AtomicBool::new(true),
             permits_channels: AtomicBool::new(false),
             log: Mutex::default(),
+            refusals: RefusalCounts::default(),
             bytes,
             clients,
+            table,
         };
         acl.set_default_password(password);
         acl
@@ -174,7 +199,19 @@ impl Acl {
     }
 
     pub fn call<'c>(&'c self, known: &'c Known, args: Args<'c>) -> CallWords<'c> {
-        CallWords { known, listed: self.catalog.get(known.id), args }
+        CallWords { known, listed: self.catalog.get(known.id), args, covered: None }
+    }
+
+    /// Whether the rights permit a call. `look` looks at the keyspace, for commands about indexes.
+    pub fn check(
+        &self,
+        rights: &Rights,
+        known: &Known,
+        args: Args<'_>,
+        look: impl FnOnce(PrefixFinder) -> CoveredKeys,
+    ) -> Result<(), Denied> {
+        let covered = known.command.prefixes.filter(|_| !rights.has_all_keys()).map(look);
+        rights.check(CallWords { covered: covered.as_ref(), ..self.call(known, args) })
     }
 
     pub fn log(&self) -> parking_lot::MutexGuard<'_, AclLog> {
@@ -184,6 +221,27 @@ impl Acl {
     /// Memory of the users, in bytes, by estimate. Costs no walk.
     pub fn heap_bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl Acl {
+    /// Looks at connections of a user whose rights have changed, where they wait for something: a wait for keys
+    /// ends if the command may no longer run, and a subscriber looks at its channels.
+    fn recheck(&self, name: &[u8]) {
+        let Some(rights) = self.user(name).map(|user| user.rights()) else { return };
+        for client in self.clients.of_user(name) {
+            if client.is_subscriber() {
+                client.wake();
+            }
+            let Some(words) = client.parked_words() else { continue };
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            let args = Args::new(&words);
+            let Some(known) = self.table.find(args) else { continue };
+            let call = self.call(known, args);
+            if let Err(denied) = rights.check(call) {
+                client.unblock(Some(denied_error(denied, name, call)));
+            }
+        }
     }
 }
 
@@ -205,7 +263,7 @@ impl UserKeeper for Acl {
                 self.users.write().insert(name.into(), user);
             }
         }
-        self.clients.rights_changed(name);
+        self.recheck(name);
     }
 
     fn user_deleted(&self, name: &[u8]) {
@@ -217,6 +275,10 @@ impl UserKeeper for Acl {
             user.is_deleted.store(true, Ordering::Release);
             self.version.fetch_add(1, Ordering::AcqRel);
         }
-        self.clients.user_deleted(name);
+        for client in self.clients.of_user(name) {
+            let error = "NOPERM the user of this connection was deleted while it waited";
+            client.unblock(Some(CommandError::of(error)));
+            client.expel();
+        }
     }
 }

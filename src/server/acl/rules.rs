@@ -72,6 +72,10 @@ impl Rights {
         self.selectors[0].is_unrestricted()
     }
 
+    pub fn has_all_keys(&self) -> bool {
+        self.selectors.iter().all(|selector| selector.has_all_keys)
+    }
+
     /// Whether one of the selectors permits the call; else the reason that comes nearest.
     pub fn check(&self, call: CallWords<'_>) -> Result<(), Denied> {
         let mut reason = Denied::Command;

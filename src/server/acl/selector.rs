@@ -4,7 +4,7 @@
 use crate::acl::catalog::{Channels, Listed, READ, RuleCatalog, WRITE, access_of};
 use crate::acl::commands::CommandSet;
 use engramdb_engine::command::{Args, flag};
-use engramdb_engine::command::{Command, CommandError, Known};
+use engramdb_engine::command::{Command, CommandError, CoveredKeys, Known};
 use engramdb_engine::commands::glob_matches;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub enum Denied {
     Command,
     Key(usize),
     Channel(usize),
+    /// An index of the call covers other keys than those that the user may read.
+    Index,
     /// The keys of the call cannot be found: its words are wrong.
     Malformed,
 }
@@ -55,6 +57,8 @@ pub struct CallWords<'c> {
     pub known: &'c Known,
     pub listed: &'c Listed,
     pub args: Args<'c>,
+    /// What an index of the call covers.
+    pub covered: Option<&'c CoveredKeys>,
 }
 
 impl Selector {
@@ -84,6 +88,7 @@ impl Selector {
         }
         if !self.has_all_keys {
             self.check_keys(call)?;
+            self.check_covered(call)?;
         }
         match call.listed.channels {
             Some(channels) if !self.has_all_channels => {
@@ -121,6 +126,13 @@ impl Selector {
         denied.map_or(Ok(()), Err)
     }
 
+    fn check_covered(&self, call: CallWords<'_>) -> Result<(), Denied> {
+        let Some(covered) = call.covered else { return Ok(()) };
+        let access = if covered.are_deleted { READ | WRITE } else { READ };
+        let are_permitted = covered.prefixes.iter().all(|prefix| self.permits_prefix(prefix, access));
+        if are_permitted { Ok(()) } else { Err(Denied::Index) }
+    }
+
     pub fn permits_key(&self, key: &[u8], access: u8) -> bool {
         let permits =
             |known: &KeyPattern| known.access & access == access && glob_matches(&known.pattern, key);
@@ -128,7 +140,6 @@ impl Selector {
     }
 
     /// Whether all keys that begin with this may be used so.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for searches, which come next"))]
     pub fn permits_prefix(&self, prefix: &[u8], access: u8) -> bool {
         let permits = |known: &KeyPattern| {
             known.access & access == access
@@ -224,6 +235,9 @@ pub fn denied_error(denied: Denied, user: &[u8], call: CallWords<'_>) -> Command
         ]),
         Denied::Key(_) => CommandError::of("NOPERM No permissions to access a key"),
         Denied::Channel(_) => CommandError::of("NOPERM No permissions to access a channel"),
+        Denied::Index => {
+            CommandError::of("NOPERM User does not have the required permissions to query the index")
+        }
         Denied::Malformed => call.known.key_words(call.args).err().unwrap_or(CommandError::SYNTAX),
     }
 }

@@ -6,8 +6,8 @@ use crate::context::ServerContext;
 use crate::dispatch::{Resumed, WriteReply};
 use crate::output::{Outbox, Replies, Style};
 use engramdb_engine::command::{
-    Args, Command, CommandError, Known, Outcome, Reply, acl as category, container, flag, read, shown_word,
-    write,
+    Args, Command, CommandError, Known, Outcome, PrefixFinder, Reply, acl as category, container, flag, read,
+    shown_word, write,
 };
 use engramdb_engine::effect::Effect;
 use engramdb_engine::log::Lsn;
@@ -299,7 +299,9 @@ fn dry_run(call: &mut Call<'_, '_, '_>) -> Outcome {
     if !known.takes(words) {
         return Err(CommandError::wrong_arity(&known.full_name));
     }
-    match user.rights().check(shared.acl.call(known, words)) {
+    let rights = user.rights();
+    let look = |find: PrefixFinder| call.look(|view| find(view, words));
+    match shared.acl.check(&rights, known, words, look) {
         Ok(()) => call.reply.ok(),
         Err(denied) => call.reply.bulk(&reason(denied, &user.name, known, words)?),
     }
@@ -315,6 +317,7 @@ fn reason(denied: Denied, user: &[u8], known: &Known, words: Args<'_>) -> Result
         Denied::Command => about(b"run", known.full_name.as_bytes(), b"command"),
         Denied::Key(word) => about(b"access", words.word(word), b"key"),
         Denied::Channel(word) => about(b"access", words.word(word), b"channel"),
+        Denied::Index => b"User does not have the required permissions to query the index".to_vec(),
         Denied::Malformed => return Err(known.key_words(words).err().unwrap_or(CommandError::SYNTAX)),
     })
 }

@@ -250,6 +250,10 @@ fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
         &stats.evicted_clients,
         &stats.query_limit_disconnections,
         &stats.output_limit_disconnections,
+        &call.shared.acl.refusals.auth,
+        &call.shared.acl.refusals.command,
+        &call.shared.acl.refusals.key,
+        &call.shared.acl.refusals.channel,
     ] {
         counter.store(0, Ordering::Relaxed);
     }

@@ -257,6 +257,7 @@ fn stats(report: &mut Report<'_>) {
     let expired = shared.engine.expired();
     let lookups = shared.engine.lookups();
     let tracked = shared.tracking.counts();
+    let refusals = &shared.acl.refusals;
     let [channels, patterns, shard_channels] = shared.pubsub.counts();
     report.fields(&[
         ("total_connections_received", &stats.connections.load(Ordering::Relaxed)),
@@ -277,6 +278,10 @@ fn stats(report: &mut Report<'_>) {
         ("sync_full", &0),
         ("sync_partial_ok", &0),
         ("sync_partial_err", &0),
+        ("acl_access_denied_auth", &refusals.auth.load(Ordering::Relaxed)),
+        ("acl_access_denied_cmd", &refusals.command.load(Ordering::Relaxed)),
+        ("acl_access_denied_key", &refusals.key.load(Ordering::Relaxed)),
+        ("acl_access_denied_channel", &refusals.channel.load(Ordering::Relaxed)),
         ("total_error_replies", &stats.errors.lock().values().sum::<u64>()),
         (
             "client_query_buffer_limit_disconnections",

@@ -6,7 +6,10 @@ use crate::dispatch::classify::Class;
 use crate::dispatch::execute::Core;
 use crate::pubsub::Space;
 use crate::session::Session;
-use engramdb_engine::command::{Args, CommandError, Known};
+use engramdb_engine::command::{Args, CommandError, Known, PrefixFinder};
+use engramdb_engine::shard::run::Transaction;
+use engramdb_engine::store::view::View;
+use std::sync::atomic::Ordering;
 
 impl Core {
     /// Looks at the rights of a user who may not do everything, or whose rights have changed.
@@ -24,7 +27,9 @@ impl Core {
         if self.session.user.is_deleted() {
             return Some(Class::Expelled);
         }
-        let denied = check(shared, &self.session, known, args).err()?;
+        let database = self.session.database;
+        let look = |find: PrefixFinder| find(&shared.engine.inspect().view(database), args);
+        let denied = shared.acl.check(&self.session.rights, known, args, look).err()?;
         Some(Class::Denied(known, denied))
     }
 
@@ -59,33 +64,54 @@ impl Core {
     }
 }
 
-/// Whether the session's user may do this.
-fn check(shared: &ServerContext, session: &Session, known: &Known, args: Args<'_>) -> Result<(), Denied> {
-    session.rights.check(shared.acl.call(known, args))
-}
-
-/// The same for a command of a transaction that is running: rights may have changed since it was queued.
+/// Whether the user may run a command of a transaction that is running: rights may have changed since it was
+/// queued.
 pub(super) fn check_queued(
     shared: &ServerContext,
     session: &mut Session,
-    known: &Known,
-    args: Args<'_>,
+    (known, args): (&Known, Args<'_>),
+    transaction: &mut Transaction<'_>,
 ) -> Result<(), CommandError> {
     if session.is_trusted(&shared.acl) {
         return Ok(());
     }
     session.renew_rights(&shared.acl);
-    let Err(denied) = check(shared, session, known, args) else { return Ok(()) };
+    let database = session.database;
+    let look = |find: PrefixFinder| transaction.look_at(database, |view| find(view, args));
+    let Err(denied) = shared.acl.check(&session.rights, known, args, look) else { return Ok(()) };
     note_denied(shared, session, "multi", shared.acl.call(known, args), denied);
     let reason = match denied {
         Denied::Command => "no permission to execute the command or subcommand",
-        Denied::Key(_) | Denied::Malformed => "no permission to touch the specified keys",
+        Denied::Key(_) | Denied::Index | Denied::Malformed => "no permission to touch the specified keys",
         Denied::Channel(_) => "no permission to access the channel used as argument to the command",
     };
     Err(CommandError::new(format!(
         "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command \
          is no longer allowed for the following reason: {reason}"
     )))
+}
+
+/// Whether the user of the session may have a script call this. `view` looks at the keyspace.
+///
+/// # Errors
+/// The error that the script gets.
+#[expect(dead_code, reason = "for scripts, which come next")]
+pub fn check_in_script(
+    shared: &ServerContext,
+    session: &Session,
+    (known, args): (&Known, Args<'_>),
+    view: &View<'_>,
+) -> Result<(), CommandError> {
+    if session.is_unrestricted() {
+        return Ok(());
+    }
+    let checked = shared.acl.check(&session.rights, known, args, |find| find(view, args));
+    let Err(denied) = checked else { return Ok(()) };
+    let call = shared.acl.call(known, args);
+    note_denied(shared, session, "lua", call, denied);
+    let error = denied_error(denied, &session.user.name, call);
+    let reason = error.bytes().strip_prefix(b"NOPERM ").unwrap_or(error.bytes());
+    Err(CommandError::of_parts(&[b"ERR ACL failure in script: ", reason]))
 }
 
 fn note_denied(
@@ -99,6 +125,7 @@ fn note_denied(
         Denied::Command => ("command", call.listed.full_name.as_bytes()),
         Denied::Key(word) => ("key", call.args.word(word)),
         Denied::Channel(word) => ("channel", call.args.word(word)),
+        Denied::Index => ("key", call.args.get(1).copied().unwrap_or_default()),
         // The request is wrong, whoever sends it.
         Denied::Malformed => return,
     };
@@ -124,6 +151,7 @@ pub fn note(
         created_ms: 0,
         updated_ms: 0,
     };
+    shared.acl.refusals.of(reason).fetch_add(1, Ordering::Relaxed);
     let entries_max = shared.config.read().acl_log_entries_max;
     shared.acl.log().add(entry, shared.engine.now_ms(), entries_max);
 }

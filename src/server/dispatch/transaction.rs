@@ -171,7 +171,7 @@ impl Step<'_> {
         let args = Args::new(&words);
         if !self.session.is_trusted(&self.shared.acl)
             && let Some(known) = self.shared.table.find(args)
-            && let Err(error) = check_queued(self.shared, self.session, known, args)
+            && let Err(error) = check_queued(self.shared, self.session, (known, args), transaction)
         {
             replies.error(&error);
             return Lsn(0);

@@ -176,6 +176,11 @@ impl Session {
     }
 
     #[inline]
+    pub fn is_unrestricted(&self) -> bool {
+        self.is_unrestricted
+    }
+
+    #[inline]
     pub fn has_current_rights(&self, acl: &Acl) -> bool {
         self.rights_version == acl.version()
     }

@@ -4,9 +4,11 @@
 #![allow(clippy::disallowed_methods, reason = "reads, blesses and writes files of the tests")]
 
 use crate::support::TestServer;
+use engramdb_engine::command::{Args, Command, CoveredKeys};
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::{LogId, ShardLog};
+use engramdb_engine::store::view::View;
 use engramdb_resp::{Protocol, Value};
 use engramdb_testkit::machine::Need;
 use engramdb_testkit::oracle::Oracle;
@@ -285,4 +287,150 @@ fn a_change_holds_for_the_next_command() {
     }
     let reply = shown(&mut client, "EXEC");
     assert!(reply.contains("NOPERM ACLs rules changed") && reply.ends_with("+\"OK\"]"), "{reply}");
+}
+
+/// A client that waits for keys when it loses the permission does not get them.
+#[test]
+fn a_wait_for_keys_ends_with_the_permission() {
+    let server = TestServer::start();
+    let mut admin = connect(&server);
+    for (change, error) in [
+        ("-bzpopmin", "NOPERM User u has no permissions to run the 'bzpopmin' command"),
+        ("resetkeys ~other", "NOPERM No permissions to access a key"),
+        ("", "NOPERM"),
+    ] {
+        call(&mut admin, "ACL SETUSER u reset on nopass ~k +bzpopmin +ping");
+        let mut client = connect(&server);
+        call(&mut client, "AUTH u x");
+        client.send(&["BZPOPMIN", "k", "0"]);
+        while server.server().engine().parked() == 0 {
+            std::thread::yield_now();
+        }
+        // Another change does not end it.
+        call(&mut admin, "ACL SETUSER u -ping");
+        assert_eq!(server.server().engine().parked(), 1);
+        match change {
+            "" => call(&mut admin, "ACL DELUSER u"),
+            change => call(&mut admin, &format!("ACL SETUSER u {change}")),
+        };
+        call(&mut admin, "ZADD k 1 a");
+        let reply = format!("{:?}", client.receive()).replace('\\', "");
+        assert!(reply.contains(error), "{change}: {reply}");
+        assert_eq!(call(&mut admin, "DEL k").as_int(), Some(1), "{change}: it was not taken");
+    }
+}
+
+fn covering(view: &View<'_>, args: Args<'_>) -> CoveredKeys {
+    _ = view.now_ms();
+    CoveredKeys { prefixes: vec![b"doc:".to_vec(), b"d2:".to_vec()], are_deleted: args.len() > 2 }
+}
+
+const SEARCHES: &[Command] = &[engramdb_engine::command::read("FIND", "index [DD]", |_, _, reply| {
+    reply.ok();
+    Ok(())
+})
+.prefixes(covering)];
+
+/// An index is read by those who may read all that it covers.
+#[test]
+fn what_an_index_covers_is_checked() {
+    let server = TestServer::with_commands(SEARCHES);
+    let (mut admin, mut client) = (connect(&server), connect(&server));
+    const DENIED: &str = "NOPERM User does not have the required permissions to query the index";
+    for (rules, reads, deletes) in [
+        ("~doc:* ~d2:*", true, true),
+        ("%R~doc:* %R~d*", true, false),
+        ("%W~doc:* %W~d2:*", false, false),
+        ("~doc:*", false, false),
+        ("~doc:1 ~d2:*", false, false),
+        ("allkeys", true, true),
+        ("", false, false),
+    ] {
+        call(&mut admin, &format!("ACL SETUSER u reset on nopass +@all {rules}"));
+        call(&mut client, "AUTH u x");
+        for (words, permitted) in [("FIND i", reads), ("FIND i DD", deletes)] {
+            let reply = shown(&mut client, words);
+            assert_eq!(reply.contains(DENIED), !permitted, "{rules}: {words}: {reply}");
+            let simulated = shown(&mut admin, &format!("ACL DRYRUN u {words}"));
+            assert_eq!(simulated.contains("OK"), permitted, "{rules}: {words}: {simulated}");
+            call(&mut client, "MULTI");
+            assert_eq!(shown(&mut client, words).contains(DENIED), !permitted);
+            call(&mut client, "DISCARD");
+        }
+    }
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let server = TestServer::start();
+    let mut client = connect(&server);
+    call(&mut client, "CONFIG SET slowlog-log-slower-than 0");
+    let secrets = [
+        "AUTH default hush",
+        "HELLO 2 AUTH default hush SETNAME n",
+        "ACL SETUSER z on >hush",
+        "ACL DELUSER hush",
+        "CONFIG SET slowlog-max-len 100 requirepass hush",
+    ];
+    secrets.iter().for_each(|words| _ = call(&mut client, words));
+    let log = shown(&mut client, "SLOWLOG GET 100");
+    assert!(!log.contains("hush"), "{log}");
+    assert!(log.contains("[\"AUTH\", \"(redacted)\", \"(redacted)\"]"), "{log}");
+    assert!(log.contains("\"AUTH\", \"(redacted)\", \"(redacted)\", \"SETNAME\", \"n\""), "{log}");
+    assert!(log.contains("\"slowlog-max-len\", \"100\", \"requirepass\", \"(redacted)\""), "{log}");
+}
+
+/// Random commands of a user with few rights, against a copy of the keys: what is refused changes nothing.
+#[test]
+fn what_is_denied_has_no_effect() {
+    let server = TestServer::start();
+    let (mut admin, mut client) = (connect(&server), connect(&server));
+    let mut state = 7u64;
+    let mut draw = |bound: u64| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) % bound
+    };
+    let rules = [
+        "+set",
+        "-set",
+        "+@read",
+        "-@read",
+        "+@hash",
+        "-@hash",
+        "+del",
+        "-del",
+        "~a*",
+        "%R~b*",
+        "resetkeys",
+        "(~c +append)",
+        "clearselectors",
+        "+@all",
+        "-@all",
+    ];
+    let commands =
+        ["SET", "APPEND", "HSET", "DEL", "GET", "HGET", "RENAME", "COPY", "MSET", "FLUSHALL", "INCR"];
+    let mut denied = 0;
+    for _ in 0..600 {
+        call(&mut admin, &format!("ACL SETUSER u on nopass {}", rules[draw(rules.len() as u64) as usize]));
+        call(&mut client, "AUTH u x");
+        let name = commands[draw(commands.len() as u64) as usize];
+        let key = |number: u64| ["a1", "b1", "c", "d"][number as usize];
+        let words = match name {
+            "HSET" => format!("HSET h{} f v", key(draw(4))),
+            "HGET" => format!("HGET h{} f", key(draw(4))),
+            "SET" | "APPEND" | "RENAME" | "COPY" => format!("{name} {} {}", key(draw(4)), key(draw(4))),
+            "MSET" => format!("MSET {} 1 {} 2", key(draw(4)), key(draw(4))),
+            "FLUSHALL" => name.to_owned(),
+            _ => format!("{name} {}", key(draw(4))),
+        };
+        let before = server.server().engine().last_lsn();
+        let is_permitted = shown(&mut admin, &format!("ACL DRYRUN u {words}")).contains("OK");
+        let reply = shown(&mut client, &words);
+        assert_eq!(reply.contains("NOPERM"), !is_permitted, "{words}: {reply}");
+        if !is_permitted {
+            denied += 1;
+            assert_eq!(server.server().engine().last_lsn(), before, "{words} changed something");
+        }
+    }
+    assert!((50..550).contains(&denied), "{denied} were denied");
 }
