@@ -225,8 +225,8 @@ impl Acl {
 }
 
 impl Acl {
-    /// Looks at connections of a user whose rights have changed, where they wait for something: a wait for keys
-    /// ends if the command may no longer run, and a subscriber looks at its channels.
+    /// Looks at waiting connections of a user whose rights have changed: a wait for keys ends if the command
+    /// may no longer run, and a subscriber looks at its channels.
     fn recheck(&self, name: &[u8]) {
         let Some(rights) = self.user(name).map(|user| user.rights()) else { return };
         for client in self.clients.of_user(name) {
