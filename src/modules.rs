@@ -4,13 +4,15 @@ use engramdb_engine::command::Command;
 use engramdb_engine::env::Env;
 use engramdb_engine::module::Module;
 use engramdb_json::JsonModule;
+use engramdb_script::ScriptModule;
 use engramdb_search::{SearchModule, SearchOptions};
 use std::path::Path;
 
 /// The folder of a data directory that holds saved graphs.
 pub const INDEX_DIRECTORY: &str = "shards/0/indexes";
 
-pub const COMMANDS: &[&[Command]] = &[engramdb_json::COMMANDS, engramdb_search::COMMANDS];
+pub const COMMANDS: &[&[Command]] =
+    &[engramdb_json::COMMANDS, engramdb_search::COMMANDS, engramdb_script::COMMANDS];
 
 /// Settings of the modules for the configuration: what `--help` says of them, and whether one could have a
 /// value.
@@ -31,5 +33,5 @@ pub fn offline(env: &Env) -> Vec<Box<dyn Module>> {
 }
 
 fn all(options: SearchOptions) -> Vec<Box<dyn Module>> {
-    vec![Box::new(JsonModule), Box::new(SearchModule::new(options))]
+    vec![Box::new(JsonModule), Box::new(SearchModule::new(options)), Box::new(ScriptModule::default())]
 }

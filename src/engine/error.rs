@@ -79,6 +79,14 @@ impl CommandError {
         ))
     }
 
+    /// A command of a script needs room in the log that cannot be had without waiting.
+    pub(crate) fn no_room_in_script(command: &str, bytes: usize, refusal: impl fmt::Display) -> CommandError {
+        CommandError::new(format!(
+            "MISCONF {command} needs {bytes} bytes in the transaction log beyond what the script has reserved: {refusal}. It \
+             changed nothing; what the script wrote before stays"
+        ))
+    }
+
     /// Every write is refused, because there is no room even to claim the log.
     pub fn read_only(cause: &str) -> CommandError {
         CommandError::new(format!(

@@ -50,7 +50,8 @@ pub trait Module: Any + Send + Sync {
     /// The number in effects; part of the format, never reused. 0 is the engine.
     fn number(&self) -> u8;
 
-    /// The version in MODULE LIST, which clients may compare with RediSearch's.
+    /// The version in MODULE LIST, which clients may compare with RediSearch's. A module with 0 is not
+    /// listed: Redis has its commands without a module.
     fn list_version(&self) -> u32;
 
     /// The module's data type, if it has one. The module's effects with a key change values of this type.
@@ -148,6 +149,11 @@ pub trait Module: Any + Send + Sync {
 
     /// Sections of INFO: name, and lines of field and value.
     fn info(&self) -> Vec<(&'static str, Vec<(String, String)>)> {
+        Vec::new()
+    }
+
+    /// Fields for the sections `memory` and `stats` of INFO: section, name and number.
+    fn info_fields(&self) -> Vec<(&'static str, &'static str, u64)> {
         Vec::new()
     }
 

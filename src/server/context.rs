@@ -7,7 +7,9 @@ use crate::config::client_limits::OutputLimit;
 use crate::long_work::LongWork;
 use crate::output::gate::Gate;
 use crate::output::{Delivery, Posted, Push, PushElement};
+use crate::outside::Outside;
 use crate::pubsub::{Message, PubSub};
+use crate::scripts::Scripts;
 use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
 use crate::tracking::{Invalidation, Tracking};
@@ -71,6 +73,7 @@ pub struct ServerContext {
     /// Held while the configuration file is rewritten.
     pub rewriting: Mutex<()>,
     pub stopping: Stopping,
+    pub scripts: Arc<Scripts>,
 }
 
 /// What a connection has of its worker.
@@ -79,6 +82,9 @@ pub struct Worker {
     pub shared: Arc<ServerContext>,
     pub gate: Arc<Gate>,
     pub stats: Arc<WorkerStats>,
+    pub outside: Arc<Outside>,
+    /// Brings the worker's thread out of its runtime.
+    pub leave: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// Whether the server was asked to stop, and how.
@@ -296,6 +302,7 @@ impl ServerContext {
     pub fn ask_stop(&self, how: Stop) {
         let Stopping { is_asked, how: noted, asked } = &self.stopping;
         *noted.lock() = how;
+        self.scripts.stop();
         is_asked.store(true, Ordering::SeqCst);
         asked.notify_waiters();
         asked.notify_one();

@@ -137,7 +137,9 @@ async fn expire(shared: Arc<ServerContext>) {
         if shared.now().saturating_sub(logged_at) >= Duration::from_millis(LOGGED_EVERY_MS) {
             logged_at = shared.now();
             say_that_clocks_differ(&shared, &mut is_ahead);
-            if let Some(log) = shared.engine.writer().filter(|_| anything_expires(&shared)) {
+            let held_off = shared.scripts.hold_off();
+            let writer = shared.engine.writer().filter(|_| held_off.is_some());
+            if let Some(log) = writer.filter(|_| anything_expires(&shared)) {
                 log.submit_time(shared.engine.now_ms());
             }
         }
@@ -155,7 +157,10 @@ async fn expire_round(shared: &ServerContext) -> (Duration, bool) {
     let mut worked = Duration::ZERO;
     while worked < EXPIRE_ROUND {
         let start = shared.now();
-        let visited = shared.engine.expire_due(EXPIRE_KEYS_MAX);
+        let visited = {
+            let Some(_held_off) = shared.scripts.hold_off() else { return (worked, false) };
+            shared.engine.expire_due(EXPIRE_KEYS_MAX)
+        };
         worked += shared.now().saturating_sub(start);
         match visited {
             Ok(keys) if keys < EXPIRE_KEYS_MAX => return (worked, false),
@@ -268,9 +273,12 @@ const MEMORY_PAUSE_UNLIMITED: Duration = Duration::from_millis(50);
 async fn watch_memory(shared: Arc<ServerContext>) {
     let mut was_full = false;
     loop {
-        shared.used_memory();
-        if shared.engine.is_memory_full() {
-            shared.make_memory();
+        // This thread accepts connections, too: it waits for no script.
+        if let Some(_held_off) = shared.scripts.hold_off() {
+            shared.used_memory();
+            if shared.engine.is_memory_full() {
+                shared.make_memory();
+            }
         }
         let is_full = shared.engine.is_memory_full();
         if is_full != std::mem::replace(&mut was_full, is_full) {
@@ -289,7 +297,9 @@ async fn watch_room(shared: Arc<ServerContext>) {
     let mut began: Option<Duration> = None;
     let mut was_full = false;
     loop {
-        shared.engine.serve_parked();
+        if let Some(_held_off) = shared.scripts.hold_off() {
+            shared.engine.serve_parked();
+        }
         let shortage = shared.engine.writer().and_then(Pipeline::shortage);
         let last_room = shared.engine.writer().and_then(Pipeline::last_room);
         let is_full = last_room.is_some();

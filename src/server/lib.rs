@@ -44,8 +44,10 @@ mod long_work;
 #[cfg(test)]
 mod mailbox_tests;
 mod output;
+mod outside;
 mod process;
 mod pubsub;
+mod scripts;
 mod server;
 mod session;
 pub mod snapshots;
@@ -61,9 +63,11 @@ mod worker;
 pub use commands::{FAMILIES as COMMANDS, table as command_table};
 pub use config::Config;
 pub use context::Stop;
+pub use dispatch::{Call, Run, RunScript, ScriptCall, ScriptFunction, ScriptRules, script};
 pub use error::ServerError;
 pub use listener::Listeners;
 pub use process::{disable_huge_pages, ignore_hangups};
+pub use scripts::{RunningScript, ScriptKind, Scripts, Tick};
 pub use server::{Hooks, Server};
 pub use snapshots::{NoSnapshots, Snapshotter};
 

@@ -9,7 +9,7 @@ use crate::announcer::Announcer;
 use crate::clients::Clients;
 use crate::commands;
 use crate::config::Config;
-use crate::context::{Limits, ServerContext, Stop, Stopping, Worker};
+use crate::context::{Limits, ServerContext, Stop, Stopping};
 use crate::dispatch::check_handlers;
 use crate::error::ServerError;
 use crate::housekeeping;
@@ -17,11 +17,12 @@ use crate::listener::Listeners;
 use crate::output::gate::{Gate, Gates};
 use crate::process;
 use crate::pubsub::PubSub;
+use crate::scripts::Scripts;
 use crate::snapshots::Snapshotter;
 use crate::stats::{Stats, WorkerStats};
 use crate::tracking::Tracking;
-use crate::worker::Incoming;
 use crate::worker::standby::Standby;
+use crate::worker::{Incoming, NewWorker};
 use engramdb_engine::Engine;
 use engramdb_engine::command::{Command, Known};
 use engramdb_engine::keyspace::EvictionPolicy;
@@ -118,7 +119,7 @@ impl Server {
         let mut watched = Vec::new();
         let standby = Arc::new(Standby::new(shared.engine.env().clock.clone(), gates.clone()));
         for (number, gate) in gates.iter().cloned().enumerate() {
-            let worker = Worker { shared: shared.clone(), gate, stats: shared.workers[number].clone() };
+            let worker = NewWorker { shared: shared.clone(), gate, stats: shared.workers[number].clone() };
             let started = worker.start(number, standby.clone()).map_err(ServerError::Thread)?;
             incoming.push(started.incoming);
             workers.push(started.thread);
@@ -216,6 +217,8 @@ fn share(
     let module_defaults = apply_module_settings(&config, &engine);
     let random = &engine.env().random;
     let run_id = (0..5).map(|_| format!("{:08x}", random.next_u64() as u32)).collect();
+    let scripts = Scripts::new(engine.env().clock.clone());
+    scripts.follow(config.busy_reply_threshold_ms);
     let started_at = engine.env().clock.monotonic();
     let started_ms = engine.env().clock.wall_ms();
     Ok(ServerContext {
@@ -245,6 +248,7 @@ fn share(
         configured: std::mem::replace(&mut hooks.configured, Box::new(|_| ())),
         rewriting: Mutex::new(()),
         stopping: Stopping::default(),
+        scripts: Arc::new(scripts),
         engine,
     })
 }

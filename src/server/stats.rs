@@ -17,9 +17,10 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed) + value, Ordering::Relaxed);
     }
 
-    /// Puts `after` into a sum in the place of `before`.
+    /// Puts `after` into a sum in the place of `before`. Two threads may do so at once: while a worker runs a
+    /// long script, the standby serves its other connections. What `add` counts meanwhile may get lost.
     pub fn replace(&self, before: u64, after: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed) - before + after, Ordering::Relaxed);
+        self.0.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
 
     pub fn get(&self) -> u64 {

@@ -16,6 +16,7 @@ pub const CRATES: &[(&str, &str)] = &[
     ("vector", "modules/vector/"),
     ("search", "modules/search/"),
     ("json", "modules/json/"),
+    ("script", "modules/script/"),
     ("bench", "modules/bench/"),
     ("datasets", "datasets/"),
 ];

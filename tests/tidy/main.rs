@@ -26,7 +26,10 @@ const INLINE_TEST_LINES_MAX: usize = 200;
 const CRATE_EDGES: &[(&str, &[&str])] = &[
     (
         "engramdb",
-        &["console", "resp", "engine", "server", "vector", "search", "json", "bench", "sim", "testkit"],
+        &[
+            "console", "resp", "engine", "server", "vector", "search", "json", "script", "bench", "sim",
+            "testkit",
+        ],
     ),
     ("console", &[]),
     ("testkit", &["engine", "resp", "sim"]),
@@ -37,6 +40,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("vector", &["datasets"]),
     ("search", &["engine", "vector", "testkit"]),
     ("json", &["engine", "testkit"]),
+    ("script", &["engine", "server", "resp", "testkit"]),
     ("bench", &["console", "resp", "vector", "datasets", "testkit"]),
     ("sim", &["engine"]),
     ("benches", &["engine", "resp", "search", "vector"]),
@@ -124,7 +128,8 @@ fn no_banned_call() {
 
 /// The folders whose hash tables must take their seed from `engramdb_engine::hashing`, and the file that
 /// draws the seed.
-const SEEDED: &[&str] = &["src/engine/", "src/server/", "modules/search/", "modules/json/"];
+const SEEDED: &[&str] =
+    &["src/engine/", "src/server/", "modules/search/", "modules/json/", "modules/script/"];
 const SEED: &str = "src/engine/hashing.rs";
 
 #[test]

@@ -50,6 +50,8 @@ pub mod flag {
     pub const FREES: u32 = 1 << 19;
     /// The command reads or changes state beside the keys: it is neither `readonly` nor `write`.
     pub const NO_DATA: u32 = 1 << 24;
+    /// The command of a session reads only.
+    pub const READ_ONLY: u32 = 1 << 21;
 
     /// Redis's spelling of each.
     pub const NAMES: &[(u32, &str)] = &[
@@ -480,7 +482,7 @@ impl Command {
     pub fn flag_names(&self) -> impl Iterator<Item = &'static str> {
         let access = match (self.is_data_write(), self.is_data_read()) {
             (true, _) => Some("write"),
-            (_, true) => Some("readonly"),
+            (_, is_read) if is_read || self.has(flag::READ_ONLY) => Some("readonly"),
             _ => None,
         };
         let flags = self.flags;
@@ -511,6 +513,11 @@ impl Command {
             Handler::Read(_) | Handler::Staged(_) | Handler::Sliced(_) | Handler::BlockingRead(_)
         );
         reads && !self.has(flag::UNGATED)
+    }
+
+    /// False for a container without a function of its own: only its subcommands can be called.
+    pub fn is_callable(&self) -> bool {
+        !matches!(self.handler, Handler::Container)
     }
 
     pub fn is_write(&self) -> bool {

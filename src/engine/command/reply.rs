@@ -36,6 +36,11 @@ pub trait Reply {
     /// `format` has three letters, `txt` or `mkd`.
     fn verbatim(&mut self, format: &str, text: &[u8]);
 
+    /// A number of any size, as its digits. A sink without such a type writes a bulk string.
+    fn big_number(&mut self, digits: &[u8]) {
+        self.bulk(digits);
+    }
+
     /// A position for `rewind`, which drops everything written after it: an error replaces a half-written
     /// reply.
     fn mark(&self) -> usize;

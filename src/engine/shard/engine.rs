@@ -35,10 +35,11 @@ use crate::store::tx::{ExpiryStep, Lent, Tx};
 use crate::store::users::UserKeeper;
 use crate::store::view::{Expired, StoreContext};
 use crate::store::watch::Watch;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// The approximate number of hash fields that active expiry visits in one hold of the lock.
 const EXPIRY_LOOKED_AT_MAX: usize = 10_000;
@@ -216,6 +217,14 @@ impl Engine {
         self.refuses_reads().map_or(Ok(run), Err)
     }
 
+    /// The same for a caller that must not wait for long: `None` if the lock is not free within this time,
+    /// because a script runs, or another long command.
+    pub fn reads_within(&self, at_most: Duration) -> Option<Result<ReadRun<'_>, RoleRefusal>> {
+        let store = self.store.try_read_for(at_most)?;
+        let run = ReadRun { engine: self, store, now_ms: self.now_ms(), lookups: Cell::default() };
+        Some(self.refuses_reads().map_or(Ok(run), Err))
+    }
+
     /// The reason why all commands that read are refused, if they are.
     #[inline]
     pub fn refuses_reads(&self) -> Option<RoleRefusal> {
@@ -274,7 +283,19 @@ impl Engine {
 
     /// Takes the write lock for a run of commands that the credit covers.
     pub fn writes(&self, credit: Credit) -> WriteRun<'_> {
-        let mut store = self.store.write();
+        self.write_run(self.store.write(), credit)
+    }
+
+    /// The same for a caller that must not wait for long: gives the credit back if the lock is not free
+    /// within this time.
+    pub fn writes_within(&self, credit: Credit, at_most: Duration) -> Result<WriteRun<'_>, Credit> {
+        match self.store.try_write_for(at_most) {
+            Some(store) => Ok(self.write_run(store, credit)),
+            None => Err(credit),
+        }
+    }
+
+    fn write_run<'e>(&'e self, mut store: RwLockWriteGuard<'e, Store>, credit: Credit) -> WriteRun<'e> {
         store.hook.notices.set_client(0);
         let replies = RunReplies::new(self.now_ms(), credit);
         let mut run = WriteRun {

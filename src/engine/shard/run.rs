@@ -6,7 +6,7 @@ use crate::command::{
 };
 use crate::gate::ReplyGate;
 use crate::log::Lsn;
-use crate::log::pipeline::Credit;
+use crate::log::pipeline::{Credit, Refusal};
 use crate::shard::engine::{Engine, Ran};
 use crate::shard::parked::{Answer, Ticket, Waiter};
 use crate::shard::role::RoleRefusal;
@@ -54,6 +54,13 @@ impl ReadRun<'_> {
             #[cfg(debug_assertions)]
             looked_up: Cell::default(),
         }
+    }
+
+    /// Reads the database. Returns what a reply with it has to wait for.
+    pub fn read<R>(&self, database: u32, read: impl FnOnce(&View<'_>) -> R) -> (R, Lsn) {
+        let view = self.view(database);
+        let result = read(&view);
+        (result, submitted(&self.store, view.gate()))
     }
 
     /// See [`crate::table::Table::prefetch`].
@@ -378,7 +385,7 @@ impl WriteRun<'_> {
     fn begin(&mut self) -> Transaction<'_> {
         let store = self.store.as_mut().expect("held until drop");
         let tx = Tx::new(store, &self.engine.context, &mut self.lent, 0, self.replies.now_ms);
-        Transaction { tx, engine: self.engine, replies: &mut self.replies }
+        Transaction { tx, engine: self.engine, replies: &mut self.replies, spare_bytes: 0 }
     }
 
     fn submit(&mut self, own: ReplyGate) -> Lsn {
@@ -418,9 +425,75 @@ pub struct Transaction<'t> {
     pub(super) tx: Tx<'t>,
     pub(super) engine: &'t Engine,
     pub(super) replies: &'t mut RunReplies,
+    /// Room that the credit has for commands of a script, in bytes.
+    pub(super) spare_bytes: usize,
 }
 
+/// What a script reserves in the log at a time, in bytes: at the beginning, and for a command that what is
+/// left does not cover.
+pub const SCRIPT_ROOM_BYTES: usize = 16 << 10;
+
 impl<'t> Transaction<'t> {
+    /// Sets the room that the credit has for commands of a script, beyond what others of the batch need.
+    pub fn with_spare(mut self, bytes: usize) -> Self {
+        self.spare_bytes = bytes;
+        self
+    }
+
+    /// Runs a command of a script. No words of the script bound what its commands log, so that each command
+    /// that writes takes its own bound from the room that the script has left. Where there is less, more is
+    /// reserved without waiting, because this holds the keyspace's lock; an error says that there is none,
+    /// and then nothing was run. So the batch never exceeds what was reserved.
+    pub fn run_in_script(
+        &mut self,
+        database: u32,
+        command: &Command,
+        args: Args<'_>,
+        reply: &mut dyn Reply,
+    ) -> Result<(), CommandError> {
+        if command.is_write() {
+            self.take_spare(command, args)?;
+        }
+        self.refer(None);
+        self.run(database, command, args, reply);
+        Ok(())
+    }
+
+    fn take_spare(&mut self, command: &Command, args: Args<'_>) -> Result<(), CommandError> {
+        let bytes = command.batch_bytes_max(&args);
+        if self.spare_bytes < bytes {
+            self.reserve_spare(command, args, bytes)?;
+        }
+        self.spare_bytes -= bytes;
+        Ok(())
+    }
+
+    /// Reserves twice what was reserved before if there is room for so much, so that a script with many
+    /// writes reserves rarely.
+    #[cold]
+    fn reserve_spare(&mut self, command: &Command, args: Args<'_>, bytes: usize) -> Result<(), CommandError> {
+        let Some(pipeline) = self.engine.writer() else { return Err(RoleRefusal::ReadOnly.error()) };
+        let purpose = command.purpose(args, self.tx.now_ms());
+        let ample = bytes + SCRIPT_ROOM_BYTES.max(self.tx.effects().saturating_mul(64));
+        let reserved = match pipeline.admit_run(1, ample, purpose) {
+            Ok(credit) => Ok((credit, ample)),
+            Err(_) => pipeline.admit_run(1, bytes, purpose).map(|credit| (credit, bytes)),
+        };
+        let (credit, bytes) = reserved.map_err(|refusal| match refusal {
+            Refusal::Full { cause } => CommandError::no_room(&cause),
+            Refusal::ReadOnly { cause } => CommandError::read_only(&cause),
+            refusal => CommandError::no_room_in_script(command.name, bytes, &refusal),
+        })?;
+        self.replies.credit.absorb(credit);
+        self.spare_bytes += bytes;
+        Ok(())
+    }
+
+    /// How many effects the batch has.
+    pub fn effects(&self) -> usize {
+        self.tx.effects()
+    }
+
     /// Runs a command inline: a staged one to its end.
     pub fn run(&mut self, database: u32, command: &Command, args: Args<'_>, reply: &mut dyn Reply) {
         match self.step(database, command, args, reply) {
@@ -463,6 +536,11 @@ impl<'t> Transaction<'t> {
     pub fn look_at<R>(&mut self, database: u32, look: impl FnOnce(&View<'_>) -> R) -> R {
         self.tx.select(database);
         self.tx.look(look)
+    }
+
+    /// Reads the current state; the reply waits for what was read.
+    pub fn read<R>(&mut self, read: impl FnOnce(&View<'_>) -> R) -> R {
+        self.tx.read(read)
     }
 
     /// Reads the current state, for replies that are not gated (INFO).

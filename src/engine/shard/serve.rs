@@ -127,7 +127,7 @@ impl Engine {
         let mut lent = Lent::default();
         let mut replies = RunReplies::new(self.now_ms(), Credit::none());
         let tx = Tx::new(store, &self.context, &mut lent, 0, replies.now_ms);
-        Transaction { tx, engine: self, replies: &mut replies }.serve_parked();
+        Transaction { tx, engine: self, replies: &mut replies, spare_bytes: 0 }.serve_parked();
         replies.answers
     }
 }

@@ -1,7 +1,7 @@
 //! `View`: the only door to keys. Reads at one moment of the engine clock, and folds the hazard of each
 //! lookup, of present and absent keys alike, into what the reply must wait for.
 
-use crate::env::{Env, Random};
+use crate::env::{Clock, Env, Random};
 use crate::error::CommandError;
 use crate::gate::ReplyGate;
 use crate::keyspace::{
@@ -142,6 +142,11 @@ impl<'a> View<'a> {
     /// What the reply has to wait for, so far.
     pub fn gate(&self) -> ReplyGate {
         self.gate.get()
+    }
+
+    /// The system's clock, for limits of time.
+    pub fn clock(&self) -> &'a Arc<dyn Clock> {
+        &self.context.env.clock
     }
 
     /// Makes the reply wait for this batch.

@@ -231,7 +231,8 @@ fn keys_of<'c>(call: &Call<'c, '_, '_>) -> Result<(&'c Known, Args<'c>, Vec<usiz
         return Err(CommandError::of("ERR Invalid number of arguments specified for command"));
     }
     let invalid = CommandError::of("ERR Invalid arguments specified for command");
-    let keys = known.key_words(args).ok().filter(|keys| !keys.is_empty()).ok_or(invalid)?;
+    let may_be_none = known.command.has(flag::NO_MANDATORY_KEYS);
+    let keys = known.key_words(args).ok().filter(|keys| may_be_none || !keys.is_empty()).ok_or(invalid)?;
     Ok((known, args, keys))
 }
 

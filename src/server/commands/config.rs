@@ -97,6 +97,7 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
         }
         shared.acl.set_pubsub_default(config.acl_pubsub_default == "allchannels");
         shared.limits.follow(&config);
+        shared.scripts.follow(config.busy_reply_threshold_ms);
         shared.engine.bound_strings(config.bulk_bytes_max);
         shared.engine.limit_encodings(config.encodings);
         shared.engine.notices().set_events(config.notified_events.0);

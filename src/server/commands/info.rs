@@ -56,6 +56,7 @@ struct Seen {
     heap_bytes: usize,
     modules: Vec<(&'static str, u32)>,
     module_sections: Vec<(&'static str, Vec<(String, String)>)>,
+    module_fields: Vec<(&'static str, &'static str, u64)>,
 }
 
 impl Seen {
@@ -67,7 +68,8 @@ impl Seen {
             databases: databases.map(|database| (database.len(), database.expiring())).collect(),
             heap_bytes: keyspace.heap_bytes()
                 + modules.iter().map(|module| module.memory_bytes()).sum::<usize>(),
-            modules: modules.iter().map(|module| (module.name(), module.list_version())).collect(),
+            modules: super::modules(view).iter().map(|module| (module.name, module.version)).collect(),
+            module_fields: modules.iter().flat_map(|module| module.info_fields()).collect(),
             module_sections: modules.iter().flat_map(|module| module.info()).collect(),
         }
     }
@@ -83,6 +85,13 @@ impl Report<'_> {
 
     fn field(&mut self, name: &str, value: impl Display) {
         write!(self.text, "{name}:{value}\r\n").expect("a string takes all");
+    }
+
+    /// What modules have for a section of the server's.
+    fn fields_of_modules(&mut self, section: &str) {
+        let seen = self.seen;
+        let fields = seen.module_fields.iter().filter(|(of, ..)| *of == section);
+        fields.for_each(|(_, name, value)| self.field(name, value));
     }
 
     fn fields(&mut self, fields: &[(&str, &dyn Display)]) {
@@ -191,6 +200,7 @@ fn memory(report: &mut Report<'_>) {
     report.field("mem_fragmentation_ratio", format_args!("{:.2}", resident as f64 / used.max(1) as f64));
     report.field("mem_clients_normal", shared.client_bytes());
     report.field("mem_clients_slaves", 0);
+    report.fields_of_modules("memory");
     report.field("mem_allocator", "mimalloc");
     report.field("lazyfree_pending_objects", 0);
 }
@@ -297,6 +307,7 @@ fn stats(report: &mut Report<'_>) {
         ("total_reads_processed", &sum(shared, |worker| &worker.reads)),
         ("total_writes_processed", &sum(shared, |worker| &worker.writes)),
     ]);
+    report.fields_of_modules("stats");
 }
 
 fn replication(report: &mut Report<'_>) {

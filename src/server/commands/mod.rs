@@ -78,7 +78,7 @@ pub struct LoadedModule {
 }
 
 pub fn modules(view: &View<'_>) -> Vec<LoadedModule> {
-    let modules = view.modules().iter();
+    let modules = view.modules().iter().filter(|module| module.list_version() > 0);
     modules.map(|module| LoadedModule { name: module.name(), version: module.list_version() }).collect()
 }
 

@@ -91,6 +91,8 @@ pub struct Config {
     pub eviction_samples: usize,
     pub frequency: FrequencySettings,
     pub active_expiry: bool,
+    /// How long a script runs before others get BUSY, in milliseconds; 0 for no limit.
+    pub busy_reply_threshold_ms: i64,
     pub hz: u32,
     /// Settings of modules that were given, by their names in CONFIG.
     pub module_settings: BTreeMap<String, String>,
@@ -138,6 +140,7 @@ impl Default for Config {
             eviction_samples: 5,
             frequency: FrequencySettings { log_factor: 10, decay_minutes: 1 },
             active_expiry: true,
+            busy_reply_threshold_ms: 5000,
             hz: 10,
             module_settings: BTreeMap::new(),
             renamed_commands: Vec::new(),

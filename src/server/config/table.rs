@@ -137,5 +137,7 @@ parameters! {
     "lfu-decay-time", Live, frequency.decay_minutes, number(0, INT_MAX),
         "minutes without access after which they lose one; 0 for never";
     "active-expiry", Live, active_expiry, YesNo, "delete expired keys in the background";
+    "busy-reply-threshold" | "lua-time-limit", Live, busy_reply_threshold_ms, number(0, i64::MAX),
+        "milliseconds that a script runs before other clients get BUSY; 0 for no limit";
     "hz", Live, hz, clamped(1, 500), "rounds of background work in a second";
 }

@@ -41,14 +41,24 @@ const ROUNDS_MAX: usize = 8;
 /// Serves a connection to its end.
 pub async fn run(worker: Worker, stream: TcpStream, client: Arc<Client>) {
     let (shared, stats) = (worker.shared.clone(), worker.stats.clone());
-    let mut connection = Connection::new(worker, stream, client.clone());
+    let mut connection = Box::new(Connection::new(worker.clone(), stream, client.clone()));
     std::future::poll_fn(|context| {
         client.register(context.waker());
         Poll::Ready(())
     })
     .await;
-    if let Err(error) = connection.serve().await {
-        tracing::debug!("connection {} of {} ended: {error}", client.id, client.address);
+    loop {
+        match connection.serve().await {
+            Ok(Served::Leaves) => {
+                let round = |connection: &mut Box<Connection>| connection.process_outside();
+                connection = worker.outside.run_with(connection, round, || (worker.leave)()).await;
+            }
+            Ok(Served::Ended) => break,
+            Err(error) => {
+                tracing::debug!("connection {} of {} ended: {error}", client.id, client.address);
+                break;
+            }
+        }
     }
     let held = connection.published;
     if let Some(mut subscriptions) = connection.core.session.subscriptions.take() {
@@ -101,6 +111,13 @@ struct Input {
     /// What the buffer, and what is made of it, take while another thread has it.
     lent_bytes: usize,
     stop: DecodeStop,
+}
+
+/// Why a connection is not served for the moment.
+enum Served {
+    /// Its next request must be executed outside of the worker's runtime.
+    Leaves,
+    Ended,
 }
 
 enum Event {
@@ -188,7 +205,7 @@ impl Connection {
         }
     }
 
-    async fn serve(&mut self) -> io::Result<()> {
+    async fn serve(&mut self) -> io::Result<Served> {
         loop {
             match std::future::poll_fn(|context| self.poll_event(context)).await? {
                 Event::Input => {}
@@ -197,10 +214,20 @@ impl Connection {
                     self.core.owned = owned.map(Arc::new);
                 }
                 Event::Resumed(resumed) => self.core.resume(resumed),
-                Event::Closed => return Ok(()),
+                Event::Closed => return Ok(Served::Ended),
             }
             self.process();
+            if std::mem::take(&mut self.core.leaves) {
+                return Ok(Served::Leaves);
+            }
         }
+    }
+
+    /// Executes the rest of the round outside of the worker's runtime.
+    fn process_outside(&mut self) {
+        self.core.is_outside = true;
+        self.process();
+        self.core.is_outside = false;
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Event>> {

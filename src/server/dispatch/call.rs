@@ -1,8 +1,10 @@
 //! One call of a session command, as its function sees it, and what runs session commands.
 
 use crate::context::ServerContext;
+use crate::dispatch::scripting::{RunScript, ScriptFunction};
 use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
+use crate::scripts::Scripts;
 use crate::session::Session;
 use engramdb_engine::command::{Args, Command, CommandTable, Handler, Known, Outcome, Reply};
 use engramdb_engine::log::Lsn;
@@ -21,6 +23,7 @@ pub struct Exec;
 /// What runs a session command.
 pub enum SessionRunner {
     Function(SessionFunction),
+    Script(ScriptFunction),
     Exec,
 }
 
@@ -30,6 +33,9 @@ pub fn session_runner(command: &Command) -> Option<SessionRunner> {
     let Handler::Session(handler) = command.handler else { return None };
     if let Some(Run(function)) = handler.downcast_ref() {
         return Some(SessionRunner::Function(*function));
+    }
+    if let Some(RunScript(function)) = handler.downcast_ref() {
+        return Some(SessionRunner::Script(*function));
     }
     assert!(handler.is::<Exec>(), "{} has a handler that is none of this crate", command.name);
     Some(SessionRunner::Exec)
@@ -46,15 +52,15 @@ pub fn check_handlers(table: &CommandTable) {
 
 /// One call of a session command.
 pub struct Call<'c, 'o, 't> {
-    pub shared: &'c Arc<ServerContext>,
-    pub session: &'c mut Session,
-    pub args: Args<'c>,
-    pub reply: &'c mut Replies<'o>,
+    pub(crate) shared: &'c Arc<ServerContext>,
+    pub(crate) session: &'c mut Session,
+    pub(crate) args: Args<'c>,
+    pub(crate) reply: &'c mut Replies<'o>,
     /// Inside EXEC, which holds the keyspace's lock.
-    pub transaction: Option<&'c mut Transaction<'t>>,
-    pub after: After,
+    pub(crate) transaction: Option<&'c mut Transaction<'t>>,
+    pub(crate) after: After,
     /// What the reply has to wait for.
-    pub gate: Lsn,
+    pub(crate) gate: Lsn,
 }
 
 /// What the connection does after the command.
@@ -65,7 +71,7 @@ pub enum After {
 }
 
 impl<'c, 'o, 't> Call<'c, 'o, 't> {
-    pub fn new(
+    pub(crate) fn new(
         shared: &'c Arc<ServerContext>,
         session: &'c mut Session,
         args: Args<'c>,
@@ -75,8 +81,35 @@ impl<'c, 'o, 't> Call<'c, 'o, 't> {
         Call { shared, session, args, reply, transaction, after: After::Nothing, gate: Lsn(0) }
     }
 
+    /// All words of the call.
+    pub fn args(&self) -> Args<'c> {
+        self.args
+    }
+
+    /// Where the reply goes.
+    pub fn reply(&mut self) -> &mut dyn Reply {
+        self.reply
+    }
+
+    /// The script that runs, if there is one.
+    pub fn scripts(&self) -> &'c Arc<Scripts> {
+        &self.shared.scripts
+    }
+
+    /// Reads the keyspace; the reply waits for what was read.
+    pub fn read<R>(&mut self, read: impl FnOnce(&View<'_>) -> R) -> R {
+        match &mut self.transaction {
+            Some(transaction) => transaction.read(read),
+            None => {
+                let (result, gate) = self.shared.engine.inspect().read(self.session.database, read);
+                self.gate = self.gate.max(gate);
+                result
+            }
+        }
+    }
+
     /// Runs the function; an error replaces whatever it wrote.
-    pub fn run(&mut self, function: SessionFunction) {
+    pub(crate) fn run(&mut self, function: SessionFunction) {
         let mark = self.reply.mark();
         if let Err(error) = function(self) {
             self.reply.rewind(mark);

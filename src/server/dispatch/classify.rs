@@ -15,6 +15,8 @@ pub(super) enum Class<'s> {
     Queued(&'s Known),
     Engine(&'s Known),
     Session(&'s Known),
+    /// A script has the keyspace's lock, and has not run for so long that others are refused.
+    Later,
     /// A web browser was made to talk to this port: its request's lines are not commands of the person behind
     /// it.
     Http,
@@ -50,6 +52,11 @@ impl Core {
             && let Some(refused) = self.judge(shared, known, args)
         {
             return refused;
+        }
+        if shared.scripts.is_running()
+            && let Some(class) = beside_script(shared, known)
+        {
+            return class;
         }
         if shared.engine.is_memory_full() && self.needs_memory(known) && !shared.make_memory() {
             if let Some(refusal) = shared.engine.refuses_writes() {
@@ -96,4 +103,19 @@ impl Core {
 /// Whether a RESP2 client may call the command while it subscribes.
 fn changes_subscriptions(name: &str) -> bool {
     name.ends_with("SUBSCRIBE") || matches!(name, "PING" | "QUIT" | "RESET")
+}
+
+/// What becomes of a command while a script runs, if it does not go on as usual.
+#[cold]
+fn beside_script<'s>(shared: &ServerContext, known: &Known) -> Option<Class<'s>> {
+    if known.command.has(flag::ALLOW_BUSY) {
+        return None;
+    }
+    if let Some(error) = shared.scripts.busy_error() {
+        return Some(Class::Refused(error));
+    }
+    // Most scripts end within the moment that this waits. Commands of the engine wait where they take the
+    // lock.
+    let may_lock = matches!(known.command.handler, Handler::Session(_)) || shared.engine.is_memory_full();
+    (may_lock && !shared.scripts.has_ended()).then_some(Class::Later)
 }

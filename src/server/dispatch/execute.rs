@@ -6,6 +6,7 @@
 
 use crate::clients::Client;
 use crate::context::ServerContext;
+use crate::dispatch::admission::retry;
 use crate::dispatch::call::{After, Call, SessionRunner, session_runner};
 use crate::dispatch::classify::Class;
 use crate::dispatch::runs::RUN_COMMANDS_MAX;
@@ -64,6 +65,10 @@ pub struct Core {
     pub owned: Option<Arc<Owned>>,
     /// The words of the request that is next, which are to be copied elsewhere before it runs.
     pub owning: Option<Vec<Range<usize>>>,
+    /// The request that is next may take long, and must be executed outside of the worker's runtime.
+    pub leaves: bool,
+    /// The connection executes outside of the worker's runtime.
+    pub is_outside: bool,
 }
 
 /// Requests in the buffer that they came in, from the first that is to be run.
@@ -112,6 +117,8 @@ impl Core {
             planned_max: RUN_COMMANDS_MAX,
             owned: None,
             owning: None,
+            leaves: false,
+            is_outside: false,
         }
     }
 
@@ -173,6 +180,10 @@ impl Core {
                 self.owning = Some(ranges);
                 break;
             }
+            self.leaves = self.takes_long(&class);
+            if self.leaves {
+                break;
+            }
             match class {
                 Class::Refused(error) => {
                     self.refuse_request(args, &error);
@@ -186,6 +197,7 @@ impl Core {
                     self.closing = true;
                     next += 1;
                 }
+                Class::Later => waiting = Some(retry()),
                 Class::Queued(known) => {
                     self.queue(known, args, owned.clone());
                     next += 1;
@@ -209,13 +221,31 @@ impl Core {
                 self.end_request(waiting.is_some());
             }
         }
-        if waiting.is_none() {
+        self.end_round(waiting.is_some(), (next - before) as u64);
+        (next, waiting)
+    }
+
+    /// Whether a request runs a script, and has to be executed outside of the worker's runtime for that.
+    #[inline]
+    fn takes_long(&self, class: &Class<'_>) -> bool {
+        let Class::Session(known) = class else { return false };
+        if self.is_outside {
+            return false;
+        }
+        match session_runner(known.command) {
+            Some(SessionRunner::Script(_)) => true,
+            Some(SessionRunner::Exec) => self.session.multi.as_ref().is_some_and(|multi| multi.has_script),
+            _ => false,
+        }
+    }
+
+    fn end_round(&mut self, waits: bool, commands: u64) {
+        if !waits {
             self.give_back();
         }
-        self.count((next - before) as u64);
-        let client = &self.session.client;
-        client.active_at_ms.store(shared.now().as_millis() as u64, Ordering::Relaxed);
-        (next, waiting)
+        self.count(commands);
+        let now_ms = self.shared.now().as_millis() as u64;
+        self.session.client.active_at_ms.store(now_ms, Ordering::Relaxed);
     }
 
     /// What was made for a request that is over is nothing to the next one. Where something is waited for, it
@@ -271,6 +301,7 @@ impl Core {
         let multi = self.session.multi.get_or_insert_default();
         multi.bytes += known.command.batch_bytes_max(&args);
         multi.asks_for_room |= known.command.room.is_some();
+        multi.has_script |= matches!(session_runner(known.command), Some(SessionRunner::Script(_)));
         multi.heap_bytes += queued.heap_bytes();
         multi.queue.push(queued);
         self.session.client.multi.store(multi.queue.len() + 1, Ordering::Relaxed);
@@ -285,6 +316,9 @@ impl Core {
     ) -> (bool, Option<Waiting>) {
         let function = match session_runner(known.command) {
             Some(SessionRunner::Function(function)) => function,
+            Some(SessionRunner::Script(script)) => {
+                return self.run_script(shared, (known, script), args);
+            }
             Some(SessionRunner::Exec) => return self.exec(shared),
             None => unreachable!("{} is not a session's command", known.full_name),
         };

@@ -95,7 +95,6 @@ pub(super) fn check_queued(
 ///
 /// # Errors
 /// The error that the script gets.
-#[expect(dead_code, reason = "for scripts, which come next")]
 pub fn check_in_script(
     shared: &ServerContext,
     session: &Session,
@@ -112,6 +111,17 @@ pub fn check_in_script(
     let error = denied_error(denied, &session.user.name, call);
     let reason = error.bytes().strip_prefix(b"NOPERM ").unwrap_or(error.bytes());
     Err(CommandError::of_parts(&[b"ERR ACL failure in script: ", reason]))
+}
+
+/// Whether the user of the session may run a command: `redis.acl_check_cmd`.
+pub(super) fn may_run(
+    shared: &ServerContext,
+    session: &Session,
+    (known, args): (&Known, Args<'_>),
+    view: &View<'_>,
+) -> bool {
+    session.is_unrestricted()
+        || shared.acl.check(&session.rights, known, args, |find| find(view, args)).is_ok()
 }
 
 fn note_denied(

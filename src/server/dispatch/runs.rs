@@ -8,6 +8,7 @@ use crate::context::ServerContext;
 use crate::dispatch::admission::{Admission, retry};
 use crate::dispatch::classify::Class;
 use crate::dispatch::execute::{Core, Input, ROUND_OUTPUT_BYTES_MAX};
+use crate::dispatch::scripting::{take_reads, take_writes};
 use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
 use crate::session::Session;
@@ -115,12 +116,13 @@ impl Core {
     ) -> (usize, Option<Waiting>) {
         let database = self.session.database;
         if plan.writes == 0 {
-            let run = match shared.engine.reads() {
-                Ok(run) => run,
-                Err(refusal) => {
-                    self.refuse(&refusal.error());
+            let run = match take_reads(shared) {
+                Some(Ok(run)) => run,
+                Some(Err(error)) => {
+                    self.refuse(&error);
                     return (1, None);
                 }
+                None => return (0, Some(retry())),
             };
             if !self.session.has_current_rights(&shared.acl) {
                 // They have changed since the commands were looked at.
@@ -168,7 +170,7 @@ impl Core {
         credit: Credit,
     ) -> (usize, Option<Waiting>) {
         let database = self.session.database;
-        let run = shared.engine.writes(credit);
+        let Some(run) = take_writes(shared, credit, false) else { return (0, Some(retry())) };
         if !self.session.has_current_rights(&shared.acl) {
             return (0, None);
         }

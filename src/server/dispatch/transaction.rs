@@ -6,9 +6,12 @@ use crate::dispatch::call::{Call, SessionRunner, session_runner};
 use crate::dispatch::execute::Core;
 use crate::dispatch::permission::check_queued;
 use crate::dispatch::runs::remember_keys;
+use crate::dispatch::scripting::{run_in, take_writes};
 use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
+use crate::scripts::ScriptSlot;
 use crate::session::{Multi, Queued, Session};
+use crate::stats::WorkerStats;
 use engramdb_engine::command::{Args, CommandError, Reply};
 use engramdb_engine::log::pipeline::Credit;
 use engramdb_engine::log::{Lsn, Purpose};
@@ -38,10 +41,12 @@ impl Core {
         match admitted {
             Ok(credit) => {
                 if let Err(again) = self.run_transaction(shared, &multi, credit) {
-                    if let TryAgain::WithRoom(bytes) = again {
-                        self.retained.room_bytes = with_slack(bytes);
-                    }
                     self.session.multi = Some(multi);
+                    match again {
+                        TryAgain::WithRoom(bytes) => self.retained.room_bytes = with_slack(bytes),
+                        TryAgain::WithRights => {}
+                        TryAgain::AfterScript => return (false, Some(retry())),
+                    }
                     return (false, None);
                 }
             }
@@ -76,7 +81,12 @@ impl Core {
         multi: &Multi,
         credit: Credit,
     ) -> Result<(), TryAgain> {
-        let run = shared.engine.writes(credit);
+        // Taken before the keyspace's lock, and given back after it.
+        let slot = match multi.has_script {
+            true => Some(shared.scripts.begin().ok_or(TryAgain::AfterScript)?),
+            false => None,
+        };
+        let run = take_writes(shared, credit, slot.is_some()).ok_or(TryAgain::AfterScript)?;
         if !self.session.has_current_rights(&shared.acl) {
             return Err(TryAgain::WithRights);
         }
@@ -91,6 +101,7 @@ impl Core {
                 return Err(TryAgain::WithRoom(needed));
             }
         }
+        let stats = self.stats.clone();
         let mut gate = self.session.watch_gate;
         self.end_transaction();
         self.reply_sealed(|session, replies| {
@@ -99,7 +110,8 @@ impl Core {
             } else {
                 replies.array(multi.queue.len());
                 for queued in &multi.queue {
-                    let step = Step { shared, session: &mut *session, queued };
+                    let within = (shared, &*stats, slot.as_ref());
+                    let step = Step { within, session: &mut *session, queued };
                     gate = gate.max(step.run(&mut transaction, replies));
                 }
             }
@@ -128,6 +140,8 @@ enum TryAgain {
     WithRoom(usize),
     /// The user's rights have changed.
     WithRights,
+    /// A script has the keyspace's lock.
+    AfterScript,
 }
 
 /// Whether no command of the transaction writes but to free memory.
@@ -155,7 +169,8 @@ fn room_of(multi: &Multi, mut database: u32, transaction: &mut Transaction<'_>) 
 
 /// One queued command of a running transaction.
 struct Step<'a> {
-    shared: &'a Arc<ServerContext>,
+    /// The slot is there if the transaction has scripts.
+    within: (&'a Arc<ServerContext>, &'a WorkerStats, Option<&'a ScriptSlot<'a>>),
     session: &'a mut Session,
     queued: &'a Queued,
 }
@@ -169,24 +184,32 @@ impl Step<'_> {
         }
         let words = self.queued.words();
         let args = Args::new(&words);
-        if !self.session.is_trusted(&self.shared.acl)
-            && let Some(known) = self.shared.table.find(args)
-            && let Err(error) = check_queued(self.shared, self.session, (known, args), transaction)
+        let (shared, stats, slot) = self.within;
+        if !self.session.is_trusted(&shared.acl)
+            && let Some(known) = shared.table.find(args)
+            && let Err(error) = check_queued(shared, self.session, (known, args), transaction)
         {
             replies.error(&error);
             return Lsn(0);
         }
-        if let Some(SessionRunner::Function(function)) = session_runner(self.queued.command) {
-            let mut call = Call::new(self.shared, self.session, args, replies, Some(transaction));
-            call.run(function);
-            return call.gate;
+        match session_runner(self.queued.command) {
+            Some(SessionRunner::Function(function)) => {
+                let mut call = Call::new(shared, self.session, args, replies, Some(transaction));
+                call.run(function);
+                return call.gate;
+            }
+            Some(SessionRunner::Script(function)) => {
+                let slot = slot.expect("the queue has a script");
+                return run_in(function, (shared, stats, slot), self.session, args, (replies, transaction));
+            }
+            _ => {}
         }
         transaction.refer(self.queued.contents());
         transaction.run(self.session.database, self.queued.command, args, replies);
         if self.session.tracking.is_some()
-            && let Some(known) = self.shared.table.find(args)
+            && let Some(known) = shared.table.find(args)
         {
-            remember_keys(self.shared, self.session, known, args);
+            remember_keys(shared, self.session, known, args);
         }
         Lsn(0)
     }

@@ -304,6 +304,17 @@ impl Outbox {
         self.unwanted_from = Some(self.end());
     }
 
+    /// Calls `with` with the bytes from this position on, which must not be sealed or sent.
+    pub fn with_end<R>(&self, position: usize, with: impl FnOnce(&[u8]) -> R) -> R {
+        if position >= self.tail_at {
+            return with(&self.tail[position - self.tail_at..]);
+        }
+        let mut whole = Vec::with_capacity(self.end() - self.front_at);
+        self.pieces.iter().for_each(|piece| whole.extend_from_slice(piece.bytes()));
+        whole.extend_from_slice(&self.tail);
+        with(&whole[position - self.front_at..])
+    }
+
     /// Ends a reply that the client may not want.
     pub fn end_unwanted(&mut self) {
         self.unwanted_from = None;

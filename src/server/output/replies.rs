@@ -190,6 +190,10 @@ impl Reply for Replies<'_> {
         }
     }
 
+    fn big_number(&mut self, digits: &[u8]) {
+        self.encoder().big_number(digits);
+    }
+
     fn mark(&self) -> usize {
         self.outbox.end()
     }

@@ -66,6 +66,8 @@ pub struct Multi {
     pub bytes: usize,
     /// A command is queued whose words do not show what it logs.
     pub asks_for_room: bool,
+    /// A script is queued.
+    pub has_script: bool,
     /// What the queued commands take in memory, but for the queue's own buffer.
     pub heap_bytes: usize,
 }
@@ -133,16 +135,22 @@ impl Session {
     pub fn new(client: Arc<Client>, acl: &Acl) -> Session {
         let version = acl.version();
         let user = acl.default_user().clone();
-        let rights = user.rights();
         client.set_user(&user.name);
+        let mut session = Session::of(client, user, version);
+        session.authenticated = session.rights.is_on && session.rights.has_no_password;
+        session
+    }
+
+    fn of(client: Arc<Client>, user: Arc<User>, rights_version: u64) -> Session {
+        let rights = user.rights();
         Session {
             client,
             database: 0,
             protocol: Protocol::Resp2,
-            authenticated: rights.is_on && rights.has_no_password,
+            authenticated: false,
             is_unrestricted: rights.is_unrestricted(),
             rights,
-            rights_version: version,
+            rights_version,
             user,
             multi: None,
             watch: None,
@@ -193,10 +201,14 @@ impl Session {
         self.is_unrestricted = self.rights.is_unrestricted() && !self.user.is_deleted();
     }
 
-    /// Whether the user may subscribe to the channel, or to exactly this pattern, or publish there.
-    #[expect(dead_code, reason = "for scripts, which come next")]
-    pub fn may_use_channel(&self, channel: &[u8], is_pattern: bool) -> bool {
-        self.is_unrestricted || self.rights.permits_channel(channel, is_pattern)
+    /// The session in which a script's commands run: in this database, with these rights.
+    pub fn for_script(&self) -> Session {
+        Session {
+            database: self.database,
+            authenticated: self.authenticated,
+            is_unrestricted: self.is_unrestricted,
+            ..Session::of(self.client.clone(), self.user.clone(), self.rights_version)
+        }
     }
 
     /// How the client wants its replies.

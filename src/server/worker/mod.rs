@@ -6,9 +6,11 @@ pub mod standby;
 
 use crate::clients::Client;
 use crate::connection;
-use crate::context::Worker;
+use crate::context::{ServerContext, Worker};
+use crate::output::gate::Gate;
+use crate::outside::Outside;
 use crate::stats::WorkerStats;
-use crate::worker::standby::{Absence, Standby};
+use crate::worker::standby::{Absence, AbsenceCause, Standby};
 use engramdb_engine::Engine;
 use parking_lot::Mutex;
 use std::future::poll_fn;
@@ -52,7 +54,19 @@ struct Rounds {
     looks_since: AtomicU64,
     /// The worker is to lead the log.
     is_lead_due: AtomicBool,
+    outside: Arc<Outside>,
     worker: Mutex<Option<Waker>>,
+}
+
+/// Why a worker leaves its runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    /// All its connections have ended.
+    Ended,
+    /// It is to lead the log.
+    Lead,
+    /// Rounds wait that may take long.
+    Outside,
 }
 
 impl Rounds {
@@ -63,6 +77,7 @@ impl Rounds {
             commands_seen: AtomicU64::new(0),
             looks_since: AtomicU64::new(0),
             is_lead_due: AtomicBool::new(false),
+            outside: Arc::default(),
             worker: Mutex::new(None),
         }
     }
@@ -112,18 +127,22 @@ impl Rounds {
         }
     }
 
-    /// Ready with true when the worker is to lead the log, with false when `connections` has ended.
-    fn poll(&self, context: &mut Context<'_>, connections: &mut JoinHandle<()>) -> Poll<bool> {
+    /// Ready when the worker must leave the runtime.
+    fn poll(&self, context: &mut Context<'_>, connections: &mut JoinHandle<()>) -> Poll<Leaving> {
         {
             let mut worker = self.worker.lock();
             if !worker.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
                 *worker = Some(context.waker().clone());
             }
         }
-        if self.is_lead_due.swap(false, Ordering::AcqRel) {
-            return Poll::Ready(true);
+        self.outside.hand_back();
+        if self.outside.has_waiting() {
+            return Poll::Ready(Leaving::Outside);
         }
-        Pin::new(connections).poll(context).map(|_| false)
+        if self.is_lead_due.swap(false, Ordering::AcqRel) {
+            return Poll::Ready(Leaving::Lead);
+        }
+        Pin::new(connections).poll(context).map(|_| Leaving::Ended)
     }
 }
 
@@ -135,11 +154,29 @@ pub struct Started {
     pub absence: Arc<Absence>,
 }
 
-impl Worker {
+/// A worker that is not started.
+pub struct NewWorker {
+    pub shared: Arc<ServerContext>,
+    pub gate: Arc<Gate>,
+    pub stats: Arc<WorkerStats>,
+}
+
+impl NewWorker {
     pub fn start(self, number: usize, standby: Arc<Standby>) -> std::io::Result<Started> {
         let (incoming, receiver) = unbounded_channel();
         let engine = self.shared.engine.clone();
-        let rounds = Arc::new(Rounds::new(engine.clone(), self.stats.clone()));
+        let NewWorker { shared, gate, stats } = self;
+        let rounds = Arc::new(Rounds::new(engine.clone(), stats.clone()));
+        let leave = {
+            let rounds = Arc::downgrade(&rounds);
+            move || {
+                if let Some(rounds) = rounds.upgrade() {
+                    rounds.wake();
+                }
+            }
+        };
+        let outside = rounds.outside.clone();
+        let worker = Worker { shared, gate, stats, outside: outside.clone(), leave: Arc::new(leave) };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
@@ -154,13 +191,21 @@ impl Worker {
         let run = {
             let (runtime, absence) = (runtime.clone(), absence.clone());
             move || {
-                let mut connections = runtime.spawn(self.run(receiver));
-                while runtime.block_on(poll_fn(|context| rounds.poll(context, &mut connections))) {
-                    standby.watch(&absence, || {
-                        if let Some(log) = engine.writer() {
-                            log.lead();
-                        }
-                    });
+                let mut connections = runtime.spawn(worker.run(receiver));
+                loop {
+                    match runtime.block_on(poll_fn(|context| rounds.poll(context, &mut connections))) {
+                        Leaving::Ended => break,
+                        Leaving::Lead => standby.watch(&absence, AbsenceCause::Disk, || {
+                            if let Some(log) = engine.writer() {
+                                log.lead();
+                            }
+                        }),
+                        Leaving::Outside => standby.watch(&absence, AbsenceCause::Script, || {
+                            // For timers that are made there.
+                            let _entered = runtime.enter();
+                            outside.run();
+                        }),
+                    }
                 }
                 // Breaks the reference cycle waker -> runtime -> hooks -> engine.
                 *rounds.worker.lock() = None;
@@ -169,7 +214,9 @@ impl Worker {
         let thread = std::thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
         Ok(Started { incoming, thread, runtime, absence })
     }
+}
 
+impl Worker {
     async fn run(self, mut incoming: UnboundedReceiver<(std::net::TcpStream, Arc<Client>)>) {
         let shared = self.shared.clone();
         let gate = self.gate.clone();

@@ -1,4 +1,4 @@
-//! Serves the connections of a worker while its thread waits for a stalled disk.
+//! Serves the connections of a worker while its thread waits for a stalled disk, or runs a long script.
 //!
 //! A worker may lead the log (see `engramdb_engine::log::pipeline`): it leaves its runtime and writes an
 //! entry itself, which usually takes as long as waking another thread for it. If the disk stalls during the
@@ -7,8 +7,10 @@
 //! was away at two checks in a row, until that worker is back. Tokio lets only one thread drive a runtime at
 //! a time, so nothing changes for the worker's tasks.
 //!
-//! While no worker leads, the standby sleeps. Deliberately not here: the decision to lead. The log makes it,
-//! and ends leading after the first slow write.
+//! A worker leaves its runtime for scripts too (see [`crate::outside`]), and is away as long as they run.
+//!
+//! While no worker leads or runs scripts, the standby sleeps. Deliberately not here: the decision to lead.
+//! The log makes it, and ends leading after the first slow write.
 
 use crate::output::gate::Gate;
 use engramdb_engine::env::Clock;
@@ -26,11 +28,21 @@ const CHECK_EVERY: Duration = Duration::from_millis(5);
 /// Checks without a change before the standby sleeps.
 const CHECKS_MAX: usize = 20;
 
+/// Why a worker is away from its runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbsenceCause {
+    /// It leads the log.
+    Disk,
+    Script,
+}
+
 /// Whether a worker is away from its runtime.
 #[derive(Default)]
 pub struct Absence {
     /// Incremented when the worker leaves and when it comes back: odd while it is away.
     turns: AtomicU64,
+    /// It is away because of a script, which says nothing of the disk.
+    is_for_script: AtomicBool,
     /// Wakes the standby while it drives the runtime.
     substitute: Mutex<Option<Waker>>,
 }
@@ -126,7 +138,8 @@ impl Standby {
     }
 
     /// Runs `work`, which may block, in the thread of a worker outside its runtime.
-    pub fn watch(&self, absence: &Absence, work: impl FnOnce()) {
+    pub fn watch(&self, absence: &Absence, cause: AbsenceCause, work: impl FnOnce()) {
+        absence.is_for_script.store(cause == AbsenceCause::Script, Ordering::SeqCst);
         absence.turns.fetch_add(1, Ordering::SeqCst);
         if self.is_asleep.load(Ordering::SeqCst) {
             let _closed = self.is_closed.lock();
@@ -177,6 +190,9 @@ impl Standby {
 
     /// Drives the worker's runtime until the worker is back.
     fn stand_in(&self, runtime: &Runtime, absence: &Absence, turn: u64, stalls: &mut Stalls) {
+        if absence.is_for_script.load(Ordering::SeqCst) {
+            return runtime.block_on(absence.is_over(turn));
+        }
         let since = self.clock.monotonic();
         self.gates.iter().for_each(|gate| gate.set_stalled(true));
         let is_over =
