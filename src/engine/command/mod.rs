@@ -168,8 +168,8 @@ pub struct CoveredKeys {
     pub are_deleted: bool,
 }
 
-/// The access of a call to its keys, in Redis's words (`RW access update`).
-pub type AccessFinder = fn(Args<'_>) -> &'static str;
+/// The access of a call to one of its keys, which are counted from 0, in Redis's words (`RW access update`).
+pub type AccessFinder = fn(Args<'_>, usize) -> &'static str;
 
 /// The most bytes that the effects of a write may take in the log beyond the bound that derives from its
 /// words ([`Command::batch_bytes_max`]), with the current keyspace. 0 if the call is an error.
@@ -296,7 +296,8 @@ pub struct Command {
     /// The access to the keys, in Redis's words (`RW access update`): one entry for all keys, or one for
     /// each. Empty for the default: `RO access` of a read, `RW update` of a write.
     pub access: &'static [&'static str],
-    /// The access to all keys, where the words of a call decide it (SET with GET).
+    /// The access to each key, where the words of a call decide it (SET with GET), or where COMMAND lists
+    /// another number of accesses than there are keys (SORT).
     pub access_by: Option<AccessFinder>,
     /// The keys that a call is about beyond those that its words name.
     pub prefixes: Option<PrefixFinder>,

@@ -21,6 +21,7 @@ pub const COMMANDS: &[Command] = &[
     .room(room_of_bitfield)
     .event("setbit")
     .access(&["RW access update variable_flags"])
+    .access_by(access_of_bitfield)
     .docs("3.2.0", "O(1) for each operation", "Reads, sets and increments integers among the bits of a string."),
     read("BITFIELD_RO", "key [GET encoding offset]", bitfield_ro)
         .group("bitmap")
@@ -28,6 +29,14 @@ pub const COMMANDS: &[Command] = &[
         .acl(acl::BITMAP)
         .docs("6.0.0", "O(1) for each operation", "Reads integers among the bits of a string."),
 ];
+
+/// Only SET and INCRBY write.
+fn access_of_bitfield(args: Args<'_>, _: usize) -> &'static str {
+    match (2..args.len()).any(|word| args.is(word, "SET") || args.is(word, "INCRBY")) {
+        true => "RW access update",
+        false => "RO access",
+    }
+}
 
 /// One integer among the bits, and what is done with it.
 struct Operation {

@@ -20,6 +20,7 @@ pub const COMMANDS: &[Command] = &[
     .room(room_to_store)
     .event("sortstore")
     .access(&["RO access", "RO access", "OW update"])
+    .access_by(|_, key| if key == 0 { "RO access" } else { "OW update" })
     .docs(
         "1.0.0",
         "O(N+M*log(M)) for N elements, M of which are returned",

@@ -278,7 +278,7 @@ fn psetex(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 /// Only SET with GET reads.
-fn set_access(args: Args<'_>) -> &'static str {
+fn set_access(args: Args<'_>, _: usize) -> &'static str {
     match (3..args.len()).any(|word| args.is(word, "GET")) {
         true => "RW access update",
         false => "OW update",

@@ -2,7 +2,7 @@
 
 use crate::acl::catalog::{Listed, READ, RuleCatalog, WRITE};
 use crate::acl::password::PasswordHash;
-use crate::acl::selector::{CallWords, CommandRule, Denied, KeyPattern, Selector};
+use crate::acl::selector::{CallWords, CommandRule, Denied, KeyPattern, Selector, sort_option};
 
 /// Why a rule is refused, in Redis's words.
 pub type RuleError = &'static str;
@@ -81,11 +81,20 @@ impl Rights {
         let mut reason = Denied::Command;
         for selector in &self.selectors {
             match selector.check(call) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.check_sort(call),
                 Err(denied) => reason = reason.max(denied),
             }
         }
         Err(reason)
+    }
+
+    fn check_sort(&self, call: CallWords<'_>) -> Result<(), Denied> {
+        match sort_option(call) {
+            Some(option) if !self.selectors.iter().any(|selector| selector.permits_all_reads(call)) => {
+                Err(Denied::Sort(option))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn permits_channel(&self, channel: &[u8], is_pattern: bool) -> bool {

@@ -4,7 +4,7 @@
 use crate::acl::catalog::{Channels, Listed, READ, RuleCatalog, WRITE, access_of};
 use crate::acl::commands::CommandSet;
 use engramdb_engine::command::{Args, flag};
-use engramdb_engine::command::{Command, CommandError, CoveredKeys, Known};
+use engramdb_engine::command::{CommandError, CoveredKeys, Known};
 use engramdb_engine::commands::glob_matches;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub enum Denied {
     Channel(usize),
     /// An index of the call covers other keys than those that the user may read.
     Index,
+    /// SORT with BY or GET reads keys that its words do not name: the user must be permitted to read all.
+    Sort(&'static str),
     /// The keys of the call cannot be found: its words are wrong.
     Malformed,
 }
@@ -115,9 +117,12 @@ impl Selector {
 
     fn check_keys(&self, call: CallWords<'_>) -> Result<(), Denied> {
         let mut denied = None;
-        let accesses = accesses_of(call.known.command, call.args);
         let found = call.known.each_key(call.args, &mut |index, word| {
-            let Some(access) = accesses.or_else(|| call.listed.access(index)) else { return };
+            let access = match call.known.command.access_by {
+                Some(finder) => access_of(finder(call.args, index)),
+                None => call.listed.access(index),
+            };
+            let Some(access) = access else { return };
             if denied.is_none() && !self.permits_key(call.args[word], access) {
                 denied = Some(Denied::Key(word));
             }
@@ -137,6 +142,12 @@ impl Selector {
         let permits =
             |known: &KeyPattern| known.access & access == access && glob_matches(&known.pattern, key);
         self.has_all_keys || self.keys.iter().any(permits)
+    }
+
+    /// Whether the command may be called, and all keys may be read.
+    pub fn permits_all_reads(&self, call: CallWords<'_>) -> bool {
+        let reads_all = |known: &KeyPattern| known.access & READ != 0 && known.pattern == b"*";
+        self.permits_command(call) && (self.has_all_keys || self.keys.iter().any(reads_all))
     }
 
     /// Whether all keys that begin with this may be used so.
@@ -210,10 +221,17 @@ impl Selector {
     }
 }
 
-/// The access to all keys where the words of the call decide it.
-fn accesses_of(command: &Command, args: Args<'_>) -> Option<u8> {
-    let access = command.access_by?(args);
-    access_of(access)
+/// The option of SORT that reads keys by a pattern.
+pub fn sort_option(call: CallWords<'_>) -> Option<&'static str> {
+    if !matches!(call.known.command.name, "SORT" | "SORT_RO") {
+        return None;
+    }
+    let is_option = |index: usize, name: &str| index + 1 < call.args.len() && call.args.is(index, name);
+    (2..call.args.len()).find_map(|index| match call.args.get(index + 1) {
+        Some(pattern) if is_option(index, "BY") && pattern.contains(&b'*') => Some("BY"),
+        Some(pattern) if is_option(index, "GET") && *pattern != b"#" => Some("GET"),
+        _ => None,
+    })
 }
 
 /// Whether the pattern ends with a star that matches any rest.
@@ -238,6 +256,9 @@ pub fn denied_error(denied: Denied, user: &[u8], call: CallWords<'_>) -> Command
         Denied::Index => {
             CommandError::of("NOPERM User does not have the required permissions to query the index")
         }
+        Denied::Sort(option) => CommandError::new(format!(
+            "ERR {option} option of SORT denied due to insufficient ACL permissions"
+        )),
         Denied::Malformed => call.known.key_words(call.args).err().unwrap_or(CommandError::SYNTAX),
     }
 }

@@ -83,6 +83,9 @@ pub(super) fn check_queued(
     let reason = match denied {
         Denied::Command => "no permission to execute the command or subcommand",
         Denied::Key(_) | Denied::Index | Denied::Malformed => "no permission to touch the specified keys",
+        Denied::Sort(_) => {
+            return Err(denied_error(denied, &session.user.name, shared.acl.call(known, args)));
+        }
         Denied::Channel(_) => "no permission to access the channel used as argument to the command",
     };
     Err(CommandError::new(format!(
@@ -135,6 +138,7 @@ fn note_denied(
         Denied::Command => ("command", call.listed.full_name.as_bytes()),
         Denied::Key(word) => ("key", call.args.word(word)),
         Denied::Channel(word) => ("channel", call.args.word(word)),
+        Denied::Sort(_) => return,
         Denied::Index => ("key", call.args.get(1).copied().unwrap_or_default()),
         // The request is wrong, whoever sends it.
         Denied::Malformed => return,
