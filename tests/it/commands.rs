@@ -22,8 +22,19 @@ struct Facts {
 /// Redis flags without meaning here: there is no sentinel mode.
 const FLAGS_IGNORED: &[&str] = &["sentinel", "only_sentinel"];
 
-/// Rows of ours that Redis does not describe: Redis's DEBUG has one row for all its subcommands.
-const OURS: &[&str] = &["debug|help", "debug|reload", "debug|set-active-expire", "debug|sleep"];
+/// Rows of ours that Redis 8.2 does not describe: its DEBUG has one row for all its subcommands, and some are
+/// of later versions and of Valkey.
+const OURS: &[&str] = &[
+    "debug|help",
+    "debug|reload",
+    "debug|set-active-expire",
+    "debug|sleep",
+    "delex",
+    "delifeq",
+    "digest",
+    "increx",
+    "msetex",
+];
 
 fn oracle() -> BTreeMap<String, Facts> {
     let set = |text: &str| {

@@ -17,6 +17,7 @@
 
 mod bitfields;
 mod bitmaps;
+mod comparing;
 mod copies;
 mod expiry;
 mod expiry_option;
@@ -25,6 +26,7 @@ mod glob;
 mod hash_expiry;
 mod hashes;
 mod hyperloglogs;
+mod increx;
 mod keys;
 mod lcs;
 mod list_blocking;
@@ -51,6 +53,8 @@ use crate::types::StringRef;
 /// All commands of the engine itself.
 pub const FAMILIES: &[&[Command]] = &[
     strings::COMMANDS,
+    comparing::COMMANDS,
+    increx::COMMANDS,
     bitmaps::COMMANDS,
     bitfields::COMMANDS,
     hashes::COMMANDS,

@@ -1,5 +1,6 @@
 //! String commands: reading, setting, counting.
 
+use super::comparing::StringComparison;
 use super::expiry_option::ExpiryOption;
 use super::{ahead, copies, delete_key, exists, string_of};
 use crate::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, integer, read, sliced, write};
@@ -88,7 +89,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     write_row(
         "SET",
-        "key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds\
+        "key value [NX|XX|IFEQ value|IFNE value|IFDEQ digest|IFDNE digest] [GET] [EX seconds|PX milliseconds|EXAT unix-time-seconds|PXAT unix-time-milliseconds\
          |KEEPTTL]",
         set,
         flag::DENY_OOM,
@@ -296,7 +297,7 @@ fn set(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         reply_previous(tx, key, reply)?;
     }
     if let Some(condition) = options.condition
-        && tx.read(|view| exists(view, key)) != (condition == Condition::Exists)
+        && !tx.read(|view| condition.holds(view, key))?
     {
         if !options.get {
             reply.null();
@@ -356,15 +357,26 @@ fn strlen(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Condition {
+enum Condition<'a> {
     Absent,
     Exists,
+    Compares(StringComparison<'a>),
+}
+
+impl Condition<'_> {
+    fn holds(self, view: &View<'_>, key: &[u8]) -> Result<bool, CommandError> {
+        match self {
+            Condition::Absent => Ok(!exists(view, key)),
+            Condition::Exists => Ok(exists(view, key)),
+            Condition::Compares(comparison) => comparison.fits(view.string(key)?),
+        }
+    }
 }
 
 /// The options after the value in SET.
 #[derive(Default)]
 struct SetOptions<'a> {
-    condition: Option<Condition>,
+    condition: Option<Condition<'a>>,
     get: bool,
     keep_expiry: bool,
     expiry: Option<ExpiryOption<'a>>,
@@ -383,6 +395,11 @@ impl<'a> SetOptions<'a> {
                 parsed.require(Condition::Exists)?;
             } else if options.take("KEEPTTL") {
                 parsed.keep_expiry = true;
+            } else if let Some(comparison) = StringComparison::take(&mut options)? {
+                if parsed.condition.is_some() {
+                    return Err(CommandError::SYNTAX);
+                }
+                parsed.condition = Some(Condition::Compares(comparison));
             } else if !ExpiryOption::take(&mut parsed.expiry, &mut options)? {
                 return Err(CommandError::SYNTAX);
             }
@@ -393,7 +410,7 @@ impl<'a> SetOptions<'a> {
         Ok(parsed)
     }
 
-    fn require(&mut self, condition: Condition) -> Outcome {
+    fn require(&mut self, condition: Condition<'a>) -> Outcome {
         match self.condition.replace(condition) {
             Some(before) if before != condition => Err(CommandError::SYNTAX),
             _ => Ok(()),
@@ -448,7 +465,7 @@ fn increment(tx: &mut Tx<'_>, key: &[u8], by: i64, reply: &mut dyn Reply) -> Out
 }
 
 /// Sets the string; if `expires_at_ms` has passed, only deletes the previous value.
-fn set_with_expiry(tx: &mut Tx<'_>, key: &[u8], value: &[u8], expires_at_ms: u64) {
+pub(super) fn set_with_expiry(tx: &mut Tx<'_>, key: &[u8], value: &[u8], expires_at_ms: u64) {
     if expires_at_ms != 0 && expires_at_ms <= tx.now_ms() {
         tx.notify("set", key);
         tx.notify("expire", key);
@@ -458,6 +475,21 @@ fn set_with_expiry(tx: &mut Tx<'_>, key: &[u8], value: &[u8], expires_at_ms: u64
     } else {
         tx.apply(Effect::StringSet { key, value, expires_at_ms });
         tx.notify("expire", key);
+    }
+}
+
+/// The same where a time was given; otherwise the expiry is that of the previous value, or none.
+pub(super) fn set_with_expiry_if(
+    tx: &mut Tx<'_>,
+    key: &[u8],
+    value: &[u8],
+    expires_at_ms: u64,
+    is_given: bool,
+) {
+    if is_given {
+        set_with_expiry(tx, key, value, expires_at_ms);
+    } else {
+        tx.apply(Effect::StringSet { key, value, expires_at_ms });
     }
 }
 

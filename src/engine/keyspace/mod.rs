@@ -10,6 +10,8 @@
 
 mod access;
 mod apply;
+#[cfg(test)]
+mod collections_tests;
 mod database;
 pub mod digest;
 mod document;

@@ -420,7 +420,7 @@ fn with_large_words(line: &str, letters: &str) -> String {
 }
 
 /// What the keys are before a command; after a millisecond.
-const BEFORE: [&[&str]; 7] = [
+const BEFORE: [&[&str]; 15] = [
     &[],
     &["SET K 1 PX 100000000", "SET L 1"],
     &["SET K 1 PX 1", "SET L 1 PX 1"],
@@ -428,6 +428,14 @@ const BEFORE: [&[&str]; 7] = [
     &["HSET K F 1 G 1 stays 1", "HPEXPIRE K 1 FIELDS 2 F G", "SET L 1 PX 1"],
     &["HSET K F 1 G 1", "HPEXPIRE K 1 FIELDS 2 F G"],
     &["HSET K F 1 G 1", "PEXPIRE K 1", "SET L 1 PX 1"],
+    &["RPUSH K F G 1 2", "RPUSH L 1"],
+    &["RPUSH K F G 1 2", "SET L 1 PX 1"],
+    &["RPUSH K F G 1 2", "PEXPIRE K 1"],
+    &["SADD K F G 1 2", "SADD L 1 F"],
+    &["SADD K F G 1 2", "SET L 1 PX 1"],
+    &["ZADD K 1 F 2 G 3 1", "ZADD L 1 F"],
+    &["GEOADD K 1 1 F 2 2 G", "SET L 1 PX 1"],
+    &["PFADD K 1 2", "PFADD L 3"],
 ];
 
 const WRITES: &[&str] = &[
@@ -491,6 +499,69 @@ const WRITES: &[&str] = &[
     "HSETEX K PX 100000 FIELDS 2 F V G W",
     "HSETEX K PXAT 1 FIELDS 2 F V G W",
     "HSETEX K KEEPTTL FIELDS 2 F V F W",
+    "DELEX K",
+    "DELEX K IFEQ 1",
+    "DELIFEQ K 1",
+    "INCREX K BYINT 5 EX 100",
+    "MSETEX 2 K V L W",
+    "MSETEX 2 K V L W PX 100000",
+    "SET K V IFEQ 1",
+    "SET K V IFNE W GET",
+    "BLMOVE K L LEFT RIGHT 1",
+    "BLMPOP 1 2 L K LEFT COUNT 3",
+    "BLPOP L K 1",
+    "BRPOP K L 1",
+    "BRPOPLPUSH K L 1",
+    "LINSERT K BEFORE 1 V",
+    "LMOVE K L LEFT LEFT",
+    "LMOVE K K LEFT RIGHT",
+    "LMPOP 2 L K RIGHT COUNT 3",
+    "LPOP K 2",
+    "LPUSH K V W",
+    "LPUSHX K V W",
+    "LREM K 0 F",
+    "LSET K 0 V",
+    "LTRIM K 1 2",
+    "RPOP K",
+    "RPOPLPUSH K L",
+    "RPUSH K V W",
+    "RPUSHX K V W",
+    "SADD K V W",
+    "SDIFFSTORE L K",
+    "SINTERSTORE L K K",
+    "SMOVE K L F",
+    "SPOP K",
+    "SPOP K 2",
+    "SPOP K 10",
+    "SREM K F G",
+    "SUNIONSTORE L K L",
+    "SORT K ALPHA STORE L",
+    "BITFIELD K SET u8 0 1",
+    "BITOP NOT L K",
+    "SETBIT K 7 1",
+    "PFADD K V W",
+    "PFDEBUG TODENSE K",
+    "PFMERGE L K",
+    "BZMPOP 1 1 K MIN",
+    "BZPOPMAX K 1",
+    "BZPOPMIN K 1",
+    "ZADD K 1 F 2 V",
+    "ZDIFFSTORE L 1 K",
+    "ZINCRBY K 1 F",
+    "ZINTERSTORE L 1 K",
+    "ZMPOP 1 K MIN",
+    "ZPOPMAX K",
+    "ZPOPMIN K 2",
+    "ZRANGESTORE L K 0 -1",
+    "ZREM K F G",
+    "ZREMRANGEBYLEX K - +",
+    "ZREMRANGEBYRANK K 0 1",
+    "ZREMRANGEBYSCORE K 0 5",
+    "ZUNIONSTORE L 1 K",
+    "GEOADD K 1 1 F 2 2 V",
+    "GEORADIUS K 0 0 10000 km STORE L",
+    "GEORADIUSBYMEMBER K F 10000 km STORE L",
+    "GEOSEARCHSTORE L K FROMLONLAT 0 0 BYRADIUS 20000 km",
 ];
 
 fn row_of(line: &str) -> Command {
@@ -533,16 +604,21 @@ fn no_command_logs_more_than_its_row_says() {
         while let Some(batch) = replay.next().expect("the log is whole") {
             let Some((_, text, line)) = rest.next_if(|(lsn, ..)| *lsn == batch.lsn) else { continue };
             let (bytes, large, row) = (batch.bytes.len(), with_large_words(line, letters), row_of(line));
+            names.insert(row.name);
+            if row.room.is_some() {
+                // What it logs beyond its words is computed under the lock, and is checked when it is logged.
+                continue;
+            }
             let most = bytes_max(&row, &large);
             assert!(bytes <= most, "{text}: {bytes} of {most} bytes");
-            names.insert(row.name);
             if bytes > bytes_max(&Command { word_times: row.word_times - 1, ..row }, &large) {
                 full.insert(row.name);
             }
         }
         assert!(rest.next().is_none(), "all batches were seen");
     }
-    for row in commands::FAMILIES.iter().copied().flatten().filter(|row| row.is_write()) {
+    let writes = commands::FAMILIES.iter().copied().flatten();
+    for row in writes.filter(|row| row.is_write() && row.room.is_none()) {
         assert!(names.contains(row.name), "{} has written nothing", row.name);
     }
     // With a lower number in these rows, the test fails.
