@@ -18,6 +18,7 @@ impl ServerContext {
         };
         let mut flags = String::new();
         for (is_set, letter) in [
+            (client.is_monitor.load(Ordering::Relaxed), 'O'),
             (client.is_subscriber(), 'P'),
             (multi >= 0, 'x'),
             (client.is_parked(), 'b'),
@@ -44,7 +45,8 @@ impl ServerContext {
         line,
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} \
          multi={multi} watch={} qbuf={query_bytes} qbuf-free={query_free} argv-mem={} multi-mem={} rbs={} rbp={} \
-         obl={tail_bytes} oll={pieces} omem={} tot-mem={} events={events} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={}",
+         obl={tail_bytes} oll={pieces} omem={} tot-mem={} events={events} cmd={command} user={} redir={} resp={} lib-name={} lib-ver={} \
+         io-thread=0 tot-net-in={} tot-net-out={} tot-cmds={}",
         client.id,
         client.address,
         client.local_address,
@@ -67,6 +69,9 @@ impl ServerContext {
         if client.is_resp3.load(Ordering::Relaxed) { 3 } else { 2 },
         names.library,
         names.library_version,
+        client.net_input.get(),
+        client.net_output.get(),
+        client.commands.get(),
     )
     .expect("a string takes all");
         line.push('\n');

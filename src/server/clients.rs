@@ -1,7 +1,7 @@
 //! All connections, for CLIENT LIST and KILL, for INFO, and for shutdown.
 
 use crate::output::{Delivery, Mailbox, OutboxUsage, Posted};
-use crate::stats::WorkerStats;
+use crate::stats::{Counter, WorkerStats};
 use engramdb_engine::command::CommandError;
 use engramdb_engine::shard::parked::Ticket;
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// One connection as the others see it.
 pub struct Client {
@@ -56,6 +57,13 @@ pub struct Client {
     pub is_broadcast: AtomicBool,
     /// The client that should get the invalidations has ended.
     pub is_redirect_broken: AtomicBool,
+    pub is_monitor: AtomicBool,
+    /// Bytes that came from it and went to it, and its commands.
+    pub net_input: Counter,
+    pub net_output: Counter,
+    pub commands: Counter,
+    /// Ends its wait for replicas, with an error or without, while there is one.
+    unblocker: Mutex<Option<oneshot::Sender<Option<CommandError>>>>,
     /// How many channels, patterns and shard channels it subscribes to.
     pub subscriptions: [AtomicUsize; 3],
     /// It subscribes: the output limits of the class pubsub apply.
@@ -129,6 +137,11 @@ impl Client {
             redirect: AtomicI64::new(-1),
             is_broadcast: AtomicBool::new(false),
             is_redirect_broken: AtomicBool::new(false),
+            is_monitor: AtomicBool::new(false),
+            net_input: Counter::default(),
+            net_output: Counter::default(),
+            commands: Counter::default(),
+            unblocker: Mutex::default(),
             subscriptions: Default::default(),
             is_subscriber: AtomicBool::new(false),
         }
@@ -297,15 +310,25 @@ impl Client {
     /// Whether the client waits for keys.
     pub fn is_parked(&self) -> bool {
         self.parked.lock().strong_count() > 0
+            || self.unblocker.lock().as_ref().is_some_and(|wait| !wait.is_closed())
+    }
+
+    /// Lets CLIENT UNBLOCK end a wait that is none for keys.
+    pub fn wait_to_be_unblocked(&self) -> oneshot::Receiver<Option<CommandError>> {
+        let (sender, unblocked) = oneshot::channel();
+        *self.unblocker.lock() = Some(sender);
+        unblocked
     }
 
     /// Ends the client's wait for keys: as its timeout would, or with this error. False if it does not wait.
     pub fn unblock(&self, error: Option<CommandError>) -> bool {
         let ticket = self.parked.lock().upgrade();
-        ticket.is_some_and(|ticket| match error {
-            Some(error) => ticket.fail(error),
-            None => ticket.time_out(),
-        })
+        match (ticket, error) {
+            (Some(ticket), Some(error)) => ticket.fail(error),
+            (Some(ticket), None) => ticket.time_out(),
+            // Fails where the wait is over.
+            (None, error) => self.unblocker.lock().take().is_some_and(|wait| wait.send(error).is_ok()),
+        }
     }
 
     #[inline]

@@ -4,10 +4,13 @@ use crate::acl::Acl;
 use crate::clients::{Client, Clients};
 use crate::config::Config;
 use crate::config::client_limits::OutputLimit;
+use crate::latency::LatencyMonitor;
 use crate::long_work::LongWork;
+use crate::monitors::Monitors;
 use crate::output::gate::Gate;
 use crate::output::{Delivery, Posted, Push, PushElement};
 use crate::outside::Outside;
+use crate::pause::Pause;
 use crate::pubsub::{Message, PubSub};
 use crate::scripts::Scripts;
 use crate::snapshots::Snapshotter;
@@ -45,6 +48,9 @@ pub struct ServerContext {
     pub clients: Arc<Clients>,
     pub acl: Arc<Acl>,
     pub pubsub: PubSub,
+    pub monitors: Monitors,
+    pub pause: Pause,
+    pub latency: LatencyMonitor,
     pub tracking: Tracking,
     pub stats: Stats,
     pub workers: Vec<Arc<WorkerStats>>,
@@ -109,6 +115,8 @@ pub struct Limits {
     pub bulk_bytes_max: AtomicUsize,
     /// Of keyspace events.
     pub notified_events: AtomicU32,
+    /// The latencies of commands are counted.
+    pub tracks_latencies: AtomicBool,
     pub idle_timeout_s: AtomicU64,
 }
 
@@ -143,6 +151,7 @@ impl Limits {
         self.subscriber_output.follow(config.output_limits.pubsub, client_bytes_max);
         self.bulk_bytes_max.store(config.bulk_bytes_max, Ordering::Relaxed);
         self.idle_timeout_s.store(config.idle_timeout_s, Ordering::Relaxed);
+        self.tracks_latencies.store(config.tracks_latencies, Ordering::Relaxed);
         self.notified_events.store(config.notified_events.0, Ordering::Relaxed);
     }
 }

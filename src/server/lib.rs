@@ -13,6 +13,8 @@
 //! - `pubsub`: channels, their subscribers, and messages; `announcer`: what clients learn of changes;
 //!   `tracking`: which clients cache which keys;
 //! - `acl`: users and their rights;
+//!   `monitors`: clients that see all commands; `pause`: commands that wait;
+//! - `stats`, `latency`: counters;
 //! - `output`: replies, and the gate that holds them until what they show is durable;
 //! - `housekeeping`, `long_work`: what is done beside the connections; `turns`: of several writers of a large
 //!   document, who has it read;
@@ -39,12 +41,15 @@ mod context;
 mod dispatch;
 mod error;
 mod housekeeping;
+mod latency;
 mod listener;
 mod long_work;
 #[cfg(test)]
 mod mailbox_tests;
+mod monitors;
 mod output;
 mod outside;
+mod pause;
 mod process;
 mod pubsub;
 mod scripts;

@@ -13,6 +13,7 @@ use crate::context::{Limits, ServerContext, Stop, Stopping};
 use crate::dispatch::check_handlers;
 use crate::error::ServerError;
 use crate::housekeeping;
+use crate::latency::LatencyMonitor;
 use crate::listener::Listeners;
 use crate::output::gate::{Gate, Gates};
 use crate::process;
@@ -199,19 +200,15 @@ fn share(
     check_handlers(&table);
     let mut names = Vec::new();
     table.iter().for_each(|known| name(known, &mut names));
-    let tracking = Tracking::default();
-    tracking.set_keys_max(config.tracked_keys_max);
+    let latency = LatencyMonitor::new(config.latency_threshold_ms);
+    let tracking = Tracking::new(config.tracked_keys_max);
     let (table, clients) = (Arc::new(table), Arc::<Clients>::default());
     let acl = Arc::new(Acl::new(table.clone(), clients.clone(), &config.password));
     acl.set_pubsub_default(config.acl_pubsub_default == "allchannels");
     engine.keep_users(acl.clone());
     let limits = Limits::default();
     limits.follow(&config);
-    engine.bound_strings(config.bulk_bytes_max);
-    engine.notices().set_events(config.notified_events.0);
-    engine.limit_encodings(config.encodings);
-    engine.note_accesses(config.access_mode());
-    engine.limit_memory(config.memory_bytes_max);
+    configure(&engine, &config);
     warn_of_eviction(&config);
     engine.tell_memory(process::memory_bytes_max(engine.env(), &config));
     let module_defaults = apply_module_settings(&config, &engine);
@@ -230,6 +227,9 @@ fn share(
         clients,
         acl,
         pubsub: PubSub::default(),
+        monitors: Default::default(),
+        pause: Default::default(),
+        latency,
         tracking,
         stats: Stats::default(),
         searches: Arc::default(),
@@ -251,6 +251,15 @@ fn share(
         scripts: Arc::new(scripts),
         engine,
     })
+}
+
+/// Sets what the configuration says of the engine.
+fn configure(engine: &Engine, config: &Config) {
+    engine.bound_strings(config.bulk_bytes_max);
+    engine.notices().set_events(config.notified_events.0);
+    engine.limit_encodings(config.encodings);
+    engine.note_accesses(config.access_mode());
+    engine.limit_memory(config.memory_bytes_max);
 }
 
 /// Sets what the configuration says of modules, which was tried when it was read. Returns the settings of

@@ -1,10 +1,14 @@
 //! Counters for INFO, SLOWLOG and CONFIG RESETSTAT. Each worker counts for itself; INFO adds up.
 
+mod histogram;
+
+pub use histogram::{Histogram, LatencyCounts};
+
 use engramdb_engine::command::Args;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A number that one thread writes and others may read.
 #[derive(Default)]
@@ -37,6 +41,10 @@ pub struct CommandCounters {
     pub calls: Counter,
     pub nanoseconds: Counter,
     pub failed: Counter,
+    /// Calls that were refused before they ran.
+    pub rejected: Counter,
+    /// How long calls took, once there was one.
+    pub latencies: OnceLock<Box<Histogram>>,
 }
 
 /// One worker's counters.
@@ -109,6 +117,8 @@ pub struct Stats {
     pub errors: Mutex<BTreeMap<String, u64>>,
     pub slow: Mutex<VecDeque<Slow>>,
     pub slow_id: AtomicU64,
+    /// The count of changes when the last snapshot was begun.
+    pub changes_at_save: AtomicU64,
     pub operations_per_second: AtomicU64,
     pub peak_memory: AtomicU64,
     /// Clients that wait for background work, for example the end of a backfill.

@@ -47,6 +47,13 @@ impl CommandTable {
         table
     }
 
+    /// The command or subcommand of this id.
+    pub fn by_id(&self, id: usize) -> Option<&Known> {
+        let at = self.commands.partition_point(|known| known.id <= id).checked_sub(1)?;
+        let known = &self.commands[at];
+        if known.id == id { Some(known) } else { known.subcommands.get(id - known.id - 1) }
+    }
+
     /// All commands, including those that `rename` removed.
     pub fn iter(&self) -> impl Iterator<Item = &Known> {
         self.commands.iter()

@@ -32,6 +32,7 @@ mod lcs;
 mod list_blocking;
 mod list_reads;
 mod lists;
+mod memory;
 mod object;
 mod scan;
 mod set_algebra;

@@ -3,6 +3,7 @@
 //! Encodings are those that Redis would choose with its default limits, because clients' tests check them.
 //! They do not describe how this engine stores a value.
 
+use super::memory::{self, HELP};
 use super::slices::{AT_ONCE, sum_fields};
 use crate::command::{
     Args, Command, CommandError, Finish, Job, Outcome, ReadHandler, Reply, Rest, Stage, acl, container, flag,
@@ -10,16 +11,24 @@ use crate::command::{
 };
 use crate::keyspace::{Entry, ValueRef};
 use crate::store::view::View;
+use crate::version::REDIS_VERSION;
 
 pub const COMMANDS: &[Command] = &[
+    read("LOLWUT", "[VERSION version]", lolwut).group("server").flags(flag::FAST).docs(
+        "5.0.0",
+        "O(1)",
+        "Displays computer art and the Redis version.",
+    ),
     container("MEMORY", MEMORY).group("server").docs("4.0.0", "By subcommand", "Reports the use of memory."),
     container("OBJECT", OBJECT).docs("2.2.3", "By subcommand", "Reports how a value is stored."),
 ];
 
-const HELP: u32 = flag::LOADING | flag::STALE | flag::UNGATED;
-
 const MEMORY: &[Command] = &[
+    memory::DOCTOR,
     read("HELP", "", memory_help).group("server").flags(HELP).docs("4.0.0", "O(1)", "Lists the subcommands."),
+    memory::MALLOC_STATS,
+    memory::PURGE,
+    memory::STATS,
     sliced("USAGE", "key [SAMPLES count]", memory_usage).group("server").access(&["RO"]).docs(
         "4.0.0",
         "O(1)",
@@ -55,8 +64,31 @@ const fn object_row(name: &'static str, usage: &'static str, handler: ReadHandle
     read(name, usage, handler).acl(acl::KEYSPACE)
 }
 
+fn lolwut(_: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
+    if args.len() > 2 && args.is(1, "VERSION") {
+        args.integer(2)?;
+    }
+    reply.verbatim("txt", format!("Redis ver. {REDIS_VERSION}\n").as_bytes());
+    Ok(())
+}
+
 fn memory_help(_: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    help(reply, &["MEMORY USAGE key [SAMPLES count]", "    Estimates the bytes of a key and its value."])
+    help(
+        reply,
+        "MEMORY",
+        &[
+            "DOCTOR",
+            "    Reports problems with memory.",
+            "MALLOC-STATS",
+            "    Shows the allocator's statistics, where it has any.",
+            "PURGE",
+            "    Asks the allocator to return free memory, which it does by itself.",
+            "STATS",
+            "    Shows what memory is used for.",
+            "USAGE key [SAMPLES count]",
+            "    Estimates the bytes of a key and its value.",
+        ],
+    )
 }
 
 fn memory_usage(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
@@ -113,14 +145,15 @@ fn object_freq(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcom
 fn object_help(_: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     help(
         reply,
+        "OBJECT",
         &[
-            "OBJECT ENCODING key",
+            "ENCODING key",
             "    Names the encoding that Redis would choose.",
-            "OBJECT FREQ key",
+            "FREQ key",
             "    Replies how often the key is accessed, 0 to 255, under a policy by frequency.",
-            "OBJECT IDLETIME key",
+            "IDLETIME key",
             "    Replies the seconds since the last read or write.",
-            "OBJECT REFCOUNT key",
+            "REFCOUNT key",
             "    Replies 1: nothing is shared.",
         ],
     )
@@ -162,8 +195,9 @@ fn with_entry(
     }
 }
 
-fn help(reply: &mut dyn Reply, lines: &[&str]) -> Outcome {
-    reply.array(lines.len());
+fn help(reply: &mut dyn Reply, container: &str, lines: &[&str]) -> Outcome {
+    reply.array(1 + lines.len());
+    reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
     lines.iter().for_each(|line| reply.simple(line));
     Ok(())
 }

@@ -124,6 +124,8 @@ impl Engine {
                 started_ms,
                 expired: Expired::default(),
                 lookups: LookupTotals::default(),
+                client_bytes: AtomicU64::new(0),
+                peak_bytes: AtomicU64::new(0),
                 string_bytes_max: AtomicUsize::new(STRING_BYTES_MAX_DEFAULT),
                 memory_bytes_max: AtomicU64::new(0),
                 encoding_limits: RwLock::default(),
@@ -510,6 +512,12 @@ impl Engine {
     /// Ends all waits for keys with this error, because no command will feed them here.
     pub fn fail_parked(&self, error: &CommandError) {
         self.parked.fail_all(error);
+    }
+
+    /// Notes what connections take and what keys and modules take, in bytes, for MEMORY STATS.
+    pub fn note_usage(&self, client_bytes: u64, used_bytes: u64) {
+        self.context.client_bytes.store(client_bytes, Ordering::Relaxed);
+        self.context.peak_bytes.fetch_max(used_bytes, Ordering::Relaxed);
     }
 
     /// How many keys commands that read found, and did not find.

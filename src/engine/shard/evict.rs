@@ -129,6 +129,7 @@ impl Engine {
                 }
             }
             let mut tx = Tx::new(&mut store, &self.context, &mut lent, database, now_ms);
+            tx.event("evicted");
             tx.apply(Effect::Delete { key: &key, cause: Cause::Evicted });
             tx.finish();
             self.memory.evicted.fetch_add(1, Ordering::Relaxed);
@@ -136,6 +137,7 @@ impl Engine {
         self.measure(&store);
         self.submit(&mut store, &mut credit, now_ms);
         release(store);
+        self.notices.deliver();
         done.map(|done| if self.is_memory_full() { done } else { Eviction::Enough })
     }
 

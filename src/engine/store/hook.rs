@@ -45,6 +45,8 @@ pub(crate) struct Hook {
     /// Awaited keys that have changed, and whose clients must be served.
     pub(crate) fed: FedKeys,
     pub(crate) notices: Notices,
+    /// How many keys, elements and fields commands have changed: Redis's count of changes.
+    pub(crate) changes: u64,
     open: OpenRun,
 }
 

@@ -176,6 +176,7 @@ impl Store {
             return Err(ReplayError::of_mismatch(&self.keyspace, record));
         }
         let count = outcome.count;
+        self.hook.changes += changes_of(&record.effect, count);
         let applied = Applied { record, count, observation: Cell::new(observation) };
         self.hook.applied(&mut self.keyspace, &mut self.modules, &applied, key);
         self.hook.notices.applied(&self.keyspace, record, found, count);
@@ -183,5 +184,15 @@ impl Store {
             self.garbage.push(outcome);
         }
         Ok(count)
+    }
+}
+
+/// What an effect adds to Redis's count of changes, by the outcome's count.
+#[inline]
+fn changes_of(effect: &Effect<'_>, count: usize) -> u64 {
+    match effect {
+        Effect::Delete { .. } => count as u64,
+        Effect::HashSet { fields, .. } => fields.len() as u64 / 2,
+        _ => count.max(1) as u64,
     }
 }

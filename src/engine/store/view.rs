@@ -38,6 +38,9 @@ pub(crate) struct StoreContext {
     pub(crate) started_ms: u64,
     pub(crate) expired: Expired,
     pub(crate) lookups: LookupTotals,
+    /// What connections take, and the most that keys and modules took, in bytes, as the shell says.
+    pub(crate) client_bytes: AtomicU64,
+    pub(crate) peak_bytes: AtomicU64,
     /// `proto-max-bulk-len`, in bytes: commands let no string grow beyond it. A replay does not ask.
     pub(crate) string_bytes_max: AtomicUsize,
     /// `maxmemory`, or the memory of the machine, in bytes; 0 if neither is known.
@@ -122,6 +125,21 @@ impl<'a> View<'a> {
     /// Redis's limits of compact encodings, as they are configured.
     pub fn encoding_limits(&self) -> EncodingLimits {
         *self.context.encoding_limits.read()
+    }
+
+    /// How many keys, elements and fields have changed since the start, as Redis counts them.
+    pub fn changes(&self) -> u64 {
+        self.hook.changes
+    }
+
+    /// What connections take, in bytes.
+    pub fn client_bytes(&self) -> u64 {
+        self.context.client_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The most that keys and modules took, in bytes.
+    pub fn peak_bytes(&self) -> u64 {
+        self.context.peak_bytes.load(Ordering::Relaxed)
     }
 
     pub fn random(&self) -> u64 {

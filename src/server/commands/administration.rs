@@ -6,6 +6,7 @@ use crate::dispatch::{Resumed, WriteReply};
 use engramdb_engine::command::{Command, CommandError, Outcome, Reply, acl, container, flag};
 use engramdb_engine::shard::role::Role;
 use engramdb_engine::types::parse_double;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub const COMMANDS: &[Command] = &[
@@ -18,15 +19,15 @@ pub const COMMANDS: &[Command] = &[
     admin("LASTSAVE", "", &Run(last_save), flag::LOADING | flag::STALE | flag::FAST)
         .flags(flag::LOADING | flag::STALE | flag::FAST)
         .tips(&["nondeterministic_output"]).docs("1.0.0", "O(1)", "Returns the Unix timestamp of the last successful save to disk."),
-    container("LATENCY", LATENCY).group("server").docs(
-        "2.8.13",
-        "Depends on subcommand.",
-        "A container for latency diagnostics commands.",
-    ),
     container("MODULE", MODULE).group("server").docs(
         "4.0.0",
         "Depends on subcommand.",
         "A container for module commands.",
+    ),
+    admin("MONITOR", "", &Run(monitor), flag::LOADING | flag::STALE).docs(
+        "1.0.0",
+        "O(1)",
+        "Listens for all requests received by the server in real-time.",
     ),
     admin("ROLE", "", &Run(role), 0)
         .flags(flag::NO_SCRIPT | flag::LOADING | flag::STALE | flag::FAST)
@@ -89,19 +90,6 @@ const DEBUG: &[Command] = &[
     ),
 ];
 
-const LATENCY: &[Command] = &[
-    help("2.8.13"),
-    admin("HISTORY", "event", &Run(latency_history), flag::LOADING | flag::STALE)
-        .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
-        .docs("2.8.13", "O(1)", "Returns timestamp-latency samples for an event."),
-    admin("LATEST", "", &Run(latency_latest), flag::LOADING | flag::STALE)
-        .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
-        .docs("2.8.13", "O(1)", "Returns the latest latency samples for all events."),
-    admin("RESET", "[event+]", &Run(latency_reset), flag::LOADING | flag::STALE)
-        .tips(&["request_policy:all_nodes", "response_policy:agg_sum"])
-        .docs("2.8.13", "O(1)", "Resets the latency data for one or more events."),
-];
-
 const MODULE: &[Command] = &[
     help("5.0.0"),
     admin("LIST", "", &Run(module_list), 0).tips(&["nondeterministic_output_order"]).docs(
@@ -157,7 +145,9 @@ fn background_save(call: &mut Call<'_, '_, '_>) -> Outcome {
     Ok(())
 }
 
-fn start_snapshot(call: &Call<'_, '_, '_>) -> Outcome {
+fn start_snapshot(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let changes = call.look(|view| view.changes());
+    call.shared.stats.changes_at_save.store(changes, Ordering::Relaxed);
     call.shared.snapshotter.start().map_err(|cause| CommandError::new(format!("ERR {cause}")))
 }
 
@@ -225,25 +215,24 @@ fn debug_sleep(call: &mut Call<'_, '_, '_>) -> Outcome {
     Ok(())
 }
 
-/// No events are sampled: SLOWLOG and INFO commandstats show more.
-fn latency_history(call: &mut Call<'_, '_, '_>) -> Outcome {
-    call.reply.array(0);
-    Ok(())
-}
-
-fn latency_latest(call: &mut Call<'_, '_, '_>) -> Outcome {
-    call.reply.array(0);
-    Ok(())
-}
-
-fn latency_reset(call: &mut Call<'_, '_, '_>) -> Outcome {
-    call.reply.integer(0);
-    Ok(())
-}
-
 fn module_list(call: &mut Call<'_, '_, '_>) -> Outcome {
     let modules = call.look(modules);
     write_modules(call.reply, &modules);
+    Ok(())
+}
+
+/// Everything that clients call is shown from now on. A second call has no reply, as in Redis.
+fn monitor(call: &mut Call<'_, '_, '_>) -> Outcome {
+    if call.transaction.is_some() {
+        return Err(CommandError::of("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+    }
+    if !std::mem::replace(&mut call.session.is_monitor, true) {
+        call.session.open_mailbox();
+        let client = &call.session.client;
+        client.is_monitor.store(true, Ordering::Relaxed);
+        call.shared.monitors.add(client);
+        call.reply.ok();
+    }
     Ok(())
 }
 

@@ -3,12 +3,14 @@
 use super::{After, Call, Run, connection::client_name, session, text, tracking};
 use crate::clients::Client;
 use crate::context::ServerContext;
+use crate::pause::PauseKind;
 use crate::session::ReplyMode;
 use engramdb_engine::command::{
     Command, CommandError, Outcome, Reply, acl, container, flag, integer, shown_word,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 pub const COMMANDS: &[Command] = &[container("CLIENT", CLIENT).group("connection").docs(
     "2.4.0",
@@ -71,6 +73,7 @@ const CLIENT: &[Command] = &[
         "O(1)",
         "Controls whether commands sent by the client affect the LRU/LFU of accessed keys.",
     ),
+    admin("PAUSE", "timeout [WRITE|ALL]", &Run(pause)).docs("3.0.0", "O(1)", "Suspends commands processing."),
     own("REPLY", "ON|OFF|SKIP", &Run(reply)).docs(
         "3.2.0",
         "O(1)",
@@ -96,6 +99,11 @@ const CLIENT: &[Command] = &[
         "5.0.0",
         "O(log N) where N is the number of client connections",
         "Unblocks a client blocked by a blocking command from a different connection.",
+    ),
+    admin("UNPAUSE", "", &Run(unpause)).docs(
+        "6.2.0",
+        "O(N) Where N is the number of paused clients",
+        "Resumes processing commands from paused clients.",
     ),
 ];
 
@@ -301,6 +309,34 @@ fn reply(call: &mut Call<'_, '_, '_>) -> Outcome {
         b"skip" => ReplyMode::SkipNext,
         _ => return Err(CommandError::SYNTAX),
     };
+    call.reply.ok();
+    Ok(())
+}
+
+fn pause(call: &mut Call<'_, '_, '_>) -> Outcome {
+    let kind = match call.args.get(3) {
+        Some(_) if call.args.len() > 4 => {
+            return Err(CommandError::wrong_subcommand(call.args.word(0), call.args.word(1)));
+        }
+        None => PauseKind::All,
+        Some(_) if call.args.is(3, "ALL") => PauseKind::All,
+        Some(_) if call.args.is(3, "WRITE") => PauseKind::Writes,
+        Some(_) => return Err(CommandError::of("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    };
+    let timeout_ms = call
+        .args
+        .integer(2)
+        .map_err(|_| CommandError::of("ERR timeout is not an integer or out of range"))?;
+    let timeout_ms = u64::try_from(timeout_ms).map_err(|_| CommandError::of("ERR timeout is negative"))?;
+    let now = call.shared.now();
+    let until = now.checked_add(Duration::from_millis(timeout_ms)).unwrap_or(Duration::MAX);
+    call.shared.pause.begin(kind, now, until);
+    call.reply.ok();
+    Ok(())
+}
+
+fn unpause(call: &mut Call<'_, '_, '_>) -> Outcome {
+    call.shared.pause.end();
     call.reply.ok();
     Ok(())
 }

@@ -103,6 +103,7 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
         shared.engine.notices().set_events(config.notified_events.0);
         shared.engine.note_accesses(config.access_mode());
         shared.tracking.set_keys_max(config.tracked_keys_max);
+        shared.latency.set_threshold_ms(config.latency_threshold_ms);
         for (name, value) in &of_modules {
             view.modules().iter().for_each(|module| _ = module.set_setting(name, value, false));
         }
@@ -112,6 +113,7 @@ fn set(call: &mut Call<'_, '_, '_>) -> Outcome {
     shared.engine.limit_memory(changed.memory_bytes_max);
     shared.engine.tell_memory(process::memory_bytes_max(shared.engine.env(), &changed));
     shared.evict_clients();
+    shared.tracking.shrink().iter().for_each(|forgotten| shared.invalidate(forgotten));
     (shared.configured)(&changed);
     call.reply.ok();
     Ok(())
@@ -235,12 +237,15 @@ fn set_foreign(foreign: &Foreign, name: &str, value: &str) -> Result<(), &'stati
 fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
     let stats = &call.shared.stats;
     let expired = call.shared.engine.expired();
+    let lookups = call.shared.engine.lookups();
     for worker in &call.shared.workers {
         worker.all().into_iter().for_each(Counter::reset);
         for command in &worker.commands {
             command.calls.reset();
             command.nanoseconds.reset();
             command.failed.reset();
+            command.rejected.reset();
+            command.latencies.get().into_iter().for_each(|latencies| latencies.reset());
         }
     }
     stats.connections.store(0, Ordering::Relaxed);
@@ -248,6 +253,8 @@ fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
         &stats.rejected_connections,
         &expired.keys,
         &expired.fields,
+        &lookups.hits,
+        &lookups.misses,
         &stats.evicted_clients,
         &stats.query_limit_disconnections,
         &stats.output_limit_disconnections,

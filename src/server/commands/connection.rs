@@ -226,6 +226,8 @@ fn reset(call: &mut Call<'_, '_, '_>) -> Outcome {
         subscriptions.clear(&call.shared.pubsub, &client);
     }
     super::tracking::end_tracking(call);
+    call.shared.monitors.remove(client.id);
+    client.is_monitor.store(false, Ordering::Relaxed);
     call.shared.clients.set_subscriber(&client, false);
     client.close_mailbox();
     // The library stays what it is.

@@ -38,6 +38,7 @@ const SECTIONS: &[(&str, &str, bool, SectionWriter)] = &[
     ("modules", "Modules", true, modules),
     ("commandstats", "Commandstats", false, command_stats),
     ("errorstats", "Errorstats", true, error_stats),
+    ("latencystats", "Latencystats", false, latency_stats),
     ("cluster", "Cluster", true, cluster),
     ("keyspace", "Keyspace", true, keyspace),
 ];
@@ -54,6 +55,7 @@ struct Seen {
     databases: Vec<(usize, usize)>,
     /// Of keyspace and modules.
     heap_bytes: usize,
+    changes: u64,
     modules: Vec<(&'static str, u32)>,
     module_sections: Vec<(&'static str, Vec<(String, String)>)>,
     module_fields: Vec<(&'static str, &'static str, u64)>,
@@ -68,6 +70,7 @@ impl Seen {
             databases: databases.map(|database| (database.len(), database.expiring())).collect(),
             heap_bytes: keyspace.heap_bytes()
                 + modules.iter().map(|module| module.memory_bytes()).sum::<usize>(),
+            changes: view.changes(),
             modules: super::modules(view).iter().map(|module| (module.name, module.version)).collect(),
             module_fields: modules.iter().flat_map(|module| module.info_fields()).collect(),
             module_sections: modules.iter().flat_map(|module| module.info()).collect(),
@@ -180,7 +183,10 @@ fn clients(report: &mut Report<'_>) {
         ("tracking_clients", &shared.tracking.clients()),
         ("pubsub_clients", &shared.clients.subscribers()),
         ("watching_clients", &watching),
+        ("clients_in_timeout_table", &0),
+        ("total_watched_keys", &0),
         ("total_blocking_keys", &0),
+        ("total_blocking_keys_on_nokey", &0),
     ]);
 }
 
@@ -201,6 +207,7 @@ fn memory(report: &mut Report<'_>) {
     report.field("mem_clients_normal", shared.client_bytes());
     report.field("mem_clients_slaves", 0);
     report.fields_of_modules("memory");
+    report.field("mem_not_counted_for_evict", 0);
     report.field("mem_allocator", "mimalloc");
     report.field("lazyfree_pending_objects", 0);
 }
@@ -208,6 +215,8 @@ fn memory(report: &mut Report<'_>) {
 fn persistence(report: &mut Report<'_>) {
     let shared = report.shared;
     let snapshotter = &shared.snapshotter;
+    let saved = shared.stats.changes_at_save.load(Ordering::Relaxed);
+    let changes = report.seen.changes.saturating_sub(saved);
     let result = snapshotter.last_result();
     let status = if result.is_ok() { "ok" } else { "err" };
     let error = one_line(&result.err().unwrap_or_default());
@@ -231,6 +240,7 @@ fn persistence(report: &mut Report<'_>) {
     report.fields(&[
         ("loading", &u8::from(shared.engine.refuses_reads().is_some())),
         ("async_loading", &0),
+        ("rdb_changes_since_last_save", &changes),
         ("rdb_bgsave_in_progress", &u8::from(snapshotter.in_progress())),
         ("rdb_last_save_time", &(shared.last_save_ms() / 1000)),
         ("rdb_last_bgsave_status", &status),
@@ -304,6 +314,9 @@ fn stats(report: &mut Report<'_>) {
         ("tracking_total_keys", &tracked.keys),
         ("tracking_total_items", &tracked.items),
         ("tracking_total_prefixes", &tracked.prefixes),
+        ("latest_fork_usec", &0),
+        ("total_forks", &0),
+        ("unexpected_error_replies", &0),
         ("total_reads_processed", &sum(shared, |worker| &worker.reads)),
         ("total_writes_processed", &sum(shared, |worker| &worker.writes)),
     ]);
@@ -352,14 +365,28 @@ fn command_stats(report: &mut Report<'_>) {
         let calls = sum(report.shared, |worker| &worker.commands[id].calls);
         let nanoseconds = sum(report.shared, |worker| &worker.commands[id].nanoseconds);
         let failed = sum(report.shared, |worker| &worker.commands[id].failed);
-        if calls > 0 {
+        let rejected = sum(report.shared, |worker| &worker.commands[id].rejected);
+        if calls > 0 || rejected > 0 {
             let microseconds = nanoseconds / 1000;
-            let per_call = nanoseconds as f64 / 1000.0 / calls as f64;
+            let per_call = nanoseconds as f64 / 1000.0 / calls.max(1) as f64;
             let line = format!(
-                "calls={calls},usec={microseconds},usec_per_call={per_call:.2},rejected_calls=0,failed_calls={failed}"
+                "calls={calls},usec={microseconds},usec_per_call={per_call:.2},rejected_calls={rejected},failed_calls={failed}"
             );
             report.field(&format!("cmdstat_{name}"), line);
         }
+    }
+}
+
+fn latency_stats(report: &mut Report<'_>) {
+    let percentiles = report.shared.config.read().latency_percentiles.clone();
+    for (id, name) in report.shared.names.iter().enumerate() {
+        let Some(counts) = super::latency::latencies(report.shared, id) else { continue };
+        let shown = percentiles.iter().map(|percent| {
+            let microseconds = counts.percentile(*percent) as f64 / 1000.0;
+            format!("p{percent}={microseconds:.3}")
+        });
+        let shown = shown.collect::<Vec<_>>().join(",");
+        report.field(&format!("latency_percentiles_usec_{name}"), shown);
     }
 }
 

@@ -17,9 +17,12 @@ mod command;
 mod config;
 mod connection;
 mod info;
+mod latency;
 mod multi;
 mod pubsub;
+mod replication;
 mod tracking;
+mod waiting;
 
 use crate::dispatch::{After, Call, Exec, Run};
 use engramdb_engine::command::{Command, CommandTable, Outcome, Reply};
@@ -37,6 +40,9 @@ pub const FAMILIES: &[&[Command]] = &[
     info::COMMANDS,
     administration::COMMANDS,
     pubsub::COMMANDS,
+    latency::COMMANDS,
+    replication::COMMANDS,
+    waiting::COMMANDS,
 ];
 
 /// A row of a session command. The engine derives the rest from it; see [`Command`].

@@ -207,7 +207,6 @@ pub fn tracking_info(call: &mut Call<'_, '_, '_>) -> Outcome {
     reply.integer(tracking.map_or(-1, |tracking| tracking.redirect as i64));
     reply.bulk(b"prefixes");
     let prefixes = tracking.map_or(&[][..], |tracking| &tracking.prefixes);
-    let prefixes = if prefixes == [Box::from(*b"")] { &[] } else { prefixes };
     reply.array(prefixes.len());
     prefixes.iter().for_each(|prefix| reply.bulk(prefix));
     Ok(())

@@ -119,7 +119,11 @@ impl ClientMemory {
             }
             None => memory(text).and_then(|bytes| u64::try_from(bytes).ok()).map(ClientMemory::Bytes),
         };
-        read.ok_or_else(|| "argument must be a memory or percent value".to_owned())
+        let is_too_much = text.strip_suffix('%').is_some_and(|percent| percent.parse::<u64>().is_ok());
+        read.ok_or_else(|| match is_too_much {
+            true => "percentage argument must be less or equal to 100".to_owned(),
+            false => "argument must be a memory or percent value".to_owned(),
+        })
     }
 }
 

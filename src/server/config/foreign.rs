@@ -135,7 +135,7 @@ pub static FOREIGN: &[Foreign] = &[
     ignored(
         "commands that this server does not have",
         "lua-replicate-commands lua-enable-insecure-api enable-debug-command enable-module-command \
-         enable-protected-configs latency-monitor-threshold latency-tracking latency-tracking-info-percentiles \
+         enable-protected-configs \
          commandlog-request-larger-than commandlog-large-request-max-len commandlog-reply-larger-than \
          commandlog-large-reply-max-len",
     ),

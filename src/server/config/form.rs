@@ -313,6 +313,34 @@ impl Form<OutputLimits> for OutputLimitForm {
     }
 }
 
+/// Percentages, separated by blanks.
+pub struct PercentileForm;
+
+impl ValueShape for PercentileForm {
+    fn placeholder(&self) -> &'static str {
+        "PERCENTAGE"
+    }
+
+    fn is_list(&self) -> bool {
+        true
+    }
+}
+
+impl Form<Vec<f64>> for PercentileForm {
+    fn show(&self, value: &Vec<f64>) -> String {
+        value.iter().map(f64::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    fn read(&self, text: &str, _: &Vec<f64>) -> Result<Vec<f64>, String> {
+        let read: Option<Vec<f64>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
+        let percentiles = read.ok_or("Invalid latency-tracking-info-percentiles parameters")?;
+        if percentiles.iter().all(|percent| (0.0..=100.0).contains(percent)) {
+            return Ok(percentiles);
+        }
+        Err("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".to_owned())
+    }
+}
+
 /// `notify-keyspace-events`: letters.
 pub struct EventClassesForm;
 

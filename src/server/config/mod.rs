@@ -69,6 +69,11 @@ pub struct Config {
     pub notified_events: EventClasses,
     /// Keys that clients are remembered with for their caches; 0 for any number.
     pub tracked_keys_max: usize,
+    /// LATENCY keeps events from this time on; 0 turns it off.
+    pub latency_threshold_ms: u64,
+    pub tracks_latencies: bool,
+    /// Of `latency-tracking-info-percentiles`.
+    pub latency_percentiles: Vec<f64>,
     pub slow_log_us: i64,
     pub slow_log_entries_max: usize,
     pub input_bytes_max: usize,
@@ -123,6 +128,9 @@ impl Default for Config {
             keepalive_s: 300,
             notified_events: EventClasses::default(),
             tracked_keys_max: 1_000_000,
+            latency_threshold_ms: 0,
+            tracks_latencies: true,
+            latency_percentiles: vec![50.0, 99.0, 99.9],
             slow_log_us: 10_000,
             slow_log_entries_max: 128,
             input_bytes_max: 1 << 30,

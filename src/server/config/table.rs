@@ -4,8 +4,8 @@
 
 use super::Config;
 use super::form::{
-    Addresses, Directory, EventClassesForm, Form, OneOf, OutputLimitForm, Share, Text, ValueShape, YesNo,
-    bytes, clamped, number,
+    Addresses, Directory, EventClassesForm, Form, OneOf, OutputLimitForm, PercentileForm, Share, Text,
+    ValueShape, YesNo, bytes, clamped, number,
 };
 use engramdb_engine::keyspace::EvictionPolicy;
 
@@ -91,6 +91,10 @@ parameters! {
         "entries that SLOWLOG keeps";
     "notify-keyspace-events", Live, notified_events, EventClassesForm,
         "classes of keyspace events that are published, by their letters; none if empty";
+    "latency-monitor-threshold", Live, latency_threshold_ms, number(0, i64::MAX),
+        "milliseconds from which LATENCY keeps an event; 0 for none";
+    "latency-tracking", Live, tracks_latencies, YesNo, "count how long commands take (LATENCY HISTOGRAM, INFO latencystats)";
+    "latency-tracking-info-percentiles", Live, latency_percentiles, PercentileForm, "percentiles that INFO latencystats shows";
     "tracking-table-max-keys", Live, tracked_keys_max, number(0, i64::MAX),
         "keys that clients are remembered with for their caches (CLIENT TRACKING); 0 for any number";
     "client-query-buffer-limit", Live, input_bytes_max, bytes(MIB, REQUEST_BYTES_MAX), "bytes of one incomplete request";

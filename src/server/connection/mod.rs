@@ -68,6 +68,7 @@ pub async fn run(worker: Worker, stream: TcpStream, client: Arc<Client>) {
         let Worker { shared, .. } = &connection.worker;
         shared.tracking.end(shared.engine.notices(), client.id, &tracking.prefixes);
     }
+    connection.worker.shared.monitors.remove(client.id);
     client.close_mailbox();
     shared.clients.remove(client.id);
     // Other connections do not wait for that thread, but the memory counts until it is given back.
@@ -338,6 +339,7 @@ impl Connection {
                 Poll::Ready(Ok(bytes)) => {
                     read_bytes += bytes;
                     self.worker.stats.input_bytes.add(bytes as u64);
+                    self.core.session.client.net_input.add(bytes as u64);
                     self.worker.stats.reads.add(1);
                     if let DecodeStop::NeedBytes(_) = input.stop {
                         // What was decoded before does not end with all that can be decoded now.
@@ -393,6 +395,7 @@ impl Connection {
             Poll::Ready(Ok(bytes)) => {
                 self.read_in_turn += bytes;
                 self.worker.stats.input_bytes.add(bytes as u64);
+                self.core.session.client.net_input.add(bytes as u64);
                 self.worker.stats.reads.add(1);
                 self.core.session.client.usage.query_bytes.store(input.buffer.len(), Ordering::Relaxed);
             }
@@ -430,6 +433,7 @@ impl Connection {
                 self.core.outbox.sent(sent);
                 budget -= sent;
                 self.worker.stats.output_bytes.add(sent as u64);
+                self.core.session.client.net_output.add(sent as u64);
                 self.worker.stats.writes.add(1);
                 if let Some(began) = began {
                     self.core.session.client.touch(began);

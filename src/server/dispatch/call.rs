@@ -68,6 +68,8 @@ pub enum After {
     Nothing,
     Close,
     Wait(Waiting),
+    /// The same for a wait that can take any time: the end of the client is noticed.
+    WaitForOthers(Waiting),
 }
 
 impl<'c, 'o, 't> Call<'c, 'o, 't> {

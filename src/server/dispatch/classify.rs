@@ -3,6 +3,9 @@
 use crate::acl::Denied;
 use crate::context::ServerContext;
 use crate::dispatch::execute::Core;
+use crate::dispatch::wait::{Resumed, Waiting};
+use crate::pause::PauseKind;
+use crate::stats::WaitingClient;
 use engramdb_engine::command::{Args, Command, CommandError, Handler, Known, flag};
 
 /// What to do with a request.
@@ -65,6 +68,9 @@ impl Core {
             let text = "OOM command not allowed when used memory > 'maxmemory'.";
             return Class::Refused(CommandError::of(text));
         }
+        if self.session.is_monitor && (known.command.is_read() || known.command.is_write()) {
+            return Class::Refused(CommandError::of("ERR Replica can't interact with the keyspace"));
+        }
         if self.session.only_subscribes() && !changes_subscriptions(known.command.name) {
             let text =
                 "': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context";
@@ -97,6 +103,41 @@ impl Core {
         let queue = self.session.multi.iter().flat_map(|multi| &multi.queue);
         needs(known.command)
             || known.command.name == "EXEC" && queue.into_iter().any(|queued| needs(queued.command))
+    }
+}
+
+impl Core {
+    /// What the request waits for while CLIENT PAUSE holds it.
+    #[cold]
+    pub(super) fn pause(&mut self, shared: &ServerContext, class: &Class<'_>) -> Option<Waiting> {
+        let now = shared.now();
+        let is_held = match shared.pause.kind(now) {
+            PauseKind::None => false,
+            PauseKind::All => true,
+            PauseKind::Writes => self.may_write(class),
+        };
+        if !is_held {
+            return None;
+        }
+        let (over, counted) = (shared.pause.over(now), WaitingClient::new(&shared.stats));
+        self.waits_for_signal = true;
+        Some(Box::pin(async move {
+            over.await;
+            drop(counted);
+            Resumed::Retry
+        }))
+    }
+
+    /// Whether the request can change keys, or publish.
+    fn may_write(&self, class: &Class<'_>) -> bool {
+        let (Class::Queued(known) | Class::Engine(known) | Class::Session(known)) = class else {
+            return false;
+        };
+        let publishes = ["PUBLISH", "SPUBLISH", "PFCOUNT", "EVAL", "EVALSHA", "FCALL"];
+        let queue = self.session.multi.as_ref().map_or(&[][..], |multi| &multi.queue);
+        known.command.is_write()
+            || publishes.contains(&known.command.name)
+            || (known.command.name == "EXEC" && queue.iter().any(|queued| queued.command.is_write()))
     }
 }
 

@@ -184,39 +184,16 @@ impl Core {
             if self.leaves {
                 break;
             }
-            match class {
-                Class::Refused(error) => {
-                    self.refuse_request(args, &error);
-                    next += 1;
-                }
-                Class::Denied(known, denied) => {
-                    self.deny(&shared, known, args, denied);
-                    next += 1;
-                }
-                Class::Expelled | Class::Http => {
-                    self.closing = true;
-                    next += 1;
-                }
-                Class::Later => waiting = Some(retry()),
-                Class::Queued(known) => {
-                    self.queue(known, args, owned.clone());
-                    next += 1;
-                }
-                Class::Session(known) => {
-                    let done;
-                    (done, waiting) = self.run_session(&shared, known, args);
-                    next += usize::from(done);
-                }
-                Class::Engine(known) => {
-                    let plan = self.plan(&shared, &input, (known, args));
-                    let done;
-                    (done, waiting) = self.run_plan(&shared, &input, &plan);
-                    if done == 0 {
-                        self.owned = owned.clone();
-                    }
-                    next += done;
+            if shared.pause.may_hold() {
+                waiting = self.pause(&shared, &class);
+                if waiting.is_some() {
+                    self.owned = owned.clone();
+                    break;
                 }
             }
+            let done;
+            (done, waiting) = self.run_request(&shared, (&input, args), class, owned.as_ref());
+            next += done;
             if next > this {
                 self.end_request(waiting.is_some());
             }
@@ -248,6 +225,51 @@ impl Core {
         self.session.client.active_at_ms.store(now_ms, Ordering::Relaxed);
     }
 
+    /// Does with a request what is to be done with one of its class. Returns how many requests are done: a
+    /// plan takes more than this one.
+    fn run_request(
+        &mut self,
+        shared: &Arc<ServerContext>,
+        (input, args): (&Input<'_>, Args<'_>),
+        class: Class<'_>,
+        owned: Option<&Arc<Owned>>,
+    ) -> (usize, Option<Waiting>) {
+        match class {
+            Class::Refused(error) => {
+                if let Some(known) = shared.table.find(args) {
+                    self.stats.commands[known.id].rejected.add(1);
+                }
+                self.refuse_request(args, &error);
+                (1, None)
+            }
+            Class::Denied(known, denied) => {
+                self.deny(shared, known, args, denied);
+                (1, None)
+            }
+            Class::Expelled | Class::Http => {
+                self.closing = true;
+                (1, None)
+            }
+            Class::Later => (0, Some(retry())),
+            Class::Queued(known) => {
+                self.queue(known, args, owned.cloned());
+                (1, None)
+            }
+            Class::Session(known) => {
+                let (is_done, waiting) = self.run_session(shared, known, args);
+                (usize::from(is_done), waiting)
+            }
+            Class::Engine(known) => {
+                let plan = self.plan(shared, input, (known, args));
+                let (done, waiting) = self.run_plan(shared, input, &plan);
+                if done == 0 {
+                    self.owned = owned.cloned();
+                }
+                (done, waiting)
+            }
+        }
+    }
+
     /// What was made for a request that is over is nothing to the next one. Where something is waited for, it
     /// is for the next one.
     fn end_request(&mut self, waits: bool) {
@@ -275,6 +297,7 @@ impl Core {
     /// A worker that never rests must not keep its writes from the log either.
     fn count(&self, commands: u64) {
         self.stats.commands_total.add(commands);
+        self.session.client.commands.add(commands);
         if self.stats.commands_since_rest() >= KICK_COMMANDS {
             self.stats.rested();
             if let Some(log) = self.shared.engine.writer() {
@@ -326,7 +349,11 @@ impl Core {
         let after = self.reply_gated(|session, replies| {
             let mut call = Call::new(shared, session, args, replies, None);
             call.run(function);
-            (call.gate, call.after)
+            let (gate, after) = (call.gate, call.after);
+            if shared.monitors.is_any() {
+                session.show_to_monitors(shared.engine.env().clock.wall_ms(), known.command, args);
+            }
+            (gate, after)
         });
         self.note(shared, known.id, args, shared.now() - start);
         self.session.end_caching(&known.full_name);
@@ -337,6 +364,10 @@ impl Core {
                 None
             }
             After::Wait(future) => Some(future),
+            After::WaitForOthers(future) => {
+                self.waits_for_signal = true;
+                Some(future)
+            }
         };
         (true, waiting)
     }

@@ -5,7 +5,7 @@ use crate::dispatch::execute::Core;
 use crate::output::{Posted, Replies};
 use crate::session::{ReplyMode, Session};
 use crate::stats::{self, Slow};
-use engramdb_engine::command::{Args, CommandError, Reply};
+use engramdb_engine::command::{Args, CommandError, Reply, flag};
 use engramdb_engine::log::Lsn;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -74,11 +74,23 @@ impl Core {
     /// Moves pushes from the mailbox behind the replies so far. True if there were any.
     #[inline]
     pub fn collect_mail(&mut self) -> bool {
+        if !self.session.monitored.is_empty() {
+            self.feed_monitors();
+        }
         let has_mail = self.session.mailbox.as_ref().is_some_and(|mailbox| mailbox.has_mail());
         if has_mail && self.goes_on() {
             self.append_mail();
         }
         has_mail
+    }
+
+    /// Shows the commands that have run to the clients that monitor, when what they wrote is durable.
+    #[cold]
+    fn feed_monitors(&mut self) {
+        let gate = self.outbox.latest_gate();
+        for line in std::mem::take(&mut self.session.monitored) {
+            self.shared.monitors.each(|client| _ = self.shared.post(client, &line, gate));
+        }
     }
 
     /// Appends what is in the mailbox to the replies so far. Each push has its own gate, and delays no
@@ -116,6 +128,15 @@ impl Core {
         counters.calls.add(1);
         counters.failed.add(u64::from(self.has_failed));
         counters.nanoseconds.add(took.as_nanos() as u64);
+        if shared.limits.tracks_latencies.load(Ordering::Relaxed) {
+            counters.latencies.get_or_init(Box::default).add(took.as_nanos() as u64);
+        }
+        let is_fast = || shared.table.by_id(id).is_some_and(|known| known.command.has(flag::FAST));
+        if shared.latency.threshold_ms() > 0 {
+            let event = if is_fast() { "fast-command" } else { "command" };
+            let now_s = || shared.engine.env().clock.wall_ms() / 1000;
+            shared.latency.note(event, took.as_millis() as u64, now_s);
+        }
         self.session.client.last_command.store(id + 1, Ordering::Relaxed);
         let threshold_us = shared.limits.slow_us.load(Ordering::Relaxed);
         if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us {

@@ -270,6 +270,10 @@ impl Core {
                 return (done, stage);
             }
             done += 1;
+            if shared.monitors.is_any() {
+                let wall_ms = shared.engine.env().clock.wall_ms();
+                self.session.show_to_monitors(wall_ms, known.command, args);
+            }
             if self.session.tracking.is_some() {
                 remember_keys(shared, &self.session, known, args);
                 self.session.end_caching(&known.full_name);

@@ -118,6 +118,12 @@ impl Core {
             (gate.max(transaction.finish()), ())
         });
         drop(run);
+        if shared.monitors.is_any()
+            && let Some(known) = shared.table.get(b"EXEC")
+        {
+            let wall_ms = shared.engine.env().clock.wall_ms();
+            self.session.show_to_monitors(wall_ms, known.command, Args::new(&[b"EXEC"]));
+        }
         self.session.end_caching("exec");
         self.collect_mail();
         for queued in &multi.queue {
@@ -176,7 +182,15 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    fn run(self, transaction: &mut Transaction<'_>, replies: &mut Replies<'_>) -> Lsn {
+    fn show(&mut self, args: Args<'_>) {
+        let (shared, ..) = self.within;
+        if shared.monitors.is_any() {
+            let wall_ms = shared.engine.env().clock.wall_ms();
+            self.session.show_to_monitors(wall_ms, self.queued.command, args);
+        }
+    }
+
+    fn run(mut self, transaction: &mut Transaction<'_>, replies: &mut Replies<'_>) -> Lsn {
         if replies.is_dropped() && self.queued.command.is_read() {
             // Its reply would be dropped. Writes are still done, and so are commands of the session: SELECT
             // decides where the commands after it write.
@@ -196,16 +210,22 @@ impl Step<'_> {
             Some(SessionRunner::Function(function)) => {
                 let mut call = Call::new(shared, self.session, args, replies, Some(transaction));
                 call.run(function);
-                return call.gate;
+                let gate = call.gate;
+                self.show(args);
+                return gate;
             }
             Some(SessionRunner::Script(function)) => {
                 let slot = slot.expect("the queue has a script");
-                return run_in(function, (shared, stats, slot), self.session, args, (replies, transaction));
+                let parts = (shared, stats, slot);
+                let gate = run_in(function, parts, self.session, args, (replies, transaction));
+                self.show(args);
+                return gate;
             }
             _ => {}
         }
         transaction.refer(self.queued.contents());
         transaction.run(self.session.database, self.queued.command, args, replies);
+        self.show(args);
         if self.session.tracking.is_some()
             && let Some(known) = shared.table.find(args)
         {

@@ -33,6 +33,8 @@ pub struct Push {
 #[derive(Debug, PartialEq, Eq)]
 pub enum PushElement {
     Bulk(Box<[u8]>),
+    /// The whole push: a status reply, as MONITOR's lines are in both protocols.
+    Line(Box<str>),
     Integer(i64),
     Null,
     /// An array of bulk strings.
@@ -47,6 +49,7 @@ impl PushElement {
     fn heap_bytes(&self) -> usize {
         match self {
             PushElement::Bulk(bytes) => bytes.len(),
+            PushElement::Line(text) => text.len(),
             PushElement::Integer(_) | PushElement::Null => 0,
             PushElement::Array(items) => items.iter().map(|item| item.len() + size_of_val(item)).sum(),
         }
@@ -59,12 +62,21 @@ impl Push {
         Arc::new(Push { elements, bytes })
     }
 
+    /// A push that is one line of text.
+    pub fn line(text: String) -> Arc<Push> {
+        Push::new(vec![PushElement::Line(text.into())])
+    }
+
     /// Writes it as RESP3's push type, in RESP2 as an array.
     pub fn write(&self, reply: &mut dyn Reply) {
+        if let [PushElement::Line(text)] = &*self.elements {
+            return reply.simple(text);
+        }
         reply.push(self.elements.len());
         for element in &self.elements {
             match element {
                 PushElement::Bulk(bytes) => reply.bulk(bytes),
+                PushElement::Line(text) => reply.simple(text),
                 PushElement::Integer(value) => reply.integer(*value),
                 PushElement::Null => reply.null(),
                 PushElement::Array(items) => {

@@ -7,7 +7,8 @@ pub use owned_words::{Owned, large_words};
 
 use crate::acl::{Acl, Rights, User};
 use crate::clients::Client;
-use crate::output::{Mailbox, Style};
+use crate::monitors;
+use crate::output::{Mailbox, Push, Style};
 use crate::pubsub::Subscriptions;
 use crate::tracking::{Caching, ClientTracking};
 use engramdb_engine::Watch;
@@ -39,6 +40,9 @@ pub struct Session {
     pub mailbox: Option<Arc<Mailbox>>,
     /// Once the client has subscribed to anything, until it subscribes to nothing.
     pub subscriptions: Option<Box<Subscriptions>>,
+    pub is_monitor: bool,
+    /// Commands that have run and are not shown to monitors yet.
+    pub monitored: Vec<Arc<Push>>,
     /// While the client tracks keys for its cache.
     pub tracking: Option<Box<ClientTracking>>,
     /// The client's library reads replies of modules in RESP2's shapes only, whatever protocol it speaks.
@@ -159,6 +163,8 @@ impl Session {
             reply_mode: ReplyMode::On,
             mailbox: None,
             subscriptions: None,
+            is_monitor: false,
+            monitored: Vec::new(),
             tracking: None,
             prefers_flat: false,
         }
@@ -221,6 +227,15 @@ impl Session {
         self.watch = None;
         self.watch_gate = Lsn(0);
         self.watch_bytes = 0;
+    }
+
+    /// Keeps a command for the clients that monitor.
+    #[cold]
+    pub fn show_to_monitors(&mut self, wall_ms: u64, command: &Command, args: Args<'_>) {
+        if monitors::shows(command) {
+            let line = monitors::line(wall_ms, self.database, &self.client, command, args);
+            self.monitored.push(line);
+        }
     }
 
     /// Whether the client may only change its subscriptions: in RESP2 messages look like replies.

@@ -65,6 +65,11 @@ pub struct TrackingCounts {
 }
 
 impl Tracking {
+    /// `keys_max` as in [`Tracking::set_keys_max`].
+    pub fn new(keys_max: usize) -> Tracking {
+        Tracking { keys_max: keys_max.into(), ..Tracking::default() }
+    }
+
     /// The number of clients that track.
     pub fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
@@ -99,19 +104,28 @@ impl Tracking {
     /// Remembers keys that a client reads, under the keyspace's lock. Returns the invalidations of keys that
     /// were forgotten for them.
     pub fn remember<'k>(&self, id: u64, keys: impl Iterator<Item = &'k [u8]>) -> Vec<Invalidation> {
-        let keys_max = match self.keys_max.load(Ordering::Relaxed) {
-            0 => usize::MAX,
-            keys_max => keys_max,
-        };
+        let keys_max = self.keys_max();
         let mut table = self.table.lock();
         let mut forgotten = Vec::new();
         for key in keys {
             table.remember(id, key);
-            if table.counts().keys > keys_max {
-                table.forget_any(&mut forgotten);
-            }
+            table.shrink(keys_max, &mut forgotten);
         }
         forgotten
+    }
+
+    /// Forgets keys beyond the limit, after that was lowered. Returns their invalidations.
+    pub fn shrink(&self) -> Vec<Invalidation> {
+        let mut forgotten = Vec::new();
+        self.table.lock().shrink(self.keys_max(), &mut forgotten);
+        forgotten
+    }
+
+    fn keys_max(&self) -> usize {
+        match self.keys_max.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            keys_max => keys_max,
+        }
     }
 
     /// Who is informed of these changes.

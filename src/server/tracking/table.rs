@@ -64,9 +64,10 @@ impl CachedKeys {
         self.items += usize::from(is_new);
     }
 
-    /// Forgets some key, of which its readers are informed.
-    pub fn forget_any(&mut self, informed: &mut Vec<Invalidation>) {
-        if let Some(key) = self.readers.keys().next().cloned() {
+    /// Forgets some keys, of which their readers are informed, until no more are left than that.
+    pub fn shrink(&mut self, keys_max: usize, informed: &mut Vec<Invalidation>) {
+        while self.readers.len() > keys_max {
+            let key = self.readers.keys().next().cloned().expect("there are more than the limit");
             self.inform_readers(&ChangedKey { by: 0, key, gate: Lsn(0) }, informed);
         }
     }

@@ -14,3 +14,4 @@ mod pubsub;
 mod room;
 mod support;
 mod tracking;
+mod watching;
