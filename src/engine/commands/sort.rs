@@ -2,10 +2,10 @@
 
 use crate::command::{Args, Command, CommandError, Outcome, Reply, acl, flag, read, write};
 use crate::effect::{Cause, Effect, List};
-use crate::keyspace::{Entry, ValueRef, list_of, set_of};
+use crate::keyspace::{Entry, ValueRef, list_of, set_of, sorted_set_of};
 use crate::store::tx::Tx;
 use crate::store::view::View;
-use crate::types::{ListEnd, RowElement, SortedSet};
+use crate::types::{ListEnd, RowElement};
 use std::cmp::Ordering;
 
 pub const COMMANDS: &[Command] = &[
@@ -157,11 +157,10 @@ fn elements_of(entry: &Entry, sorting: &Sorting<'_>) -> Result<(Vec<Vec<u8>>, Ki
     }
     let mut elements: Vec<Vec<u8>> = match (list_of(value), value) {
         (Some(list), _) => list.iter().map(RowElement::to_vec).collect(),
-        (None, ValueRef::Object(object)) => {
-            let set = object.downcast_ref::<SortedSet>().ok_or(CommandError::WRONG_TYPE)?;
+        (None, value) => {
+            let set = sorted_set_of(value).ok_or(CommandError::WRONG_TYPE)?;
             set.iter().map(|scored| scored.member.to_vec()).collect()
         }
-        _ => return Err(CommandError::WRONG_TYPE),
     };
     if sorting.keeps_order && sorting.descending {
         elements.reverse();

@@ -40,6 +40,7 @@ pub use expiry::DuePlace;
 pub use garbage::Garbage;
 pub use lists::list_of;
 pub use sets::set_of;
+pub use sorted_sets::sorted_set_of;
 pub use typed::{
     DataType, DataTypes, EachEffect, EffectOrigin, PackedValues, SAVED_BYTES_MAX, SAVED_PARTS_MAX,
     SmallChange, SmallRef, TypedValue,

@@ -1,13 +1,37 @@
-//! Sorted sets as values of the keyspace.
+//! Sorted sets: small ones lie with their keys (`types/sorted_set/packed.rs` draws their bytes), the others are
+//! a [`SortedSet`].
 
 use super::digest;
 use super::encoding::EncodingLimits;
-use super::typed::{DataType, EachEffect, EffectOrigin, SAVED_BYTES_MAX, SAVED_PARTS_MAX, TypedValue};
+use super::typed::{
+    DataType, EachEffect, EffectOrigin, PackedValues, SAVED_BYTES_MAX, SAVED_PARTS_MAX, SmallChange,
+    TypedValue,
+};
+use super::value::ValueRef;
 use crate::effect::{Effect, ScoredList};
-use crate::types::{ScoreChange, ScoredMember, SortedSet};
+use crate::types::sorted_set::{remove_packed, remove_packed_range, set_packed};
+use crate::types::{ScoreChange, ScoredMember, SortedSet, SortedSetRef};
 use std::io;
+use std::ops::Range;
 
+/// The number of small sorted sets among the types that pack theirs.
+const NUMBER: u8 = 2;
+
+/// The data type of sorted sets.
 pub(super) struct SortedSets;
+
+/// How small sorted sets lie with their keys.
+pub(super) struct SmallSortedSets;
+
+/// The sorted set, if the value is one.
+#[inline]
+pub fn sorted_set_of(value: ValueRef<'_>) -> Option<SortedSetRef<'_>> {
+    match value {
+        ValueRef::Small(small) => small.of_type(NUMBER).map(SortedSetRef::packed),
+        ValueRef::Object(object) => object.downcast_ref().map(SortedSet::read),
+        ValueRef::String(_) | ValueRef::Hash(_) => None,
+    }
+}
 
 impl DataType for SortedSets {
     fn name(&self) -> &'static str {
@@ -30,6 +54,71 @@ impl DataType for SortedSets {
     fn blank(&self) -> Box<dyn TypedValue> {
         Box::new(SortedSet::new())
     }
+
+    fn small(&self) -> Option<&'static dyn PackedValues> {
+        Some(&SmallSortedSets)
+    }
+}
+
+impl PackedValues for SmallSortedSets {
+    fn data_type(&self) -> &'static dyn DataType {
+        &SortedSets
+    }
+
+    fn number(&self) -> u8 {
+        NUMBER
+    }
+
+    fn len(&self, bytes: &[u8]) -> usize {
+        SortedSetRef::packed(bytes).len()
+    }
+
+    fn encoding(&self, bytes: &[u8], limits: &EncodingLimits) -> &'static str {
+        encoding(SortedSetRef::packed(bytes), limits)
+    }
+
+    /// Where the set outgrows its form, some members have been added to these bytes, which are then dropped.
+    fn apply(&self, bytes: &mut Vec<u8>, effect: &Effect<'_>) -> SmallChange {
+        match *effect {
+            Effect::SortedSetAdd { members, .. } => {
+                let mut added = 0;
+                for ScoredMember { score, member } in members.iter() {
+                    match set_packed(bytes, member, score) {
+                        Some(change) => added += usize::from(change == ScoreChange::Added),
+                        None => return SmallChange::Outgrown,
+                    }
+                }
+                SmallChange::Done(added)
+            }
+            Effect::SortedSetRemove { members, .. } => {
+                SmallChange::Done(members.iter().filter(|member| remove_packed(bytes, member)).count())
+            }
+            Effect::SortedSetRemoveRange { first, count, .. } => {
+                let Some(ranks) = ranks(first, count, SortedSetRef::packed(bytes)) else {
+                    return SmallChange::Misfit;
+                };
+                remove_packed_range(bytes, ranks);
+                SmallChange::Done(count as usize)
+            }
+            _ => SmallChange::Misfit,
+        }
+    }
+
+    fn unpack(&self, bytes: &[u8]) -> Box<dyn TypedValue> {
+        Box::new(SortedSet::of_packed(bytes))
+    }
+}
+
+/// By `zset-max-listpack-entries` and `-value`.
+fn encoding(set: SortedSetRef<'_>, limits: &EncodingLimits) -> &'static str {
+    let is_compact = set.is_within(limits.sorted_set_entries, limits.sorted_set_value);
+    if is_compact { "listpack" } else { "skiplist" }
+}
+
+/// The ranks of an effect; `None` if the set does not have all of them.
+fn ranks(first: u64, count: u64, set: SortedSetRef<'_>) -> Option<Range<usize>> {
+    let end = first.checked_add(count).filter(|end| *end <= set.len() as u64)?;
+    Some(first as usize..end as usize)
 }
 
 impl TypedValue for SortedSet {
@@ -38,9 +127,7 @@ impl TypedValue for SortedSet {
     }
 
     fn encoding(&self, limits: &EncodingLimits) -> &'static str {
-        let is_short = |entry: ScoredMember<'_>| entry.member.len() as u64 <= limits.sorted_set_value;
-        let is_compact = self.len() as u64 <= limits.sorted_set_entries && self.iter().all(is_short);
-        if is_compact { "listpack" } else { "skiplist" }
+        encoding(self.read(), limits)
     }
 
     fn len(&self) -> usize {
@@ -62,8 +149,7 @@ impl TypedValue for SortedSet {
                 Some(members.iter().filter(|member| self.remove(member)).count())
             }
             Effect::SortedSetRemoveRange { first, count, .. } => {
-                let end = first.checked_add(count).filter(|end| *end <= self.len() as u64)?;
-                self.remove_range(first as usize..end as usize);
+                self.remove_range(ranks(first, count, self.read())?);
                 Some(count as usize)
             }
             _ => None,
@@ -73,7 +159,7 @@ impl TypedValue for SortedSet {
     fn save(&self, key: &[u8], cursor: u64, each: &mut EachEffect<'_>) -> io::Result<u64> {
         let start = cursor as usize;
         let (mut members, mut bytes) = (Vec::new(), 0);
-        for entry in self.range(start..start.saturating_add(SAVED_PARTS_MAX)) {
+        for entry in self.read().range(start..start.saturating_add(SAVED_PARTS_MAX)) {
             bytes += entry.member.len();
             members.push(entry);
             if bytes >= SAVED_BYTES_MAX {
@@ -91,6 +177,8 @@ impl TypedValue for SortedSet {
     fn digest(&self) -> u64 {
         let seed = digest::mix(3, b"zset");
         // Which zero a score is does not count, as it does not in comparisons.
-        self.iter().fold(seed, |sum, entry| digest::mix(sum ^ (entry.score + 0.0).to_bits(), entry.member))
+        self.read()
+            .iter()
+            .fold(seed, |sum, entry| digest::mix(sum ^ (entry.score + 0.0).to_bits(), entry.member))
     }
 }

@@ -16,7 +16,7 @@ use super::document::{DocumentPath, DocumentSource, DocumentType, PathCost};
 use super::encoding::EncodingLimits;
 use super::lists::{ListType, SmallLists};
 use super::sets::{SetType, SmallSets};
-use super::sorted_sets::SortedSets;
+use super::sorted_sets::{SmallSortedSets, SortedSets};
 use crate::effect::Effect;
 use std::any::Any;
 use std::fmt;
@@ -27,7 +27,7 @@ use std::sync::Arc;
 const ENGINE_TYPES: [&'static dyn DataType; 3] = [&ListType, &SetType, &SortedSets];
 
 /// The types whose small values lie with their keys, by [`PackedValues::number`].
-const SMALL_TYPES: [&'static dyn PackedValues; 2] = [&SmallLists, &SmallSets];
+const SMALL_TYPES: [&'static dyn PackedValues; 3] = [&SmallLists, &SmallSets, &SmallSortedSets];
 
 /// What is done with each effect that builds a value.
 pub type EachEffect<'a> = dyn FnMut(&Effect<'_>) -> io::Result<()> + 'a;

@@ -6,7 +6,7 @@ use crate::error::CommandError;
 use crate::gate::ReplyGate;
 use crate::keyspace::{
     AccessMode, DataTypes, Database, DocumentType, DuePlace, EncodingLimits, Entry, Keyspace, TypedValue,
-    ValueRef, list_of, mixed, set_of,
+    ValueRef, list_of, mixed, set_of, sorted_set_of,
 };
 use crate::log::Lsn;
 use crate::module::{Module, Modules};
@@ -17,7 +17,7 @@ use crate::store::lookups::{LookupTotals, Lookups};
 use crate::store::users::Users;
 use crate::store::watch::Watch;
 use crate::table::HashedKey;
-use crate::types::{Field, Hash, HashRef, ListRef, SetRef, StringRef};
+use crate::types::{Field, Hash, HashRef, ListRef, SetRef, SortedSetRef, StringRef};
 use parking_lot::RwLock;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -309,6 +309,13 @@ impl<'a> View<'a> {
         match self.entry(key) {
             None => Ok(None),
             Some(entry) => set_of(entry.value()).map(Some).ok_or(CommandError::WRONG_TYPE),
+        }
+    }
+
+    pub fn sorted_set(&self, key: &[u8]) -> Result<Option<SortedSetRef<'a>>, CommandError> {
+        match self.entry(key) {
+            None => Ok(None),
+            Some(entry) => sorted_set_of(entry.value()).map(Some).ok_or(CommandError::WRONG_TYPE),
         }
     }
 

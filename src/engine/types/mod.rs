@@ -13,7 +13,7 @@ mod number;
 pub(crate) mod packed_hash;
 pub(crate) mod row;
 pub(crate) mod set_value;
-mod sorted_set;
+pub(crate) mod sorted_set;
 mod string;
 
 pub use bits::{BitOperation, FieldWidth, Overflow, count_ones, find_bit};
@@ -30,5 +30,5 @@ pub use number::{
 };
 pub use row::{Coded, ListEnd, RowElement};
 pub use set_value::{SetRef, SetValue, SmallSet};
-pub use sorted_set::{ScoreChange, ScoredMember, SortedSet};
+pub use sorted_set::{ScoreChange, ScoredMember, SortedSet, SortedSetRef};
 pub use string::{StringRef, StringValue};

@@ -4,7 +4,7 @@ use super::hash::GeoPosition;
 use super::shape::GeoShape;
 use super::{position, unit};
 use crate::command::{Args, CommandError, OptionWords, integer};
-use crate::types::{SortedSet, parse_score};
+use crate::types::{SortedSetRef, parse_score};
 
 const NO_MEMBER: CommandError = CommandError::of("ERR could not decode requested zset member");
 
@@ -52,7 +52,7 @@ enum Area {
 /// The parts of a query in the order of its words.
 struct QueryParser<'a, 's> {
     command: GeoCommand,
-    set: Option<&'s SortedSet>,
+    set: Option<SortedSetRef<'s>>,
     query: GeoQuery<'a>,
     /// FROMMEMBER or FROMLONLAT was there; the position is absent if there is no set.
     has_center: bool,
@@ -87,7 +87,7 @@ impl<'a> GeoQuery<'a> {
     pub fn parse(
         args: Args<'a>,
         command: GeoCommand,
-        set: Option<&SortedSet>,
+        set: Option<SortedSetRef<'_>>,
     ) -> Result<GeoQuery<'a>, CommandError> {
         let query = GeoQuery {
             shape: None,

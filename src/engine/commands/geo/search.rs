@@ -8,7 +8,7 @@ use crate::command::{Args, CommandError, Outcome, Reply};
 use crate::commands::sorted_sets::{RangeBounds, room_to_store, sorted_set, store};
 use crate::store::tx::Tx;
 use crate::store::view::View;
-use crate::types::{ScoredMember, SortedSet};
+use crate::types::{ScoredMember, SortedSetRef};
 
 /// A member within the area of a search.
 struct Found<'v> {
@@ -19,7 +19,7 @@ struct Found<'v> {
 }
 
 /// What a query finds, in its order.
-fn find<'v>(set: &'v SortedSet, shape: &GeoShape, query: &GeoQuery<'_>) -> Vec<Found<'v>> {
+fn find<'v>(set: SortedSetRef<'v>, shape: &GeoShape, query: &GeoQuery<'_>) -> Vec<Found<'v>> {
     let enough = if query.any { query.count } else { usize::MAX };
     let mut found = Vec::new();
     for cell in shape.cells() {

@@ -4,10 +4,9 @@ use super::sorted_set;
 use crate::command::{Args, CommandError, Outcome, Reply};
 use crate::effect::{Effect, List, ScoredList};
 use crate::hashing::{HashMap, HashState};
-use crate::keyspace::TypedValue;
 use crate::store::tx::Tx;
 use crate::store::view::View;
-use crate::types::{ScoredMember, SortedSet, parse_score};
+use crate::types::{ScoredMember, SortedSetRef, parse_score};
 
 const NO_NUMBER: CommandError = CommandError::of("ERR resulting score is not a number (NaN)");
 
@@ -94,7 +93,7 @@ impl<'a> Additions<'a> {
     /// Those of the pairs that change something, one after the other.
     pub fn find(
         view: &View<'_>,
-        set: Option<&SortedSet>,
+        set: Option<SortedSetRef<'_>>,
         pairs: impl ExactSizeIterator<Item = ScoredMember<'a>>,
         conditions: AddConditions,
     ) -> Additions<'a> {
@@ -134,8 +133,11 @@ impl<'a> Additions<'a> {
 }
 
 /// The score as Redis stores it: its compact encoding has no negative zero.
-fn stored_in(view: &View<'_>, set: Option<&SortedSet>, score: f64) -> f64 {
-    let is_compact = || set.is_none_or(|set| set.encoding(&view.encoding_limits()) == "listpack");
+fn stored_in(view: &View<'_>, set: Option<SortedSetRef<'_>>, score: f64) -> f64 {
+    let is_compact = || {
+        let limits = view.encoding_limits();
+        set.is_none_or(|set| set.is_within(limits.sorted_set_entries, limits.sorted_set_value))
+    };
     if score == 0.0 && score.is_sign_negative() && is_compact() { 0.0 } else { score }
 }
 

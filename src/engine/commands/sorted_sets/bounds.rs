@@ -1,7 +1,7 @@
 //! Ranges of ranks, scores and names, as words and as ranks of a set.
 
 use crate::command::{Args, CommandError, integer};
-use crate::types::{SortedSet, parse_score_bound};
+use crate::types::{SortedSetRef, parse_score_bound};
 use std::ops::Range;
 
 const NO_SCORE: CommandError = CommandError::of("ERR min or max is not a float");
@@ -75,7 +75,7 @@ impl RangeBounds {
 
     /// The ranks of the members within these bounds. Ranks count from the highest score if `is_reverse` and
     /// the bounds are ranks.
-    pub fn of(&self, set: &SortedSet, is_reverse: bool) -> Range<usize> {
+    pub fn of(&self, set: SortedSetRef<'_>, is_reverse: bool) -> Range<usize> {
         let (start, end) = match &self.0 {
             Bounds::Ranks(first, last) => {
                 let ranks = between(*first, *last, set.len());
@@ -96,7 +96,7 @@ impl RangeBounds {
 }
 
 /// The number of names that are before a range which begins here, or up to a range that ends here.
-fn names_below(set: &SortedSet, bound: &NameBound, begins: bool) -> usize {
+fn names_below(set: SortedSetRef<'_>, bound: &NameBound, begins: bool) -> usize {
     match bound {
         NameBound::Lowest => 0,
         NameBound::Highest => set.len(),
@@ -186,7 +186,7 @@ impl RangeQuery {
     }
 
     /// The ranks of the members that it selects.
-    pub fn of(&self, set: &SortedSet) -> Range<usize> {
+    pub fn of(&self, set: SortedSetRef<'_>) -> Range<usize> {
         let Range { start, end } = self.bounds.of(set, self.is_reverse);
         let Ok(offset) = usize::try_from(self.offset) else { return 0..0 };
         let length = (end - start).saturating_sub(offset);

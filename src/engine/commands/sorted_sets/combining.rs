@@ -7,7 +7,7 @@ use crate::command::{Args, CommandError, OptionWords, Outcome, Reply, Stage, int
 use crate::hashing::{HashMap, HashState};
 use crate::store::tx::Tx;
 use crate::store::view::View;
-use crate::types::{RowElement, ScoredMember, SetRef, SortedSet, parse_score};
+use crate::types::{RowElement, ScoredMember, SetRef, SortedSetRef, parse_score};
 use std::borrow::Cow;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,7 @@ fn or_zero(score: f64) -> f64 {
 #[derive(Clone, Copy)]
 enum SourceSet<'v> {
     Absent,
-    Sorted(&'v SortedSet),
+    Sorted(SortedSetRef<'v>),
     Plain(SetRef<'v>),
 }
 
@@ -104,7 +104,7 @@ impl<'v> Source<'v> {
             SourceSet::Sorted(set) => (Some(set), None),
             SourceSet::Plain(set) => (None, Some(set)),
         };
-        let sorted = sorted.into_iter().flat_map(SortedSet::iter);
+        let sorted = sorted.into_iter().flat_map(SortedSetRef::iter);
         let sorted = sorted.map(|entry| (entry.score, Cow::Borrowed(entry.member)));
         let plain = plain.into_iter().flat_map(SetRef::iter).map(|element| match element {
             RowElement::Bytes(bytes) => (1.0, Cow::Borrowed(bytes)),

@@ -4,7 +4,7 @@ use super::sorted_set;
 use crate::command::{CommandError, Looks, Reply};
 use crate::commands::slices::{Copied, SLICE};
 use crate::gate::ReplyGate;
-use crate::types::{ScoredMember, SortedSet};
+use crate::types::{ScoredMember, SortedSetRef};
 use std::ops::Range;
 
 /// The number of interrupted copies after which the members are copied in one look.
@@ -65,7 +65,7 @@ pub fn copy_members(
     looks: &dyn Looks,
     key: &[u8],
     is_reverse: bool,
-    find: &dyn Fn(&SortedSet) -> Range<usize>,
+    find: &dyn Fn(SortedSetRef<'_>) -> Range<usize>,
 ) -> Result<CopiedMembers, CommandError> {
     let mut copied = CopiedMembers::default();
     let (mut attempts, mut began) = (0, None::<(ReplyGate, Range<usize>)>);

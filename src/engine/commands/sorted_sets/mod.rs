@@ -18,7 +18,7 @@ use crate::command::{
     flag, integer, read, sliced, write,
 };
 use crate::store::view::View;
-use crate::types::SortedSet;
+use crate::types::SortedSetRef;
 
 pub const COMMANDS: &[Command] = &[
     blocking_row("BZMPOP", "timeout numkeys source+ (MIN|MAX) [COUNT count]", popping::bzmpop, 0)
@@ -303,6 +303,6 @@ fn keys_of_store(args: Args<'_>) -> Result<Vec<usize>, CommandError> {
 }
 
 /// The sorted set at a key.
-pub fn sorted_set<'v>(view: &View<'v>, key: &[u8]) -> Result<Option<&'v SortedSet>, CommandError> {
-    view.object(key)
+pub fn sorted_set<'v>(view: &View<'v>, key: &[u8]) -> Result<Option<SortedSetRef<'v>>, CommandError> {
+    view.sorted_set(key)
 }

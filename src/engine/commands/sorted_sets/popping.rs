@@ -8,7 +8,7 @@ use crate::command::{
 use crate::commands::list_blocking::parse_timeout;
 use crate::effect::Effect;
 use crate::store::tx::Tx;
-use crate::types::{ScoredMember, SortedSet};
+use crate::types::{ScoredMember, SortedSetRef};
 use std::time::Duration;
 
 /// From which end members are popped.
@@ -68,7 +68,7 @@ fn zpop(tx: &mut Tx<'_>, args: Args<'_>, end: End, reply: &mut dyn Reply) -> Out
 type Popped = Vec<(f64, Vec<u8>)>;
 
 /// The members that a pop returns, in its order.
-fn first(set: &SortedSet, end: End, count: usize) -> Popped {
+fn first(set: SortedSetRef<'_>, end: End, count: usize) -> Popped {
     let owned = |entry: ScoredMember<'_>| (entry.score, entry.member.to_vec());
     match end {
         End::Min => set.range(0..count).map(owned).collect(),
@@ -81,7 +81,7 @@ fn remove(tx: &mut Tx<'_>, key: &[u8], end: End, count: usize) {
     if count == 0 {
         return;
     }
-    let length = tx.look(|view| sorted_set(view, key).ok().flatten().map_or(0, SortedSet::len));
+    let length = tx.look(|view| sorted_set(view, key).ok().flatten().map_or(0, SortedSetRef::len));
     let first = if end == End::Min { 0 } else { length - count };
     tx.event(end.event());
     tx.apply(Effect::SortedSetRemoveRange { key, first: first as u64, count: count as u64 });

@@ -7,12 +7,11 @@ use crate::command::{Args, CommandError, Finish, Job, Outcome, Reply, Rest, Stag
 use crate::commands::scan::{ScanFound, ScanOf, ScanOptions, parse_cursor};
 use crate::commands::slices::AT_ONCE;
 use crate::hashing::{HashSet, HashState};
-use crate::keyspace::TypedValue;
 use crate::store::view::View;
-use crate::types::{ScoredMember, SortedSet, format_score, format_score_17};
+use crate::types::{ScoredMember, SortedSetRef, format_score, format_score_17};
 
 pub fn zcard(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    reply.integer(sorted_set(view, args.word(1))?.map_or(0, SortedSet::len) as i64);
+    reply.integer(sorted_set(view, args.word(1))?.map_or(0, SortedSetRef::len) as i64);
     Ok(())
 }
 
@@ -112,13 +111,14 @@ pub fn zscan(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<S
 /// One step. Scores have the digits that Redis's encodings give them.
 fn scan(
     view: &View<'_>,
-    set: &SortedSet,
+    set: SortedSetRef<'_>,
     cursor: u64,
     count: usize,
     options: &ScanOptions<'_>,
     found: &mut ScanFound,
 ) -> u64 {
-    let is_compact = set.encoding(&view.encoding_limits()) == "listpack";
+    let limits = view.encoding_limits();
+    let is_compact = set.is_within(limits.sorted_set_entries, limits.sorted_set_value);
     let format = if is_compact { format_score } else { format_score_17 };
     set.scan(cursor, count, &mut |entry| {
         if options.wants(entry.member) {
@@ -173,7 +173,7 @@ pub fn zrandmember(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Re
     Ok(Stage::Done)
 }
 
-fn member_at(set: &SortedSet, rank: usize) -> Option<ScoredMember<'_>> {
+fn member_at(set: SortedSetRef<'_>, rank: usize) -> Option<ScoredMember<'_>> {
     set.range(rank..rank + 1).next()
 }
 

@@ -7,7 +7,7 @@ use crate::table::{Table, hash_bytes};
 use std::ops::Range;
 
 #[derive(Clone, Debug)]
-pub(super) struct LargeSortedSet {
+pub struct LargeSortedSet {
     slots: Slots,
     index: Table<u32>,
     order: Order,

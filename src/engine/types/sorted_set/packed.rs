@@ -33,119 +33,123 @@ const TAG_DECIMAL_I32: u8 = 242;
 const TAG_DECIMAL_I16: u8 = 246;
 const DECIMALS_MAX: u8 = 4;
 
-#[derive(Clone, Debug)]
-pub(super) struct PackedSortedSet {
-    /// The number of members is the first byte of a set that has any.
-    bytes: Vec<u8>,
-}
+/// Reads a packed sorted set. Without members it has no bytes; else the first one is their number.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedSortedSet<'a>(&'a [u8]);
 
-/// Where a member is found, or would be.
+/// Where a member is found.
 struct Place {
     bytes: Range<usize>,
     score: f64,
 }
 
-impl PackedSortedSet {
-    pub(super) fn new() -> PackedSortedSet {
-        PackedSortedSet { bytes: Vec::new() }
+impl<'a> PackedSortedSet<'a> {
+    /// `bytes` were made by this module.
+    pub(super) fn new(bytes: &'a [u8]) -> PackedSortedSet<'a> {
+        PackedSortedSet(bytes)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.bytes.first().map_or(0, |&count| count.into())
+    pub(super) fn len(self) -> usize {
+        self.0.first().map_or(0, |&count| count.into())
     }
 
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.bytes.capacity()
+    /// At least as many bytes as all members have together.
+    pub(super) fn member_bytes_max(self) -> usize {
+        self.0.len()
     }
 
-    /// True if the set can have this member, in addition to the others.
-    pub(super) fn can_set(&self, member: &[u8]) -> bool {
-        member.len() <= MEMBER_BYTES_MAX && self.len() < MEMBERS_MAX
-            || self.len() == MEMBERS_MAX && self.place_of(member).is_some()
-    }
-
-    fn places(&self) -> impl Iterator<Item = (Range<usize>, ScoredMember<'_>)> {
+    fn places(self) -> impl Iterator<Item = (Range<usize>, ScoredMember<'a>)> {
         let mut offset = 1;
         std::iter::from_fn(move || {
-            let &length = self.bytes.get(offset)?;
+            let &length = self.0.get(offset)?;
             let start = offset;
-            let (score, bytes) = read_score(&self.bytes[start + 1..]);
+            let (score, bytes) = read_score(&self.0[start + 1..]);
             let member = start + 1 + bytes;
             offset = member + usize::from(length);
-            Some((start..offset, ScoredMember { score, member: &self.bytes[member..offset] }))
+            Some((start..offset, ScoredMember { score, member: &self.0[member..offset] }))
         })
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = ScoredMember<'_>> {
+    pub(super) fn iter(self) -> impl Iterator<Item = ScoredMember<'a>> {
         self.places().map(|(_, entry)| entry)
     }
 
     /// The members of these ranks. They are collected, because the run can be read in one direction only.
-    pub(super) fn range(&self, ranks: Range<usize>) -> Vec<ScoredMember<'_>> {
+    pub(super) fn range(self, ranks: Range<usize>) -> Vec<ScoredMember<'a>> {
         self.iter().skip(ranks.start).take(ranks.len()).collect()
     }
 
-    fn place_of(&self, member: &[u8]) -> Option<Place> {
+    fn place_of(self, member: &[u8]) -> Option<Place> {
         let (bytes, entry) = self.places().find(|(_, entry)| entry.member == member)?;
         Some(Place { bytes, score: entry.score })
     }
 
-    pub(super) fn score(&self, member: &[u8]) -> Option<f64> {
+    pub(super) fn score(self, member: &[u8]) -> Option<f64> {
         self.place_of(member).map(|place| place.score)
     }
 
-    pub(super) fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
+    pub(super) fn rank(self, member: &[u8]) -> Option<(usize, f64)> {
         let (rank, entry) = self.iter().enumerate().find(|(_, entry)| entry.member == member)?;
         Some((rank, entry.score))
     }
+}
 
-    pub(super) fn set(&mut self, member: &[u8], score: f64) -> ScoreChange {
-        let old = self.place_of(member);
-        if let Some(place) = &old {
-            if place.score == score {
-                return ScoreChange::None;
-            }
-            self.bytes.drain(place.bytes.clone());
-        }
-        if self.bytes.is_empty() {
-            self.bytes.push(0);
-        }
-        let is_before =
-            |entry: &ScoredMember<'_>| entry.score < score || entry.score == score && entry.member < member;
-        let after = self.places().find(|(_, entry)| !is_before(entry));
-        let at = after.map_or(self.bytes.len(), |(bytes, _)| bytes.start);
-        let (encoded, length) = encode_score(score);
-        let wanted = (self.bytes.len() + 1 + length + member.len()).next_multiple_of(UNIT);
-        self.bytes.reserve_exact(wanted - self.bytes.len());
-        let head = std::iter::once(member.len() as u8).chain(encoded.into_iter().take(length));
-        self.bytes.splice(at..at, head.chain(member.iter().copied()));
-        if old.is_some() {
-            return ScoreChange::Updated;
-        }
-        self.bytes[0] += 1;
-        ScoreChange::Added
+/// Sets a member's score. `None`, without a change, if a packed set cannot have the member too.
+pub fn set_packed(bytes: &mut Vec<u8>, member: &[u8], score: f64) -> Option<ScoreChange> {
+    let set = PackedSortedSet(bytes);
+    let old = set.place_of(member);
+    if old.is_none() && (member.len() > MEMBER_BYTES_MAX || set.len() == MEMBERS_MAX) {
+        return None;
     }
-
-    pub(super) fn remove(&mut self, member: &[u8]) -> bool {
-        let Some(place) = self.place_of(member) else { return false };
-        self.cut(place.bytes, 1);
-        true
-    }
-
-    pub(super) fn remove_range(&mut self, ranks: Range<usize>) {
-        let mut places = self.places().skip(ranks.start).take(ranks.len()).map(|(bytes, _)| bytes);
-        let Some(first) = places.next() else { return };
-        let end = places.last().map_or(first.end, |last| last.end);
-        self.cut(first.start..end, ranks.len());
-    }
-
-    /// Removes the bytes of `members` members.
-    fn cut(&mut self, bytes: Range<usize>, members: usize) {
-        self.bytes.drain(bytes);
-        self.bytes[0] -= members as u8;
-        if self.bytes.len() * 2 < self.bytes.capacity() {
-            self.bytes.shrink_to(self.bytes.len().next_multiple_of(UNIT));
+    if let Some(place) = &old {
+        if place.score == score {
+            return Some(ScoreChange::None);
         }
+        bytes.drain(place.bytes.clone());
+    }
+    if bytes.is_empty() {
+        bytes.push(0);
+    }
+    let is_before =
+        |entry: &ScoredMember<'_>| entry.score < score || entry.score == score && entry.member < member;
+    let after = PackedSortedSet(bytes).places().find(|(_, entry)| !is_before(entry));
+    let at = after.map_or(bytes.len(), |(place, _)| place.start);
+    let (encoded, length) = encode_score(score);
+    let wanted = (bytes.len() + 1 + length + member.len()).next_multiple_of(UNIT);
+    bytes.reserve_exact(wanted - bytes.len());
+    let head = std::iter::once(member.len() as u8).chain(encoded.into_iter().take(length));
+    bytes.splice(at..at, head.chain(member.iter().copied()));
+    if old.is_some() {
+        return Some(ScoreChange::Updated);
+    }
+    bytes[0] += 1;
+    Some(ScoreChange::Added)
+}
+
+/// Removes a member; true if it was there.
+pub fn remove_packed(bytes: &mut Vec<u8>, member: &[u8]) -> bool {
+    let Some(place) = PackedSortedSet(bytes).place_of(member) else { return false };
+    cut(bytes, place.bytes, 1);
+    true
+}
+
+/// Removes the members of these ranks, which exist.
+pub fn remove_packed_range(bytes: &mut Vec<u8>, ranks: Range<usize>) {
+    let mut places = PackedSortedSet(bytes).places().skip(ranks.start).take(ranks.len());
+    let Some((first, _)) = places.next() else { return };
+    let end = places.last().map_or(first.end, |(last, _)| last.end);
+    cut(bytes, first.start..end, ranks.len());
+}
+
+/// Removes the bytes of `members` members.
+fn cut(bytes: &mut Vec<u8>, place: Range<usize>, members: usize) {
+    bytes.drain(place);
+    bytes[0] -= members as u8;
+    if bytes[0] == 0 {
+        bytes.clear();
+    }
+    if bytes.len() * 2 < bytes.capacity() {
+        bytes.shrink_to(bytes.len().next_multiple_of(UNIT));
     }
 }
 

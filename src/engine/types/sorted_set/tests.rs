@@ -50,18 +50,23 @@ fn check(set: &SortedSet, model: &BTreeMap<Vec<u8>, f64>) {
     let mut sorted: Vec<(f64, &[u8])> = model.iter().map(|(member, &score)| (score, &member[..])).collect();
     sorted.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(other.1)));
     assert_eq!(set.len(), sorted.len());
-    assert!(set.iter().map(|entry| (entry.score, entry.member)).eq(sorted.iter().copied()));
-    assert!(set.iter().rev().map(|entry| entry.member).eq(sorted.iter().rev().map(|(_, member)| *member)));
+    assert!(set.read().iter().map(|entry| (entry.score, entry.member)).eq(sorted.iter().copied()));
+    assert!(
+        set.read().iter().rev().map(|entry| entry.member).eq(sorted.iter().rev().map(|(_, member)| *member))
+    );
     for (rank, (score, member)) in sorted.iter().enumerate().step_by(7) {
-        assert_eq!(set.rank(member), Some((rank, *score)));
-        assert_eq!(set.score(member), Some(*score));
-        assert_eq!(set.count_scores(|other| other < *score), sorted.partition_point(|(s, _)| s < score));
-        let some = set.range(rank..rank + 5).map(|entry| entry.member);
+        assert_eq!(set.read().rank(member), Some((rank, *score)));
+        assert_eq!(set.read().score(member), Some(*score));
+        assert_eq!(
+            set.read().count_scores(|other| other < *score),
+            sorted.partition_point(|(s, _)| s < score)
+        );
+        let some = set.read().range(rank..rank + 5).map(|entry| entry.member);
         assert!(some.eq(sorted[rank..].iter().take(5).map(|(_, member)| *member)));
     }
     let (mut cursor, mut seen) = (0, 0);
     loop {
-        cursor = set.scan(cursor, 10, &mut |entry| {
+        cursor = set.read().scan(cursor, 10, &mut |entry| {
             assert_eq!(model.get(entry.member), Some(&entry.score));
             seen += 1;
         });
@@ -89,7 +94,8 @@ fn apply(set: &mut SortedSet, model: &mut BTreeMap<Vec<u8>, f64>, change: Change
         Change::RemoveRange(start, count) => {
             let start = start % (set.len() + 1);
             let end = set.len().min(start + count);
-            let gone: Vec<Vec<u8>> = set.range(start..end).map(|entry| entry.member.to_vec()).collect();
+            let gone: Vec<Vec<u8>> =
+                set.read().range(start..end).map(|entry| entry.member.to_vec()).collect();
             gone.iter().for_each(|member| assert!(model.remove(member).is_some()));
             set.remove_range(start..end);
         }
@@ -132,8 +138,8 @@ fn a_large_set_grows_in_any_order_and_shrinks_to_nothing() {
         let full_bytes = set.heap_bytes();
         set.remove_range(100..10_000);
         assert_eq!(set.len(), MEMBERS as usize - 9900);
-        let rest: Vec<Vec<u8>> = set.iter().map(|entry| entry.member.to_vec()).collect();
-        model.retain(|member, _| set.score(member).is_some());
+        let rest: Vec<Vec<u8>> = set.read().iter().map(|entry| entry.member.to_vec()).collect();
+        model.retain(|member, _| set.read().score(member).is_some());
         check(&set, &model);
         for member in &rest[..9000] {
             assert!(set.remove(member));
@@ -173,6 +179,6 @@ fn a_packed_score_is_read_back_as_it_was() {
     ] {
         let mut set = SortedSet::new();
         set.set(b"m", score);
-        assert_eq!(set.score(b"m"), Some(score));
+        assert_eq!(set.read().score(b"m"), Some(score));
     }
 }
