@@ -1,5 +1,5 @@
-//! Sorted sets: small ones lie with their keys (`types/sorted_set/packed.rs` draws their bytes), the others are
-//! a [`SortedSet`].
+//! Sorted sets: small ones lie with their keys (`types/sorted_set/packed.rs` draws their bytes), the others
+//! are a [`SortedSet`].
 
 use super::digest;
 use super::encoding::EncodingLimits;
