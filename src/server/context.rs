@@ -80,6 +80,15 @@ pub struct ServerContext {
     pub rewriting: Mutex<()>,
     pub stopping: Stopping,
     pub scripts: Arc<Scripts>,
+    /// As HELLO shows them.
+    pub modules: Vec<LoadedModule>,
+}
+
+/// A module as MODULE LIST and HELLO show it.
+#[derive(Clone, Copy)]
+pub struct LoadedModule {
+    pub name: &'static str,
+    pub version: u32,
 }
 
 /// What a connection has of its worker.

@@ -214,6 +214,7 @@ fn share(
     let module_defaults = apply_module_settings(&config, &engine);
     let random = &engine.env().random;
     let run_id = (0..5).map(|_| format!("{:08x}", random.next_u64() as u32)).collect();
+    let modules = commands::modules(&engine.inspect().view(0));
     let scripts = Scripts::new(engine.env().clock.clone());
     scripts.follow(config.busy_reply_threshold_ms);
     let started_at = engine.env().clock.monotonic();
@@ -249,6 +250,7 @@ fn share(
         rewriting: Mutex::new(()),
         stopping: Stopping::default(),
         scripts: Arc::new(scripts),
+        modules,
         engine,
     })
 }

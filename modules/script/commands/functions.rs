@@ -19,6 +19,7 @@ pub const COMMANDS: &[Command] = &[
         .group("scripting")
         .flags(flag::NO_SCRIPT)
         .acl(acl::SCRIPTING)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .docs("7.0.0", "O(1)", "Deletes a library and its functions."),
     row("DUMP", "", &Run(dump)).flags(flag::NO_SCRIPT).docs(
         "7.0.0",
@@ -29,6 +30,7 @@ pub const COMMANDS: &[Command] = &[
         .group("scripting")
         .flags(flag::NO_SCRIPT)
         .acl(acl::SCRIPTING)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .docs(
             "7.0.0",
             "O(N) where N is the number of functions deleted",
@@ -39,37 +41,36 @@ pub const COMMANDS: &[Command] = &[
         "O(1)",
         "Returns helpful text about the different subcommands.",
     ),
-    row("KILL", "", &Run(kill)).flags(flag::NO_SCRIPT | flag::ALLOW_BUSY).docs(
-        "7.0.0",
-        "O(1)",
-        "Terminates a function during execution.",
-    ),
-    row("LIST", "[LIBRARYNAME library-name-pattern] [WITHCODE]", &Run(list)).flags(flag::NO_SCRIPT).docs(
-        "7.0.0",
-        "O(N) where N is the number of functions",
-        "Returns information about all libraries.",
-    ),
+    row("KILL", "", &Run(kill))
+        .flags(flag::NO_SCRIPT | flag::ALLOW_BUSY)
+        .tips(&["request_policy:all_shards", "response_policy:one_succeeded"])
+        .docs("7.0.0", "O(1)", "Terminates a function during execution."),
+    row("LIST", "[LIBRARYNAME library-name-pattern] [WITHCODE]", &Run(list))
+        .flags(flag::NO_SCRIPT)
+        .tips(&["nondeterministic_output_order"])
+        .docs("7.0.0", "O(N) where N is the number of functions", "Returns information about all libraries."),
     write("LOAD", "[REPLACE] function-code", load_library)
         .group("scripting")
         .flags(flag::NO_SCRIPT | flag::DENY_OOM)
         .acl(acl::SCRIPTING)
         .room(|_, _| FUNCTIONS_BYTES_MAX)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .docs("7.0.0", "O(1) (considering compilation time is redundant)", "Creates a library."),
     write("RESTORE", "serialized-value [FLUSH|APPEND|REPLACE]", restore)
         .group("scripting")
         .flags(flag::NO_SCRIPT | flag::DENY_OOM)
         .acl(acl::SCRIPTING)
         .room(room_of_restore)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .docs(
             "7.0.0",
             "O(N) where N is the number of functions on the payload",
             "Restores all libraries from a payload.",
         ),
-    row("STATS", "", &Run(stats)).flags(flag::NO_SCRIPT | flag::ALLOW_BUSY).docs(
-        "7.0.0",
-        "O(1)",
-        "Returns information about a function during execution.",
-    ),
+    row("STATS", "", &Run(stats))
+        .flags(flag::NO_SCRIPT | flag::ALLOW_BUSY)
+        .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
+        .docs("7.0.0", "O(1)", "Returns information about a function during execution."),
 ];
 
 const fn row(name: &'static str, usage: &'static str, run: &'static Run) -> Command {

@@ -12,12 +12,14 @@ pub const COMMANDS: &[Command] = &[
         "O(1)",
         "Sets the debug mode of server-side Lua scripts.",
     ),
-    row("EXISTS", "sha1+", &Run(exists)).flags(flag::NO_SCRIPT).docs(
+    row("EXISTS", "sha1+", &Run(exists)).flags(flag::NO_SCRIPT).tips(&["request_policy:all_shards", "response_policy:agg_logical_and"])
+        .docs(
         "2.6.0",
         "O(N) with N being the number of scripts to check (so checking a single script is an O(1) operation).",
         "Determines whether server-side Lua scripts exist in the script cache.",
     ),
-    row("FLUSH", "[ASYNC|SYNC]", &Run(flush)).flags(flag::NO_SCRIPT).docs(
+    row("FLUSH", "[ASYNC|SYNC]", &Run(flush)).flags(flag::NO_SCRIPT).tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .docs(
         "2.6.0",
         "O(N) with N being the number of scripts in cache",
         "Removes all server-side Lua scripts from the script cache.",
@@ -27,12 +29,14 @@ pub const COMMANDS: &[Command] = &[
         "O(1)",
         "Returns helpful text about the different subcommands.",
     ),
-    row("KILL", "", &Run(kill)).flags(flag::NO_SCRIPT | flag::ALLOW_BUSY).docs(
+    row("KILL", "", &Run(kill)).flags(flag::NO_SCRIPT | flag::ALLOW_BUSY).tips(&["request_policy:all_shards", "response_policy:one_succeeded"])
+        .docs(
         "2.6.0",
         "O(1)",
         "Terminates a server-side Lua script during execution.",
     ),
-    row("LOAD", "script", &Run(load)).flags(flag::NO_SCRIPT | flag::STALE).docs(
+    row("LOAD", "script", &Run(load)).flags(flag::NO_SCRIPT | flag::STALE).tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .docs(
         "2.6.0",
         "O(N) with N being the length in bytes of the script body.",
         "Loads a server-side Lua script to the script cache.",

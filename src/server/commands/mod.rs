@@ -24,6 +24,7 @@ mod replication;
 mod tracking;
 mod waiting;
 
+use crate::context::LoadedModule;
 use crate::dispatch::{After, Call, Exec, Run};
 use engramdb_engine::command::{Command, CommandTable, Outcome, Reply};
 use engramdb_engine::store::view::View;
@@ -75,12 +76,6 @@ fn help(call: &mut Call<'_, '_, '_>) -> Outcome {
     call.reply.array(lines.len());
     lines.iter().for_each(|line| call.reply.simple(line));
     Ok(())
-}
-
-/// A module as MODULE LIST and HELLO show it.
-pub struct LoadedModule {
-    name: &'static str,
-    version: u32,
 }
 
 pub fn modules(view: &View<'_>) -> Vec<LoadedModule> {

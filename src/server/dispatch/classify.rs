@@ -149,6 +149,10 @@ fn changes_subscriptions(name: &str) -> bool {
 /// What becomes of a command while a script runs, if it does not go on as usual.
 #[cold]
 fn beside_script<'s>(shared: &ServerContext, known: &Known) -> Option<Class<'s>> {
+    if known.command.name == "WATCH" {
+        // It is allowed, and looks at the keyspace.
+        return (!shared.scripts.has_ended()).then_some(Class::Later);
+    }
     if known.command.has(flag::ALLOW_BUSY) {
         return None;
     }
