@@ -19,7 +19,8 @@ const PARTS: Parts = Parts {
 };
 
 /// Commands and steps with placeholders: K a key, F a field, V a value, I a number, T milliseconds, D a
-/// database, B an offset of a bit, J a JSON text, P a path.
+/// database, B an offset of a bit, S the ID of an entry, J a JSON text, P
+/// a path.
 const TEMPLATES: &[&str] = &[
     "SET K V",
     "SET K I",
@@ -121,6 +122,31 @@ const TEMPLATES: &[&str] = &[
     "BITOP NOT K K",
     "BITFIELD K SET i9 B I INCRBY u5 #2 I GET u63 B",
     "BITFIELD K OVERFLOW SAT INCRBY i40 B I OVERFLOW FAIL INCRBY u7 B I",
+    "XADD K S F V",
+    "XADD K MAXLEN 3 S F V F I",
+    "XADD K MAXLEN ~ 1 S F V",
+    "XDEL K S S",
+    "XTRIM K MINID S",
+    "XSETID K S",
+    "XLEN K",
+    "XRANGE K S +",
+    "XREVRANGE K + S COUNT 2",
+    "XREAD COUNT 2 STREAMS K S",
+    "XGROUP CREATE K g S MKSTREAM",
+    "XGROUP DESTROY K g",
+    "XGROUP DELCONSUMER K g F",
+    "XREADGROUP GROUP g F COUNT 2 STREAMS K >",
+    "XREADGROUP GROUP g F STREAMS K 0",
+    "XREADGROUP GROUP g F NOACK STREAMS K >",
+    "XACK K g S S",
+    "XCLAIM K g F 0 S S",
+    "XCLAIM K g F 0 S FORCE JUSTID",
+    "XAUTOCLAIM K g F 0 0 COUNT 2",
+    "XDELEX K ACKED IDS 2 S S",
+    "XACKDEL K g DELREF IDS 2 S S",
+    "XPENDING K g",
+    "XINFO GROUPS K",
+    "XINFO STREAM K",
 ];
 
 /// Commands that a reference server of version 7 does not have, or whose result depends on time.
@@ -213,6 +239,7 @@ fn fill(template: &str, choices: [u8; 8]) -> Vec<String> {
                     choices.next().unwrap_or(0),
                 ),
                 "B" => pick(&["0", "7", "13", "300", "2049"], choices.next().unwrap_or(0)),
+                "S" => pick(&["1-1", "1-2", "2-0", "3", "5-1", "7-7", "8-*"], choices.next().unwrap_or(0)),
                 "I" => pick(&["1", "-3", "9223372036854775807", "0"], choices.next().unwrap_or(0)),
                 "T" => pick(&["1", "999", "1500", "60000", "3600000"], choices.next().unwrap_or(0)),
                 "D" => pick(&["0", "0", "1", "15"], choices.next().unwrap_or(0)),

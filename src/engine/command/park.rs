@@ -14,7 +14,8 @@ pub struct Awaited {
     pub holds: fn(&View<'_>, &[u8]) -> bool,
 }
 
-/// The wait of a blocking command, which has had no effect and no reply.
+/// The wait of a blocking command, which has had no reply. An effect before it is one that says that the
+/// client waits (the consumer of XREADGROUP); the command must not repeat it when it runs again.
 pub struct Park {
     pub keys: Vec<Vec<u8>>,
     pub condition: &'static Awaited,
@@ -25,6 +26,8 @@ pub struct Park {
     /// Writes the reply at once inside EXEC, where nothing may wait: that of a timeout, unless a command says
     /// otherwise.
     pub in_exec: fn(&mut dyn Reply),
+    /// The words with which the command runs again, where they are not those of the request.
+    pub(crate) words: Option<Vec<Vec<u8>>>,
     /// The gate of the reply to a timeout, which shows that the keys had no elements.
     pub(crate) gate: Lsn,
 }
@@ -36,7 +39,13 @@ impl Park {
         at_most: Option<Duration>,
         timed_out: fn(&mut dyn Reply),
     ) -> Park {
-        Park { keys, condition, at_most, timed_out, in_exec: timed_out, gate: Lsn(0) }
+        Park { keys, condition, at_most, timed_out, in_exec: timed_out, words: None, gate: Lsn(0) }
+    }
+
+    /// Has the command run again with these words.
+    pub fn running(mut self, words: Vec<Vec<u8>>) -> Park {
+        self.words = Some(words);
+        self
     }
 
     pub(crate) fn gated(mut self: Box<Park>, gate: Lsn) -> Box<Park> {

@@ -40,6 +40,7 @@ mod sets;
 mod slices;
 mod sort;
 mod sorted_sets;
+mod streams;
 mod strings;
 
 pub use glob::glob_matches;
@@ -72,6 +73,7 @@ pub const FAMILIES: &[&[Command]] = &[
     sort::COMMANDS,
     geo::COMMANDS,
     hyperloglogs::COMMANDS,
+    streams::COMMANDS,
 ];
 
 /// The number of words whose lookups are prefetched together.

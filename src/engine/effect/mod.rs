@@ -49,6 +49,8 @@ mod sets;
 #[macro_use]
 mod sorted_sets;
 #[macro_use]
+pub(crate) mod streams;
+#[macro_use]
 mod strings;
 #[macro_use]
 mod users;
@@ -57,12 +59,16 @@ pub use batch::Batch;
 pub use list::{List, ListIter, ScoredList};
 
 use crate::types::ListEnd;
+use crate::types::StreamId;
 use codec::{Reader, Sink, length_u32};
 use kinds::{
     At, DatabaseNumber, End, FieldKind, KeepExpiry, Key, Names, Number, Offset, Pairs, Reason, Rest, Scores,
     Until, UserName,
 };
 use std::fmt;
+use streams::{
+    BeginsBlock, ByTrim, EntriesRead, EntryId, EntryIds, PendingRecords, SavedEntries, WithReferences, Word,
+};
 
 /// The reason why a key was deleted. It determines the event that observers get, not the effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +92,7 @@ const BUILDS: bool = true;
 
 key_effects! {
     [string_effects hash_effects list_effects set_effects sorted_set_effects hyperloglog_effects
-     database_effects user_effects declare_effects]
+     stream_effects database_effects user_effects declare_effects]
 }
 
 /// Numbers of databases from this one on are errors, because a reader allocates all databases below a number.
@@ -232,6 +238,9 @@ mod tests {
             ScoredMember { score: -0.5, member: b"" },
             ScoredMember { score: f64::INFINITY, member: b"\0\xff" },
         ];
+        const ID: StreamId = StreamId { ms: 1_700_000_000_000, seq: 2 };
+        const ENTRIES: &[&[u8]] =
+            &[&[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0], b"name", b""];
         let key = &b"key"[..];
         vec![
             Effect::Delete { key, cause: Cause::Expired },
@@ -263,6 +272,26 @@ mod tests {
             Effect::UserSet { name: b"alice", rules: b"on nopass ~* &* +@all" },
             Effect::UserDelete { name: b"alice" },
             Effect::UsersOwned,
+            Effect::StreamAdd { key, id: ID, is_first: true, pairs: FIELDS },
+            Effect::StreamEntries { key, is_first: false, entries: List::Arguments(ENTRIES) },
+            Effect::StreamHead { key, last_id: ID, max_deleted_id: StreamId::MAX, entries_added: 9 },
+            Effect::StreamDelete { key, references: true, is_trim: false, ids: &[1; 32] },
+            Effect::StreamTrim { key, references: false, last: ID },
+            Effect::StreamGroup { key, last_id: ID, entries_read: -1, group: b"group" },
+            Effect::StreamGroupDelete { key, group: b"" },
+            Effect::StreamConsumer { key, group: b"group", seen_ms: 5, active_ms: 0, consumer: b"name" },
+            Effect::StreamConsumerDelete { key, group: b"group", consumer: b"name" },
+            Effect::StreamDeliver {
+                key,
+                group: b"group",
+                consumer: b"name",
+                last_id: ID,
+                entries_read: 3,
+                at_ms: 17,
+                ids: &[0; 16],
+            },
+            Effect::StreamPending { key, group: b"group", pending: List::Arguments(&[b"name", &[2; 64]]) },
+            Effect::StreamAcknowledge { key, group: b"group", ids: b"" },
             Effect::Module { module: 1, version: 1, kind: 2, key: None, payload: b"anything" },
             Effect::Module { module: 9, version: 3, kind: 200, key: Some(key), payload: b"anything" },
         ]

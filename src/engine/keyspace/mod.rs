@@ -24,6 +24,7 @@ mod lists;
 mod packed;
 mod sets;
 mod sorted_sets;
+mod streams;
 mod typed;
 mod value;
 

@@ -9,7 +9,8 @@
 //! - a value is a function of the effects that were applied to it, and [`TypedValue::save`] gives effects
 //!   that build an equal one. So a copy, a snapshot and a part that moves to another process are the same
 //!   thing;
-//! - an empty value does not exist: its key goes with its last part.
+//! - an empty value does not exist: its key goes with its last part. A stream is empty only before anything
+//!   made it.
 
 use super::digest;
 use super::document::{DocumentPath, DocumentSource, DocumentType, PathCost};
@@ -17,6 +18,7 @@ use super::encoding::EncodingLimits;
 use super::lists::{ListType, SmallLists};
 use super::sets::{SetType, SmallSets};
 use super::sorted_sets::{SmallSortedSets, SortedSets};
+use super::streams::StreamType;
 use crate::effect::Effect;
 use std::any::Any;
 use std::fmt;
@@ -24,7 +26,7 @@ use std::io;
 use std::sync::Arc;
 
 /// The engine's own data types. Strings and hashes are not among them: see [`super::ValueRef`].
-const ENGINE_TYPES: [&'static dyn DataType; 3] = [&ListType, &SetType, &SortedSets];
+const ENGINE_TYPES: [&'static dyn DataType; 4] = [&ListType, &SetType, &SortedSets, &StreamType];
 
 /// The types whose small values lie with their keys, by [`PackedValues::number`].
 const SMALL_TYPES: [&'static dyn PackedValues; 3] = [&SmallLists, &SmallSets, &SmallSortedSets];

@@ -211,7 +211,10 @@ impl ParkedClients {
         let client = ParkedClient {
             database,
             command,
-            words: args.iter().map(|word| word.to_vec()).collect(),
+            words: match park.words {
+                Some(words) => words.into(),
+                None => args.iter().map(|word| word.to_vec()).collect(),
+            },
             keys: park.keys,
             condition: park.condition,
             timed_out: park.timed_out,

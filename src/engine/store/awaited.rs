@@ -48,8 +48,16 @@ impl AwaitedKeys {
     #[cold]
     fn note_touched(&self, record: &Record<'_>, fed: &mut FedKeys) {
         let keys = self.keys.lock();
-        if let Effect::SwapDatabases { .. } = record.effect {
-            for (database, keys) in &*keys {
+        // Commands that wait for more than an element (XREADGROUP for a group) end when their key goes.
+        let only = match record.effect {
+            Effect::SwapDatabases { .. } | Effect::FlushAll => Some(None),
+            Effect::Flush => Some(Some(record.database)),
+            _ => None,
+        };
+        if let Some(only) = only {
+            for (database, keys) in
+                keys.iter().filter(|(database, _)| only.is_none_or(|only| only == **database))
+            {
                 keys.iter().for_each(|key| fed.add(*database, key));
             }
             return;

@@ -14,6 +14,7 @@ pub(crate) mod packed_hash;
 pub(crate) mod row;
 pub(crate) mod set_value;
 pub(crate) mod sorted_set;
+pub(crate) mod stream;
 mod string;
 
 pub use bits::{BitOperation, FieldWidth, Overflow, count_ones, find_bit};
@@ -31,4 +32,5 @@ pub use number::{
 pub use row::{Coded, ListEnd, RowElement};
 pub use set_value::{SetRef, SetValue, SmallSet};
 pub use sorted_set::{ScoreChange, ScoredMember, SortedSet, SortedSetRef};
+pub use stream::{Stream, StreamId};
 pub use string::{StringRef, StringValue};
