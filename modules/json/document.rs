@@ -20,6 +20,9 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 
+/// The version of the encoding that RedisJSON has used since 2.0.
+const RDB_VERSION: u16 = 3;
+
 /// The data type of documents.
 pub struct JsonType;
 
@@ -38,6 +41,24 @@ impl DataType for JsonType {
 
     fn documents(&self) -> Option<&'static str> {
         Some("JSON")
+    }
+
+    /// RedisJSON 2 stores a document as its text; older versions had trees.
+    fn build_of_rdb(
+        &self,
+        version: u16,
+        text: &[u8],
+        key: &[u8],
+        each: &mut EachEffect<'_>,
+    ) -> Option<io::Result<()>> {
+        let text = std::str::from_utf8(text).ok().filter(|_| [2, RDB_VERSION].contains(&version))?;
+        let mut payload = Vec::new();
+        text::parse(text, &mut payload).ok()?;
+        if payload.len() > DOCUMENT_BYTES_MAX {
+            return None;
+        }
+        location::put(&mut payload, &[]);
+        Some(each(&effect::of(key, effect::SET, &payload)))
     }
 
     fn concerns(&self, effect: &Effect<'_>, count: Option<usize>, path: &[u8]) -> bool {
@@ -252,6 +273,12 @@ impl TypedValue for JsonDocument {
             (next, bytes, effects) = (next + 1, bytes + payload.len(), effects + 1);
         }
         Ok(if next < container.below() { next as u64 + 1 } else { 0 })
+    }
+
+    fn rdb_text(&self) -> Option<(u16, Vec<u8>)> {
+        let mut text = Vec::new();
+        text::write(self.value(), Layout::default(), 0, &mut text);
+        Some((RDB_VERSION, text))
     }
 
     /// Of the packed form without the lengths of bodies, so that it does not depend on blocks.

@@ -20,6 +20,7 @@ pub mod hashing;
 pub mod keyspace;
 pub mod log;
 pub mod module;
+pub mod rdb;
 pub mod recovery;
 pub mod shard;
 pub mod signal;

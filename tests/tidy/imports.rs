@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const CRATES: &[(&str, &str)] = &[
     ("console", "src/console/"),
     ("resp", "src/resp/"),
+    ("rdb", "src/rdb/"),
     ("engine", "src/engine/"),
     ("server", "src/server/"),
     ("vector", "modules/vector/"),

@@ -19,6 +19,7 @@ mod bitfields;
 mod bitmaps;
 mod comparing;
 mod copies;
+mod dump;
 mod expiry;
 mod expiry_option;
 mod geo;
@@ -74,6 +75,7 @@ pub const FAMILIES: &[&[Command]] = &[
     geo::COMMANDS,
     hyperloglogs::COMMANDS,
     streams::COMMANDS,
+    dump::COMMANDS,
 ];
 
 /// The number of words whose lookups are prefetched together.

@@ -62,6 +62,19 @@ pub trait DataType: Send + Sync {
         None
     }
 
+    /// For a type of a module whose values RDB has as one text: calls `each` with effects that build, where the
+    /// key is absent, the value that was stored as this text, by this version of the module's encoding. `None`
+    /// if it is no such value.
+    fn build_of_rdb(
+        &self,
+        _version: u16,
+        _text: &[u8],
+        _key: &[u8],
+        _each: &mut EachEffect<'_>,
+    ) -> Option<io::Result<()>> {
+        None
+    }
+
     /// What ON of FT.CREATE calls values of this type, in capitals, if they are documents. It is part of the
     /// format, in the definitions of indexes.
     fn documents(&self) -> Option<&'static str> {
@@ -248,6 +261,11 @@ pub trait TypedValue: Any + fmt::Debug + Send + Sync {
     /// as the value does not change.
     fn save(&self, key: &[u8], cursor: u64, each: &mut EachEffect<'_>) -> io::Result<u64>;
 
+    /// The text that RDB has for the value, and the version of its encoding: see [`DataType::build_of_rdb`].
+    fn rdb_text(&self) -> Option<(u16, Vec<u8>)> {
+        None
+    }
+
     /// A digest that is the same for equal values, however they are stored. It is in snapshot files, so it is
     /// part of their format. This one is good for types whose effects of [`TypedValue::save`] are a function
     /// of the content alone, order included.
@@ -341,6 +359,11 @@ impl DataTypes {
         let objects = self.0.iter().filter(|data_type| data_type.documents().is_some());
         let mut all = std::iter::once(DocumentType::Hash).chain(objects.copied().map(DocumentType::Object));
         all.find(|documents| name.eq_ignore_ascii_case(documents.name().as_bytes()))
+    }
+
+    /// The type of a module with this name, which is that of its values in RDB.
+    pub fn of_module(&self, name: &str) -> Option<&'static dyn DataType> {
+        self.0.iter().copied().find(|data_type| data_type.module() != 0 && data_type.name() == name)
     }
 
     /// Whether a module brings one.

@@ -151,7 +151,7 @@ pub enum OwnedValue {
 const _: () = assert!(size_of::<OwnedValue>() == 32, "a type takes no memory of the values of others");
 
 impl OwnedValue {
-    pub(super) fn read(&self) -> ValueRef<'_> {
+    pub(crate) fn read(&self) -> ValueRef<'_> {
         match self {
             OwnedValue::String(string) => ValueRef::String(StringRef::Value(string)),
             OwnedValue::Hash(hash) => ValueRef::Hash(HashRef::Full(hash)),

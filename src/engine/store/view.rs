@@ -248,6 +248,14 @@ impl<'a> View<'a> {
         (self.now_ms / 1000).saturating_sub(accessed_second)
     }
 
+    /// Has the key count as not accessed for this long.
+    pub(crate) fn set_idle_seconds(&self, key: &[u8], idle_seconds: u64) {
+        if let Some(entry) = self.peek(self.database, key) {
+            // 0 would be a key that was never accessed.
+            entry.touch((self.now_ms / 1000).saturating_sub(idle_seconds).max(1) * 1000);
+        }
+    }
+
     /// One step of a walk over the keys which have expired and are still stored, or a field of theirs has,
     /// for those who keep an index of their own. Visits up to `limit` places of the expiry index, and calls
     /// `each` with the keys that these name and the time at which something of the key expires next, in

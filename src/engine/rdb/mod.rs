@@ -1,0 +1,8 @@
+//! Values in Redis's RDB format: what DUMP, RESTORE, `import` and `export` are made of. The bytes are the
+//! crate `engramdb-rdb`'s; here parts become effects, and values bytes.
+
+mod load;
+mod save;
+
+pub use load::{Loaded, Loader, load_payload};
+pub use save::{UnsavedType, dump, save_value};

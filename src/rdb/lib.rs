@@ -1,0 +1,39 @@
+//! Redis's and Valkey's RDB: files, and the payloads of DUMP and RESTORE. Bytes in, parts of values out, and
+//! the other way round. Our own code: no kept crate writes it (docs/decisions/0059-an-rdb-codec.md).
+//!
+//! * [`file`]: a file, record by record, with its checksum; [`FileWriter`] writes one;
+//! * [`value`]: a value of any encoding as a sequence of [`Part`]s; [`stream`] those of streams;
+//! * [`writer`]: values in the plain encodings, which every version since Redis 7.2 reads;
+//! * [`payload`]: the frame of DUMP: version and checksum;
+//! * `listpack`, `ziplist`, `lzf`: the encodings inside.
+//!
+//! What the input claims (lengths, counts) is never allocated before the bytes are there, and no input
+//! panics. This crate knows no keyspace, opens no file and reads no clock.
+
+#![forbid(unsafe_code)]
+
+mod checksum;
+mod error;
+pub mod file;
+mod file_writer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+mod listpack;
+mod lzf;
+mod module_value;
+pub mod payload;
+mod source;
+pub mod stream;
+#[cfg(test)]
+mod tests;
+pub mod value;
+pub mod writer;
+mod ziplist;
+
+pub use error::RdbError;
+pub use file::{KeyHeader, RdbFile, RdbRecord};
+pub use file_writer::FileWriter;
+pub use module_value::{ModuleItem, module_id, module_name};
+pub use source::Source;
+pub use stream::{ConsumerPart, GroupPart, GroupRecord, PendingPart, StreamId, StreamMeta, StreamWriter};
+pub use value::{Part, ValueKind, read_value};
