@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use engramdb_bench::{BenchArgs, demo::DemoArgs};
 use engramdb_console::{Output, OutputFailure};
 use engramdb_engine::env::Env;
+use engramdb_moving::{ExportArgs, ImportArgs, Parts};
 use engramdb_server::snapshots::{BackupArgs, LogCommand, RestoreArgs, SnapshotCommand, backup, tools};
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ First steps:
   engramdb demo                      see the main job on real data
   engramdb serve --dir ./data        start a server; connect with redis-cli or any Redis client
   engramdb backup --help             back up a server while it runs, and bring it back
+  engramdb import --help             bring the data of a Redis or Valkey here
   engramdb bench vectors --help      measure recall against latency on any FT.* server";
 
 #[cfg(not(feature = "bench"))]
@@ -50,6 +52,10 @@ enum Command {
     Backup(BackupArgs),
     /// Make a data directory of a backup
     Restore(RestoreArgs),
+    /// Import an RDB file, or the data of a running Redis or Valkey
+    Import(ImportArgs),
+    /// Export all keys to an RDB file, or to commands for `redis-cli --pipe`
+    Export(ExportArgs),
     /// Make, list and check snapshots of a data directory
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
@@ -73,6 +79,12 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => engramdb_bench::demo::run(arguments).map_err(Into::into),
         Command::Backup(arguments) => backup(&arguments),
         Command::Restore(arguments) => restore(&arguments),
+        Command::Import(arguments) => {
+            moved(&|env, parts| engramdb_moving::import(env, &arguments, parts, &mut Output))
+        }
+        Command::Export(arguments) => {
+            moved(&|env, parts| engramdb_moving::export(env, &arguments, parts, &mut Output))
+        }
         Command::Snapshot(command) => snapshot(command),
         Command::Log(command) => tools::log(command, &mut Output),
         #[cfg(feature = "bench")]
@@ -110,6 +122,15 @@ fn backup(arguments: &BackupArgs) -> tools::ToolResult {
 fn restore(arguments: &RestoreArgs) -> tools::ToolResult {
     let env = Env::system();
     backup::restore(arguments, &|| modules::offline(&env), DERIVED, &mut Output)
+}
+
+/// Runs an import or an export.
+fn moved(run: &dyn Fn(&Env, Parts<'_>) -> Result<(), engramdb_moving::MoveError>) -> tools::ToolResult {
+    let env = Env::system();
+    let modules = || modules::offline(&env);
+    let (commands, version) = (modules::COMMANDS, env!("CARGO_PKG_VERSION"));
+    let parts = Parts { modules: &modules, commands, derived: DERIVED, version };
+    run(&env, parts).map_err(Into::into)
 }
 
 fn snapshot(command: SnapshotCommand) -> tools::ToolResult {

@@ -9,8 +9,8 @@
 //! A store has one shard, number 0. Its folder has the layout of a shard in a bucket, so that files can be
 //! moved between both. A backup has the same folders, beside the file BACKUP.
 //!
-//! Three files mark a directory that has these folders and must not be used as a data directory: a complete
-//! backup, an unfinished one, and an unfinished restore. `backup` writes these files. Every start and every
+//! Four files mark a directory that has these folders and must not be used as a data directory: a complete
+//! backup, an unfinished one, an unfinished restore, and an unfinished import. `backup` writes these files. Every start and every
 //! tool that writes checks for them ([`check_data_directory`]).
 
 use crate::env::Disk;
@@ -27,6 +27,10 @@ pub const BACKUP_FILE: &str = "BACKUP";
 pub const UNFINISHED_FILE: &str = "UNFINISHED";
 /// Marks a data directory that is being restored, or whose restore was interrupted.
 pub const RESTORING_FILE: &str = "RESTORING";
+/// Marks a data directory that is being filled by an import, or whose import was interrupted.
+pub const IMPORTING_FILE: &str = "IMPORTING";
+/// The file that Redis writes to its directory, by default.
+pub const REDIS_DUMP_FILE: &str = "dump.rdb";
 /// The folder of all shards.
 const SHARDS: &str = "shards";
 const FIRST_SHARD: &str = "0";
@@ -53,6 +57,11 @@ pub enum DataDirError {
     )]
     Restoring { directory: PathBuf },
     #[error(
+        "{} holds a part of an import. Run the same `engramdb import` again: it clears what is there and begins anew",
+        directory.display()
+    )]
+    Importing { directory: PathBuf },
+    #[error(
         "{} was written by a development version from before the first release: its log is in `log`, where this version has \
          `{LOG_DIRECTORY}`, and the formats differ. It is not converted. Use the version that wrote it, or begin with another \
          directory and load the data anew",
@@ -66,7 +75,7 @@ pub enum DataDirError {
 }
 
 /// Refuses directories that must not be used as a data directory: a complete or unfinished backup, an
-/// unfinished restore, one with the layout of a development version, and one whose files were moved.
+/// unfinished restore or import, one with the layout of a development version, and one whose files were moved.
 ///
 /// # Errors
 /// The reason, as a [`DataDirError`]; also if the directory cannot be read.
@@ -85,6 +94,9 @@ pub fn check_data_directory(disk: &dyn Disk, directory: &Path) -> Result<(), Dat
     }
     if has(RESTORING_FILE)? {
         return Err(DataDirError::Restoring { directory: owned });
+    }
+    if has(IMPORTING_FILE)? {
+        return Err(DataDirError::Importing { directory: owned });
     }
     if has_old_layout(disk, directory).map_err(|error| unreadable(directory, error))? {
         return Err(DataDirError::OldLayout { directory: owned });

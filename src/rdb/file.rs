@@ -7,11 +7,11 @@
 //! ```
 
 use super::checksum::crc64;
-use super::error::{Read, RdbError, damaged};
+use super::error::{RdbError, Read, damaged};
 use super::module_value::{self, ModuleItem};
 use super::payload::is_known;
 use super::source::{Source, byte, length, moment, owned_string, string};
-use super::value::{EachPart, ValueKind, read_value};
+use super::value::{EachPart, Part, ValueKind, read_value};
 use std::io;
 
 const SLOT_IMPORT: u8 = 243;
@@ -46,6 +46,17 @@ impl KeyHeader {
     pub fn kind(&self) -> Option<ValueKind> {
         ValueKind::of(self.value_type)
     }
+}
+
+/// A value as it is in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawValue {
+    /// Type and content.
+    pub bytes: Vec<u8>,
+    /// How many elements, fields, members or entries it has; 1 for a string and a module's value.
+    pub parts: u64,
+    /// The number of the type of a module's value.
+    pub module: Option<u64>,
 }
 
 /// A record of a file.
@@ -121,7 +132,11 @@ impl<R: io::Read> RdbFile<R> {
                     return Ok(RdbRecord::ModuleAux { id });
                 }
                 SLOT_INFO => _ = (length(input)?, length(input)?, length(input)?),
-                SLOT_IMPORT => return damaged("it was written while slots were moving: save it again when they are at rest"),
+                SLOT_IMPORT => {
+                    return damaged(
+                        "it was written while slots were moving: save it again when they are at rest",
+                    );
+                }
                 IDLE => header.idle_seconds = Some(length(input)?),
                 FREQUENCY => header.frequency = Some(byte(input)?),
                 EXPIRES_MS => header.expires_at_ms = expiry(moment(input)?),
@@ -145,11 +160,20 @@ impl<R: io::Read> RdbFile<R> {
 
     /// Reads the value of the key that was returned last, checks it, and returns type and bytes as they are in
     /// the file. `None` if there are more than `bytes_max`: then [`RdbFile::value`] reads it part by part.
-    pub fn raw_value(&mut self, header: &KeyHeader, bytes_max: usize) -> Result<Option<Vec<u8>>, RdbError> {
+    pub fn raw_value(&mut self, header: &KeyHeader, bytes_max: usize) -> Result<Option<RawValue>, RdbError> {
         self.input.record(vec![header.value_type], bytes_max);
-        let read = read_value((header.value_type, self.version), &mut self.input, &mut |_| Ok(()));
+        let (mut parts, mut module) = (0, None);
+        let read = read_value((header.value_type, self.version), &mut self.input, &mut |part| {
+            parts += u64::from(part.is_content());
+            if let Part::Module { id } = part {
+                module = Some(id);
+            }
+            Ok(())
+        });
         match (read, self.input.recorded.take()) {
-            (Ok(()), Some(recorded)) if !recorded.is_full => Ok(Some(recorded.bytes)),
+            (Ok(()), Some(recorded)) if !recorded.is_full => {
+                Ok(Some(RawValue { bytes: recorded.bytes, parts, module }))
+            }
             (_, Some(mut recorded)) if recorded.is_full => {
                 recorded.bytes.remove(0);
                 self.input.again(recorded.bytes);

@@ -2,6 +2,7 @@
 
 use super::checksum::crc64;
 use super::file::{AUX, END, EXPIRES_MS, FUNCTION, SELECT};
+use super::value::VALKEY_VERSION;
 use super::writer::{put_length, put_string};
 use std::io::{self, Write};
 
@@ -14,10 +15,14 @@ pub struct FileWriter<W> {
 }
 
 impl<W: Write> FileWriter<W> {
-    /// Begins a file of this version of Redis's format, with notes that Redis shows when it loads it.
+    /// Begins a file of this version, Redis's or Valkey's, with notes that servers show when they load it.
     pub fn begin(out: W, version: u32, notes: &[(&str, &str)]) -> io::Result<FileWriter<W>> {
         let mut writer = FileWriter { out, sum: 0, database: None, bytes: 0 };
-        writer.put(format!("REDIS{version:04}").as_bytes())?;
+        let magic = match version {
+            VALKEY_VERSION.. => format!("VALKEY{version:03}"),
+            _ => format!("REDIS{version:04}"),
+        };
+        writer.put(magic.as_bytes())?;
         for (name, value) in notes {
             let mut note = vec![AUX];
             put_string(name.as_bytes(), &mut note);

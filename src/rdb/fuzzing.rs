@@ -30,8 +30,8 @@ fn read_file(bytes: &[u8], piece: usize, raw_bytes_max: usize) -> String {
                     match file.raw_value(&header, raw_bytes_max)? {
                         None => file.value(&header, &mut each)?,
                         Some(mut raw) => {
-                            seal(file.version(), &mut raw);
-                            Payload::open(&raw).expect("sealed above").read(&mut each)?;
+                            seal(file.version(), &mut raw.bytes);
+                            Payload::open(&raw.bytes).expect("sealed above").read(&mut each)?;
                         }
                     }
                     *shown += &parts;

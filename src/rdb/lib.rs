@@ -31,7 +31,7 @@ pub mod writer;
 mod ziplist;
 
 pub use error::RdbError;
-pub use file::{KeyHeader, RdbFile, RdbRecord};
+pub use file::{KeyHeader, RawValue, RdbFile, RdbRecord};
 pub use file_writer::FileWriter;
 pub use module_value::{ModuleItem, module_id, module_name};
 pub use source::Source;

@@ -72,9 +72,13 @@ impl<'a> Listpack<'a> {
 
     fn take(&mut self) -> Read<Element<'a>> {
         let bytes = self.rest;
-        let Some((element, length)) = decode(bytes) else { return damaged("a listpack's element is cut off") };
+        let Some((element, length)) = decode(bytes) else {
+            return damaged("a listpack's element is cut off");
+        };
         let back = back_length_bytes(length);
-        let Some(rest) = bytes.get(length + back..) else { return damaged("a listpack's element is cut off") };
+        let Some(rest) = bytes.get(length + back..) else {
+            return damaged("a listpack's element is cut off");
+        };
         if bytes[length..length + back] != *back_length(length, &mut [0; 5]) {
             return damaged("a listpack's element has a wrong length after it");
         }
@@ -252,7 +256,8 @@ mod tests {
         integers.iter().for_each(|integer| writer.integer(*integer));
         texts.iter().for_each(|text| writer.text(text));
         let bytes = writer.finish();
-        let found: Vec<_> = Listpack::new(&bytes).expect("written").map(|found| found.expect("whole")).collect();
+        let found: Vec<_> =
+            Listpack::new(&bytes).expect("written").map(|found| found.expect("whole")).collect();
         let wanted = integers.iter().map(|integer| Element::Integer(*integer));
         let wanted: Vec<_> = wanted.chain(texts.iter().map(|text| Element::Bytes(text))).collect();
         assert_eq!(found, wanted);
@@ -260,7 +265,9 @@ mod tests {
 
     #[test]
     fn only_the_exact_text_is_an_integer() {
-        for (text, wanted) in [("-1", Some(-1)), ("01", None), ("+1", None), ("", None), ("-0", None), (" 1", None)] {
+        for (text, wanted) in
+            [("-1", Some(-1)), ("01", None), ("+1", None), ("", None), ("-0", None), (" 1", None)]
+        {
             assert_eq!(integer_of(text.as_bytes()), wanted, "{text:?}");
         }
     }

@@ -45,7 +45,11 @@ pub fn decompress(mut bytes: &[u8], length: u64, out: &mut Vec<u8>) -> Read<()> 
             (run, rest)
         };
         if out.len() > end {
-            return damaged(if run > 0 { "a compressed string is longer than it says" } else { "a compressed string has too many bytes" });
+            return damaged(if run > 0 {
+                "a compressed string is longer than it says"
+            } else {
+                "a compressed string has too many bytes"
+            });
         }
         bytes = rest;
     }

@@ -78,7 +78,9 @@ mod tests {
                 assert_eq!(module_name(id), (name.to_owned(), version));
             }
         }
-        for (name, version) in [("short", 0), ("ten-letters", 0), ("with blank", 0), ("ReJSON RL", 0), ("ReJSON-RL", 1024)] {
+        for (name, version) in
+            [("short", 0), ("ten-letters", 0), ("with blank", 0), ("ReJSON RL", 0), ("ReJSON-RL", 1024)]
+        {
             assert_eq!(module_id(name, version), None, "{name}");
         }
     }

@@ -1,6 +1,6 @@
 //! Where the bytes come from, and the two primitives that everything is made of: lengths and strings.
 
-use super::error::{Read, RdbError, damaged};
+use super::error::{RdbError, Read, damaged};
 use super::lzf;
 
 /// Bytes to be read in order.

@@ -214,7 +214,14 @@ pub struct GroupRecord<'a> {
 impl StreamWriter {
     #[expect(clippy::new_without_default, reason = "it is written to once")]
     pub fn new() -> StreamWriter {
-        StreamWriter { nodes: Vec::new(), count: 0, node: Vec::new(), node_bytes: 0, first_id: None, length: 0 }
+        StreamWriter {
+            nodes: Vec::new(),
+            count: 0,
+            node: Vec::new(),
+            node_bytes: 0,
+            first_id: None,
+            length: 0,
+        }
     }
 
     /// Adds the next entry: names and values in turn.

@@ -15,26 +15,46 @@ fn file() -> Vec<u8> {
     };
     put(0, "text", 0, made(&|out| writer::string(b"some text, some text, some text, some text", out)));
     put(0, "number", 1_900_000_000_000, made(&|out| writer::string(b"-70000", out)));
-    put(3, "list", 0, made(&|out| {
-        writer::list(2, out);
-        for item in [&b"a"[..], b"17"] {
-            writer::put_string(item, out);
-        }
-    }));
-    put(3, "scores", 0, made(&|out| {
-        writer::sorted_set(2, out);
-        writer::scored(b"low", f64::NEG_INFINITY, out);
-        writer::scored(b"high", 2.5, out);
-    }));
-    put(3, "hash", 0, made(&|out| {
-        writer::timed_hash(2, 1_900_000_000_000, out);
-        writer::timed_field(1_900_000_000_000, (b"a", b"1"), 1_900_000_000_000, out);
-        writer::timed_field(1_900_000_000_000, (b"b", b"2"), 0, out);
-    }));
+    put(
+        3,
+        "list",
+        0,
+        made(&|out| {
+            writer::list(2, out);
+            for item in [&b"a"[..], b"17"] {
+                writer::put_string(item, out);
+            }
+        }),
+    );
+    put(
+        3,
+        "scores",
+        0,
+        made(&|out| {
+            writer::sorted_set(2, out);
+            writer::scored(b"low", f64::NEG_INFINITY, out);
+            writer::scored(b"high", 2.5, out);
+        }),
+    );
+    put(
+        3,
+        "hash",
+        0,
+        made(&|out| {
+            writer::timed_hash(2, 1_900_000_000_000, out);
+            writer::timed_field(1_900_000_000_000, (b"a", b"1"), 1_900_000_000_000, out);
+            writer::timed_field(1_900_000_000_000, (b"b", b"2"), 0, out);
+        }),
+    );
     put(3, "stream", 0, made(&stream_value));
-    put(4, "json", 0, made(&|out| {
-        writer::module_string(module_id("ReJSON-RL", 3).expect("a name"), b"{\"a\":1}", out);
-    }));
+    put(
+        4,
+        "json",
+        0,
+        made(&|out| {
+            writer::module_string(module_id("ReJSON-RL", 3).expect("a name"), b"{\"a\":1}", out);
+        }),
+    );
     file.function(b"#!lua name=x\n").expect("memory");
     file.finish().expect("memory")
 }
@@ -51,10 +71,18 @@ fn stream_value(out: &mut Vec<u8>) {
     let consumer = ConsumerPart { name: b"me", seen_at_ms: 5, active_at_ms: None };
     let pending = PendingPart { id: StreamId { ms: 1000, sequence: 0 }, delivered_at_ms: 4, deliveries: 2 };
     let groups = [GroupRecord {
-        group: GroupPart { name: b"workers", last_id: StreamId { ms: 1000, sequence: 1 }, entries_read: Some(2) },
+        group: GroupPart {
+            name: b"workers",
+            last_id: StreamId { ms: 1000, sequence: 1 },
+            entries_read: Some(2),
+        },
         consumers: vec![(consumer, vec![pending])],
     }];
-    stream.finish(&StreamMeta { length: 250, last_id, entries_added: 300, ..StreamMeta::default() }, &groups, out);
+    stream.finish(
+        &StreamMeta { length: 250, last_id, entries_added: 300, ..StreamMeta::default() },
+        &groups,
+        out,
+    );
 }
 
 fn parts(bytes: &[u8]) -> Result<Vec<String>, RdbError> {

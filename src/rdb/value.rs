@@ -1,6 +1,6 @@
 //! Values: a byte says type and encoding, and what follows is read part by part.
 
-use super::error::{Read, RdbError, damaged};
+use super::error::{RdbError, Read, damaged};
 use super::listpack::{Element, Listpack};
 use super::module_value::{self, ModuleItem};
 use super::source::{Source, byte, length, moment, string};
@@ -64,6 +64,16 @@ pub enum Part<'a> {
     Module { id: u64 },
     /// What the module has stored, in order.
     ModuleItem(ModuleItem<'a>),
+}
+
+impl Part<'_> {
+    /// Whether it counts as one of the value's elements. A module's value is one.
+    pub fn is_content(&self) -> bool {
+        !matches!(
+            self,
+            Part::ModuleItem(_) | Part::Stream(_) | Part::Group(_) | Part::Consumer(_) | Part::Pending(_)
+        )
+    }
 }
 
 /// What takes the parts. Its error ends the reading.
@@ -157,13 +167,21 @@ pub fn read_value(
 fn packed(value_type: u8, bytes: &[u8], each: &mut EachPart<'_>) -> Read<()> {
     let mut digits = itoa::Buffer::new();
     match value_type {
-        HASH_ZIPMAP => ziplist::zipmap(bytes, &mut |name, value| each(Part::Field { name, value, expires_at_ms: 0 })),
-        SET_INTSET => ziplist::intset(bytes, &mut |member| each(Part::Member(digits.format(member).as_bytes()))),
-        SET_LISTPACK => Listpack::new(bytes)?.try_for_each(|found| each(Part::Member(found?.text(&mut digits)))),
+        HASH_ZIPMAP => {
+            ziplist::zipmap(bytes, &mut |name, value| each(Part::Field { name, value, expires_at_ms: 0 }))
+        }
+        SET_INTSET => {
+            ziplist::intset(bytes, &mut |member| each(Part::Member(digits.format(member).as_bytes())))
+        }
+        SET_LISTPACK => {
+            Listpack::new(bytes)?.try_for_each(|found| each(Part::Member(found?.text(&mut digits))))
+        }
         LIST_ZIPLIST => ziplist::ziplist(bytes, &mut |found| each(Part::Item(found.text(&mut digits)))),
         HASH_ZIPLIST => {
             let mut pairs = Pairs::default();
-            ziplist::ziplist(bytes, &mut |found| pairs.take(found, &mut |name, value| field(name, value, each)))?;
+            ziplist::ziplist(bytes, &mut |found| {
+                pairs.take(found, &mut |name, value| field(name, value, each))
+            })?;
             pairs.end()
         }
         HASH_LISTPACK => {
@@ -174,7 +192,9 @@ fn packed(value_type: u8, bytes: &[u8], each: &mut EachPart<'_>) -> Read<()> {
         }
         SORTED_SET_ZIPLIST => {
             let mut pairs = Pairs::default();
-            ziplist::ziplist(bytes, &mut |found| pairs.take(found, &mut |member, score| scored(member, score, each)))?;
+            ziplist::ziplist(bytes, &mut |found| {
+                pairs.take(found, &mut |member, score| scored(member, score, each))
+            })?;
             pairs.end()
         }
         _ => {

@@ -14,6 +14,7 @@ pub const CRATES: &[(&str, &str)] = &[
     ("rdb", "src/rdb/"),
     ("engine", "src/engine/"),
     ("server", "src/server/"),
+    ("moving", "src/moving/"),
     ("vector", "modules/vector/"),
     ("search", "modules/search/"),
     ("json", "modules/json/"),

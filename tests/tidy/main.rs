@@ -27,7 +27,8 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     (
         "engramdb",
         &[
-            "console", "resp", "engine", "server", "vector", "search", "json", "script", "bench", "sim",
+            "console", "resp", "engine", "server", "moving", "vector", "search", "json", "script", "bench",
+            "sim",
             "testkit",
         ],
     ),
@@ -37,6 +38,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("rdb", &[]),
     ("engine", &["rdb"]),
     ("server", &["console", "engine", "resp", "testkit"]),
+    ("moving", &["console", "engine", "rdb", "resp"]),
     ("datasets", &[]),
     ("vector", &["datasets"]),
     ("search", &["engine", "vector", "testkit"]),

@@ -62,7 +62,7 @@ pub fn create(
     if !matches!(disk.exists(&source.join(LOG_DIRECTORY)), Ok(true)) {
         return Err(BackupError::NoLog { directory: source.to_owned() });
     }
-    let claimed = Target::prepare(env, target, UNFINISHED_FILE, MARKER_TEXT, options.derived)?;
+    let claimed = Target::prepare(env, target, (UNFINISHED_FILE, MARKER_TEXT), options.derived, &[])?;
     let meter = Meter::new(tell);
     let mut maker =
         Maker { env, source, target, modules, options, meter, linked_bytes: 0, notes: Vec::new() };

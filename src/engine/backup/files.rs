@@ -22,13 +22,13 @@ pub struct Target<'a> {
 
 impl<'a> Target<'a> {
     /// Prepares the directory and creates its folders. It must be empty, except for the files of an
-    /// interrupted run, which are removed.
+    /// interrupted run, which are removed, and for files at the top with these names, which stay.
     pub fn prepare(
         env: &'a Env,
         directory: &Path,
-        marker: &str,
-        text: &str,
+        (marker, text): (&str, &str),
         derived: &[&'a str],
+        spared: &[&str],
     ) -> Result<Target<'a>, BackupError> {
         let disk = &*env.disk;
         let folders: Vec<&str> = FOLDERS.iter().chain(derived).copied().collect();
@@ -38,7 +38,9 @@ impl<'a> Target<'a> {
         let names = strangers(disk, directory, &folders)?;
         let began = names.iter().any(|name| marker.ends_with(name));
         let in_folders = if began { Vec::new() } else { list_all(disk, directory, &folders)? };
-        let is_ours = |name: &str| marker.ends_with(name) || began && name.ends_with(TEMPORARY);
+        let is_ours = |name: &str| {
+            marker.ends_with(name) || began && name.ends_with(TEMPORARY) || spared.contains(&name)
+        };
         if let Some(found) = names.into_iter().filter(|name| !is_ours(name)).chain(in_folders).next() {
             return Err(BackupError::NotEmpty { directory: directory.to_owned(), found });
         }
@@ -96,7 +98,7 @@ impl<'a> Target<'a> {
 
     /// Removes the written files, and then the marker; only empty folders remain. If that fails, the marker
     /// stays.
-    fn give_up(self) {
+    pub fn give_up(self) {
         let disk = &*self.env.disk;
         let cleared = self.clear().and_then(|()| disk.remove(&self.marker));
         // Either the marker exists or the directory is empty: both are safe, and the first error is the one

@@ -26,12 +26,14 @@
 
 mod create;
 mod files;
+mod importing;
 mod log;
 pub mod manifest;
 mod restore;
 mod verify;
 
 pub use create::{BackupOptions, BackupReport, create};
+pub use importing::{begin_import, end_import, undo_import};
 pub use restore::{RestoreReport, restore};
 pub use verify::{VerifyReport, verify};
 

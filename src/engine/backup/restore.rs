@@ -58,7 +58,7 @@ pub fn restore(
     tell: &mut dyn FnMut(Progress),
 ) -> Result<RestoreReport, BackupError> {
     let mut plan = Plan::find(env, source, modules)?;
-    let claimed = Target::prepare(env, target, RESTORING_FILE, MARKER_TEXT, derived)?;
+    let claimed = Target::prepare(env, target, (RESTORING_FILE, MARKER_TEXT), derived, &[])?;
     let mut fresh_id = [0; 16];
     env.random.fill(&mut fresh_id);
     let history =

@@ -13,11 +13,15 @@ use crate::store::view::View;
 use engramdb_rdb::payload::Payload;
 
 pub const COMMANDS: &[Command] = &[
-    sliced("DUMP", "key", dump).acl(acl::KEYSPACE).access(&["RO access"]).tips(&["nondeterministic_output"]).docs(
-        "2.6.0",
-        "O(N) for the size of the value",
-        "Returns a value as RDB has it, for RESTORE here or in Redis.",
-    ),
+    sliced("DUMP", "key", dump)
+        .acl(acl::KEYSPACE)
+        .access(&["RO access"])
+        .tips(&["nondeterministic_output"])
+        .docs(
+            "2.6.0",
+            "O(N) for the size of the value",
+            "Returns a value as RDB has it, for RESTORE here or in Redis.",
+        ),
     write(
         "RESTORE",
         "key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
@@ -28,7 +32,11 @@ pub const COMMANDS: &[Command] = &[
     .acl(acl::KEYSPACE | acl::DANGEROUS)
     .access(&["OW update"])
     .room(restore_room)
-    .docs("2.6.0", "O(N) for the size of the value", "Makes a key of what DUMP returned, here or in Redis."),
+    .docs(
+        "2.6.0",
+        "O(N) for the size of the value",
+        "Makes a key of what DUMP returned, here or in Redis.",
+    ),
 ];
 
 const BUSY_KEY: CommandError = CommandError::of("BUSYKEY Target key name already exists.");
@@ -148,7 +156,8 @@ fn restore(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 
 /// Applies the effects that build a value; the last one has the event.
 fn apply_all(tx: &mut Tx<'_>, effects: &[u8]) {
-    let mut records = decode_batch(effects).map(|record| record.expect("encoded for this command")).peekable();
+    let mut records =
+        decode_batch(effects).map(|record| record.expect("encoded for this command")).peekable();
     while let Some(record) = records.next() {
         tx.event(if records.peek().is_some() { "" } else { "restore" });
         tx.apply(record.effect);

@@ -168,7 +168,9 @@ pub fn load_payload(
     payload.read(&mut |part| loader.take(part, &mut each))?;
     let loaded = loader.finish(&mut each)?;
     // A string has its expiry in its effect.
-    if expires_at_ms != 0 && engramdb_rdb::ValueKind::of(payload.value_type) != Some(engramdb_rdb::ValueKind::String) {
+    if expires_at_ms != 0
+        && engramdb_rdb::ValueKind::of(payload.value_type) != Some(engramdb_rdb::ValueKind::String)
+    {
         each(&Effect::Expire { key, expires_at_ms })?;
     }
     Ok(loaded)

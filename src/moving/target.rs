@@ -1,0 +1,16 @@
+//! Who takes the commands of an import.
+
+use super::error::MoveError;
+use std::collections::BTreeMap;
+
+/// Takes commands in order. An error that a command got may come later, and ends the import.
+pub trait Target {
+    /// Runs a command in a database. `about` is the key, for errors.
+    fn put(&mut self, database: u64, about: &[u8], words: &[&[u8]]) -> Result<(), MoveError>;
+
+    /// Waits until all commands were taken, durably where the target promises that.
+    fn finish(&mut self) -> Result<(), MoveError>;
+
+    /// How many keys each database has.
+    fn keys(&mut self) -> Result<BTreeMap<u64, u64>, MoveError>;
+}
