@@ -2,6 +2,7 @@
 
 use crate::modules;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+use engramdb_engine::data_dir::{LOG_DIRECTORY, REDIS_DUMP_FILE};
 use engramdb_engine::env::Env;
 use engramdb_engine::log::local::LocalOptions;
 use engramdb_engine::log::pipeline;
@@ -204,6 +205,7 @@ pub fn run(arguments: ServeArgs, unknown_flags: &[String]) -> Result<(), Box<dyn
     };
     let directory = config.directory.clone();
     let index_threads = if config.search_threads == 0 { index_threads() } else { config.search_threads };
+    note_redis_dump(&env, &config);
     let make = || modules::serving(&env, &directory, index_threads);
     let (engine, report) =
         recovery::open_directory(&env, &directory, &make, LocalOptions::default(), options)?;
@@ -238,6 +240,19 @@ pub fn run(arguments: ServeArgs, unknown_flags: &[String]) -> Result<(), Box<dyn
     }
     say("stopped in order");
     Ok(())
+}
+
+/// Offers to import the file of a Redis, if there is one in a data directory that has no data yet.
+fn note_redis_dump(env: &Env, config: &Config) {
+    let directory = &config.directory;
+    let has = |name: &str| env.disk.exists(&directory.join(name)).unwrap_or(false);
+    if has(REDIS_DUMP_FILE) && !has(LOG_DIRECTORY) {
+        let (directory, port) = (directory.display(), config.port);
+        tracing::warn!(
+            "{directory} has a {REDIS_DUMP_FILE} of a Redis and no data of this server, which starts empty. To import the file: \
+             engramdb import {directory}/{REDIS_DUMP_FILE} --to 127.0.0.1:{port}"
+        );
+    }
 }
 
 /// A line to the standard output. Where that cannot take it (a file on a full disk, a closed pipe), the

@@ -414,3 +414,35 @@ fn hybrid_searches() {
     ];
     fuzz::run("hybrid_searches", &corpus, dictionary, engramdb_search::fuzz_hybrid);
 }
+
+#[test]
+fn rdb_files() {
+    let file = include_bytes!("../data/small.rdb");
+    let dictionary: &[&[u8]] = &[
+        b"REDIS0012",
+        b"VALKEY080",
+        &[0xfa],
+        &[0xfc],
+        &[0xfe, 0],
+        &[0xff],
+        &[0x81],
+        &[0xc3],
+        &[0xf7],
+        &[0xff; 8],
+    ];
+    fuzz::run("rdb_files", &[file.to_vec()], dictionary, engramdb_rdb::fuzzing::fuzz_file);
+}
+
+#[test]
+fn rdb_values() {
+    let values: &[&[u8]] = &[
+        b"\x10\x00\x14\x14\x00\x00\x00\x04\x00\x81a\x02\x01\x01\x81b\x02\x83two\x04\xff",
+        b"\x11\x00\x18\x18\x00\x00\x00\x04\x00\x81b\x02\x84-inf\x05\x81a\x02\x831.5\x04\xff",
+        b"\x16\x01\x02\x01a\xc0\x01\x00@\x94R\xa3\x03\x00\x00\x01b\x03two\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"\x0b\x00\x0e\x02\x00\x00\x00\x03\x00\x00\x00\x01\x00\x02\x00\x03\x00",
+        b"\x0d\x00\x12\x12\x00\x00\x00\x0d\x00\x00\x00\x02\x00\x00\x01a\x03\xf2\xff",
+    ];
+    let corpus: Vec<Vec<u8>> = values.iter().map(|value| value.to_vec()).collect();
+    let dictionary: &[&[u8]] = &[&[0x81], &[0x80], &[0xc3], &[0xff], &[0xf0], &[0xfe], &[0xff; 8], &[0; 8]];
+    fuzz::run("rdb_values", &corpus, dictionary, engramdb_rdb::fuzzing::fuzz_value);
+}

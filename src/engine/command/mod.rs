@@ -52,6 +52,8 @@ pub mod flag {
     pub const NO_DATA: u32 = 1 << 24;
     /// The command of a session reads only.
     pub const READ_ONLY: u32 = 1 << 21;
+    /// A session command that writes keys: it is listed as a write.
+    pub const SESSION_WRITE: u32 = 1 << 31;
 
     /// Redis's spelling of each.
     pub const NAMES: &[(u32, &str)] = &[
@@ -530,6 +532,6 @@ impl Command {
     }
 
     fn is_data_write(&self) -> bool {
-        self.is_write() && !self.has(flag::NO_DATA)
+        (self.is_write() && !self.has(flag::NO_DATA)) || self.has(flag::SESSION_WRITE)
     }
 }

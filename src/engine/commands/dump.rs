@@ -85,7 +85,7 @@ struct RestoreOptions {
     replaces: bool,
     is_absolute: bool,
     idle_seconds: Option<u64>,
-    has_frequency: bool,
+    frequency: Option<u8>,
 }
 
 impl RestoreOptions {
@@ -97,17 +97,15 @@ impl RestoreOptions {
                 read.replaces = true;
             } else if options.take("ABSTTL") {
                 read.is_absolute = true;
-            } else if options.left() >= 2 && !read.has_frequency && options.take("IDLETIME") {
+            } else if options.left() >= 2 && read.frequency.is_none() && options.take("IDLETIME") {
                 let seconds = u64::try_from(options.integer()?);
                 let seconds =
                     seconds.map_err(|_| CommandError::of("ERR Invalid IDLETIME value, must be >= 0"))?;
                 read.idle_seconds = Some(seconds);
             } else if options.left() >= 2 && read.idle_seconds.is_none() && options.take("FREQ") {
-                // Accesses are not counted; Redis ignores it too where it does not count them.
-                if !(0..=255).contains(&options.integer()?) {
-                    return Err(CommandError::of("ERR Invalid FREQ value, must be >= 0 and <= 255"));
-                }
-                read.has_frequency = true;
+                let count = u8::try_from(options.integer()?);
+                let wrong = |_| CommandError::of("ERR Invalid FREQ value, must be >= 0 and <= 255");
+                read.frequency = Some(count.map_err(wrong)?);
             } else {
                 return Err(CommandError::SYNTAX);
             }
@@ -148,6 +146,9 @@ fn restore(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
         apply_all(tx, &effects);
         if let Some(idle_seconds) = options.idle_seconds {
             tx.look(|view| view.set_idle_seconds(key, idle_seconds));
+        }
+        if let Some(count) = options.frequency {
+            tx.look(|view| view.set_access_count(key, count));
         }
     }
     reply.ok();

@@ -34,6 +34,11 @@ fn minute_of(now_ms: u64) -> u16 {
     (now_ms / 60_000) as u16
 }
 
+/// What an entry notes whose counter is this now.
+pub(super) fn noted_count(now_ms: u64, count: u8) -> u32 {
+    u32::from(minute_of(now_ms)) << 8 | u32::from(count)
+}
+
 impl AccessMode {
     /// As one number, to be read without a lock.
     pub(crate) fn pack(self) -> u64 {

@@ -4,7 +4,7 @@
 //! ([`Packed`]). An entry is [`Full`] where they do not fit. A hash goes from packed to full when it outgrows
 //! its bounds, and never back.
 
-use super::access::{FrequencySettings, second_of};
+use super::access::{FrequencySettings, noted_count, second_of};
 use super::garbage::Garbage;
 use super::packed::{self, KEY_BYTES_MAX, Kind, Packed, PackedMut, STRING_BYTES_MAX, pack};
 use super::typed::{DataType, EffectOrigin, SmallChange, SmallRef, TypedValue, small_values};
@@ -197,6 +197,11 @@ impl Entry {
     pub(crate) fn count_access(&self, settings: FrequencySettings, now_ms: u64, random: u64) {
         let noted = self.access.load(Ordering::Relaxed);
         self.access.store(settings.counted(noted, now_ms, random), Ordering::Relaxed);
+    }
+
+    /// Sets the counter of accesses.
+    pub(crate) fn set_access_count(&self, now_ms: u64, count: u8) {
+        self.access.store(noted_count(now_ms, count), Ordering::Relaxed);
     }
 
     /// The counter of accesses, 0 to 255.

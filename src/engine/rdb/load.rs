@@ -1,7 +1,8 @@
 //! From the parts of a value to the effects that build it.
 
-use crate::effect::{Effect, List};
+use crate::effect::{Effect, List, ScoredList};
 use crate::keyspace::{DataType, DataTypes, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX};
+use crate::types::{ListEnd, ScoredMember};
 use engramdb_rdb::payload::Payload;
 use engramdb_rdb::{ModuleItem, Part, RdbError, module_name};
 use std::collections::BTreeMap;
@@ -33,6 +34,10 @@ struct Chunk {
     /// The expiry of each field.
     times: Vec<u64>,
     is_timed: bool,
+    /// The score of each member.
+    scores: Vec<f64>,
+    /// Elements of a list, not of a set.
+    is_list: bool,
 }
 
 impl Chunk {
@@ -54,6 +59,7 @@ impl Chunk {
         self.bytes.clear();
         self.ends.clear();
         self.times.clear();
+        self.scores.clear();
         self.is_timed = false;
     }
 }
@@ -93,7 +99,20 @@ impl<'k> Loader<'k> {
                     module.text.get_or_insert_with(|| text.to_vec());
                 }
             }
-            Part::Item(_) | Part::Member(_) | Part::Scored { .. } => return Err(not_yet()),
+            Part::Scored { member, score } => {
+                self.chunk.push(member);
+                self.chunk.scores.push(score);
+                if self.chunk.is_full(1) {
+                    self.put_scored(each)?;
+                }
+            }
+            Part::Item(word) | Part::Member(word) => {
+                self.chunk.push(word);
+                self.chunk.is_list = matches!(part, Part::Item(_));
+                if self.chunk.is_full(1) {
+                    self.put_words(each)?;
+                }
+            }
             Part::Entry { .. } | Part::Stream(_) | Part::Group(_) => return Err(not_yet()),
             Part::Consumer(_) | Part::Pending(_) => return Err(not_yet()),
         }
@@ -105,8 +124,11 @@ impl<'k> Loader<'k> {
     /// # Errors
     /// A module's value that cannot be read, and errors of `each`.
     pub fn finish(mut self, each: &mut EachEffect<'_>) -> Result<Loaded, RdbError> {
-        if !self.chunk.ends.is_empty() {
-            self.put_fields(each)?;
+        match &self.chunk {
+            chunk if chunk.ends.is_empty() => {}
+            chunk if !chunk.scores.is_empty() => self.put_scored(each)?,
+            chunk if !chunk.times.is_empty() => self.put_fields(each)?,
+            _ => self.put_words(each)?,
         }
         if let Some(StoredModule { data_type, version, text }) = &self.module {
             let text = text.as_deref().unwrap_or_default();
@@ -131,6 +153,26 @@ impl<'k> Loader<'k> {
                 each(&Effect::HashExpire { key, expires_at_ms, fields: List::Arguments(&names) })?;
             }
         }
+        self.chunk.clear();
+        Ok(())
+    }
+
+    fn put_words(&mut self, each: &mut EachEffect<'_>) -> io::Result<()> {
+        let (key, words) = (self.key, self.chunk.words());
+        let words = List::Arguments(&words);
+        match self.chunk.is_list {
+            true => each(&Effect::ListPush { key, end: ListEnd::Back, elements: words })?,
+            false => each(&Effect::SetAdd { key, members: words })?,
+        }
+        self.chunk.clear();
+        Ok(())
+    }
+
+    fn put_scored(&mut self, each: &mut EachEffect<'_>) -> io::Result<()> {
+        let words = self.chunk.words();
+        let members = words.iter().zip(&self.chunk.scores);
+        let members: Vec<_> = members.map(|(member, score)| ScoredMember { member, score: *score }).collect();
+        each(&Effect::SortedSetAdd { key: self.key, members: ScoredList::Pairs(&members) })?;
         self.chunk.clear();
         Ok(())
     }

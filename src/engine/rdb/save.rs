@@ -1,8 +1,10 @@
 //! From a value to RDB's bytes.
 
+use crate::effect::Effect;
 use crate::keyspace::{TypedValue, ValueRef};
 use crate::types::HashRef;
 use engramdb_rdb::{module_id, payload, writer};
+use std::io;
 
 /// A type whose values RDB has no form for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,7 @@ pub fn save_value(value: ValueRef<'_>, now_ms: u64, out: &mut Vec<u8>) -> Result
             }
         }
         ValueRef::Object(object) => save_object(object, out)?,
+        ValueRef::Small(small) => save_object(&*small.unpack(), out)?,
     }
     Ok(writer::VERSION)
 }
@@ -48,10 +51,52 @@ fn save_timed_hash(hash: HashRef<'_>, now_ms: u64, out: &mut Vec<u8>) -> u32 {
     writer::VERSION_TIMES
 }
 
+/// A type of the engine is what its effects build; a module's has a text.
 fn save_object(object: &dyn TypedValue, out: &mut Vec<u8>) -> Result<(), UnsavedType> {
-    let name = object.data_type().name();
+    let data_type = object.data_type();
+    let name = data_type.name();
+    if data_type.module() == 0 {
+        return save_parts(object, out).map_err(|_| UnsavedType(name));
+    }
     let stored = object.rdb_text().and_then(|(version, text)| Some((module_id(name, version)?, text)));
     let (id, text) = stored.ok_or(UnsavedType(name))?;
     writer::module_string(id, &text, out);
     Ok(())
+}
+
+/// Appends the parts of a value of the engine's type.
+fn save_parts(object: &dyn TypedValue, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut has_begun = false;
+    let mut each = |effect: &Effect<'_>| {
+        let begins = !std::mem::replace(&mut has_begun, true);
+        match *effect {
+            Effect::ListPush { elements, .. } => {
+                if begins {
+                    writer::list(object.len(), out);
+                }
+                elements.iter().for_each(|element| writer::put_string(element, out));
+            }
+            Effect::SetAdd { members, .. } => {
+                if begins {
+                    writer::set(object.len(), out);
+                }
+                members.iter().for_each(|member| writer::put_string(member, out));
+            }
+            Effect::SortedSetAdd { members, .. } => {
+                if begins {
+                    writer::sorted_set(object.len(), out);
+                }
+                members.iter().for_each(|entry| writer::scored(entry.member, entry.score, out));
+            }
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        Ok(())
+    };
+    let mut cursor = 0;
+    loop {
+        cursor = object.save(b"", cursor, &mut each)?;
+        if cursor == 0 {
+            return Ok(());
+        }
+    }
 }

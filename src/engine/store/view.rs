@@ -248,11 +248,22 @@ impl<'a> View<'a> {
         (self.now_ms / 1000).saturating_sub(accessed_second)
     }
 
-    /// Has the key count as not accessed for this long.
+    /// Has the key count as not accessed for this long, where the policy goes by recency.
     pub(crate) fn set_idle_seconds(&self, key: &[u8], idle_seconds: u64) {
-        if let Some(entry) = self.peek(self.database, key) {
+        if let (AccessMode::Recency, Some(entry)) =
+            (self.context.access_mode(), self.peek(self.database, key))
+        {
             // 0 would be a key that was never accessed.
             entry.touch((self.now_ms / 1000).saturating_sub(idle_seconds).max(1) * 1000);
+        }
+    }
+
+    /// Sets the counter of a key's accesses, where the policy goes by frequency.
+    pub(crate) fn set_access_count(&self, key: &[u8], count: u8) {
+        if let (AccessMode::Frequency(_), Some(entry)) =
+            (self.context.access_mode(), self.peek(self.database, key))
+        {
+            entry.set_access_count(self.now_ms, count);
         }
     }
 

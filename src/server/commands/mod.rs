@@ -18,6 +18,7 @@ mod config;
 mod connection;
 mod info;
 mod latency;
+mod migrate;
 mod multi;
 mod pubsub;
 mod replication;
@@ -40,6 +41,7 @@ pub const FAMILIES: &[&[Command]] = &[
     config::COMMANDS,
     info::COMMANDS,
     administration::COMMANDS,
+    migrate::COMMANDS,
     pubsub::COMMANDS,
     latency::COMMANDS,
     replication::COMMANDS,
