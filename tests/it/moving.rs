@@ -224,6 +224,9 @@ fn a_real_redis_at_both_ends() {
         &["HSET", "timed", "a", "1", "b", "two"],
         &["HPEXPIREAT", "timed", "4000000000000", "FIELDS", "1", "a"],
         &["ZADD", "scores", "1.5", "a", "-inf", "b"],
+        &["RPUSH", "list", "a", "17", "-5", "some longer element of the list"],
+        &["SADD", "numbers", "1", "2", "300"],
+        &["SADD", "set", "a", "17", "b"],
         &["JSON.SET", "document", "$", "{\"a\":[1,2.5,\"x\"],\"b\":null}"],
     ] {
         assert!(!client.run(command).is_error(), "{command:?}");
@@ -234,7 +237,7 @@ fn a_real_redis_at_both_ends() {
         let from = Some(address.clone());
         let arguments = ImportArgs { file: None, from, scan, ..to_directory(Path::new(""), &directory) };
         let report = imported(&arguments).expect("the server grants it");
-        assert_eq!(report["keys"], 6, "{report}");
+        assert_eq!(report["keys"], 9, "{report}");
         assert_eq!(report["source"].as_str().is_some_and(|how| how.contains("SCAN")), scan, "{report}");
         let file = work.path().join(format!("{name}.rdb"));
         exported(&directory, &file, ExportFormat::Rdb);
@@ -256,7 +259,7 @@ fn a_real_redis_at_both_ends() {
 }
 
 fn shown(client: &mut Client) -> Vec<Value> {
-    let reads: [&[&str]; 9] = [
+    let reads: [&[&str]; 12] = [
         &["DBSIZE"],
         &["GET", "text"],
         &["GET", "number"],
@@ -266,6 +269,9 @@ fn shown(client: &mut Client) -> Vec<Value> {
         &["HPEXPIRETIME", "timed", "FIELDS", "2", "a", "b"],
         &["ZRANGE", "scores", "0", "-1", "WITHSCORES"],
         &["JSON.GET", "document"],
+        &["LRANGE", "list", "0", "-1"],
+        &["SORT", "numbers"],
+        &["SORT", "set", "ALPHA"],
     ];
     reads.iter().map(|words| client.run(words)).collect()
 }
