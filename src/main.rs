@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 use engramdb_bench::{BenchArgs, demo::DemoArgs};
 use engramdb_console::{Output, OutputFailure};
 use engramdb_engine::env::Env;
-use engramdb_moving::{ExportArgs, ImportArgs, Parts};
+use engramdb_moving::{ExportArgs, ImportArgs, ProgramParts};
 use engramdb_server::snapshots::{BackupArgs, LogCommand, RestoreArgs, SnapshotCommand, backup, tools};
 use std::process::ExitCode;
 
@@ -125,11 +125,13 @@ fn restore(arguments: &RestoreArgs) -> tools::ToolResult {
 }
 
 /// Runs an import or an export.
-fn moved(run: &dyn Fn(&Env, Parts<'_>) -> Result<(), engramdb_moving::MoveError>) -> tools::ToolResult {
+fn moved(
+    run: &dyn Fn(&Env, ProgramParts<'_>) -> Result<(), engramdb_moving::MoveError>,
+) -> tools::ToolResult {
     let env = Env::system();
     let modules = || modules::offline(&env);
     let (commands, version) = (modules::COMMANDS, env!("CARGO_PKG_VERSION"));
-    let parts = Parts { modules: &modules, commands, derived: DERIVED, version };
+    let parts = ProgramParts { modules: &modules, commands, derived: DERIVED, version };
     run(&env, parts).map_err(Into::into)
 }
 

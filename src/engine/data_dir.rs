@@ -10,8 +10,8 @@
 //! moved between both. A backup has the same folders, beside the file BACKUP.
 //!
 //! Four files mark a directory that has these folders and must not be used as a data directory: a complete
-//! backup, an unfinished one, an unfinished restore, and an unfinished import. `backup` writes these files. Every start and every
-//! tool that writes checks for them ([`check_data_directory`]).
+//! backup, an unfinished one, an unfinished restore, and an unfinished import. `backup` writes these files.
+//! Every start and every tool that writes checks for them ([`check_data_directory`]).
 
 use crate::env::Disk;
 use std::io;
@@ -75,7 +75,8 @@ pub enum DataDirError {
 }
 
 /// Refuses directories that must not be used as a data directory: a complete or unfinished backup, an
-/// unfinished restore or import, one with the layout of a development version, and one whose files were moved.
+/// unfinished restore or import, one with the layout of a development version, and one whose files were
+/// moved.
 ///
 /// # Errors
 /// The reason, as a [`DataDirError`]; also if the directory cannot be read.

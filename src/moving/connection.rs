@@ -12,16 +12,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE_MAX: Duration = Duration::from_secs(300);
 const BUFFER_BYTES: usize = 64 << 10;
 
-pub struct Connection {
+pub struct ServerLink {
     server: String,
     stream: TcpStream,
     replies: ReplyReader,
     buffer: Vec<u8>,
 }
 
-impl Connection {
+impl ServerLink {
     /// Connects, and authenticates where the address says how.
-    pub fn open(address: &Address) -> Result<Connection, MoveError> {
+    pub fn open(address: &Address) -> Result<ServerLink, MoveError> {
         let server = address.to_string();
         let failed = |error| MoveError::Connection { server: server.clone(), error };
         let places = (address.host.as_str(), address.port).to_socket_addrs().map_err(failed)?;

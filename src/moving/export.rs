@@ -2,13 +2,13 @@
 
 use super::address::Address;
 use super::arguments::{ExportArgs, ExportFormat};
-use super::connection::Connection;
+use super::connection::ServerLink;
 use super::error::MoveError;
 use super::fetching;
 use super::files::{FileMaker, FileReader};
 use super::offline::Parts;
 use super::progress::{ProgressLine, size};
-use super::tally::Tally;
+use super::tally::TypeCounts;
 use super::words::CommandMaker;
 use engramdb_engine::backup::BackupError;
 use engramdb_engine::data_dir::{DataDirError, LOG_DIRECTORY, SNAPSHOT_DIRECTORY, check_data_directory};
@@ -28,7 +28,7 @@ use std::path::Path;
 /// What an export did.
 #[derive(Default)]
 struct Exported {
-    tally: Tally,
+    tally: TypeCounts,
     bytes: u64,
     /// Types that RDB has no form for, with their keys.
     left_out: BTreeMap<String, u64>,
@@ -41,7 +41,7 @@ struct Exported {
 pub fn export(
     env: &Env,
     arguments: &ExportArgs,
-    parts: Parts<'_>,
+    parts: ProgramParts<'_>,
     out: &mut dyn Write,
 ) -> Result<(), MoveError> {
     let mut line = ProgressLine::new(env);
@@ -148,7 +148,7 @@ fn unreadable(key: &[u8]) -> MoveError {
 fn export_directory(
     env: &Env,
     arguments: &ExportArgs,
-    parts: Parts<'_>,
+    parts: ProgramParts<'_>,
     line: &mut ProgressLine,
 ) -> Result<Exported, MoveError> {
     let directory = &arguments.dir;
@@ -211,7 +211,7 @@ fn export_server(
     address: &str,
     line: &mut ProgressLine,
 ) -> Result<Exported, MoveError> {
-    let mut connection = Connection::open(&Address::parse(address)?)?;
+    let mut connection = ServerLink::open(&Address::parse(address)?)?;
     if arguments.format == ExportFormat::Rdb {
         let mut file = FileMaker::create(env, &arguments.file)?;
         fetching::scan(&mut connection, &mut file, line)?;

@@ -1,7 +1,7 @@
 //! A running server's data into an RDB file: its copy for a replica, or all keys one after another.
 
 use super::address::Address;
-use super::connection::Connection;
+use super::connection::ServerLink;
 use super::error::MoveError;
 use super::files::FileMaker;
 use super::progress::ProgressLine;
@@ -63,7 +63,7 @@ pub fn fetch(
                 ));
             }
             let mut maker = FileMaker::create(env, path)?;
-            scan(&mut Connection::open(address)?, &mut maker, line)?;
+            scan(&mut ServerLink::open(address)?, &mut maker, line)?;
             maker.finish()?;
         }
     }
@@ -77,7 +77,7 @@ fn copy_for_replica(
     path: &Path,
     line: &mut ProgressLine,
 ) -> Result<Option<String>, MoveError> {
-    let mut connection = Connection::open(address)?;
+    let mut connection = ServerLink::open(address)?;
     // What a replica understands. A server that does not know this command will refuse the next one.
     for words in [["REPLCONF", "capa", "eof"], ["REPLCONF", "capa", "psync2"]] {
         connection.send(&encode_command(&words))?;
@@ -199,7 +199,7 @@ const SCANNED: &str = "500";
 
 /// Reads all keys of all databases, and writes them as an RDB file.
 pub fn scan(
-    connection: &mut Connection,
+    connection: &mut ServerLink,
     out: &mut dyn Write,
     line: &mut ProgressLine,
 ) -> Result<u64, MoveError> {
@@ -260,7 +260,7 @@ pub fn scan(
 
 /// Values and expiries of keys; those that are gone meanwhile are left out.
 fn dump_all<'k>(
-    connection: &mut Connection,
+    connection: &mut ServerLink,
     keys: &[&'k [u8]],
 ) -> Result<Vec<(&'k [u8], u64, Vec<u8>)>, MoveError> {
     let commands = keys.iter().flat_map(|key| [vec![&b"PEXPIRETIME"[..], key], vec![b"DUMP", key]]);

@@ -2,22 +2,22 @@
 
 use super::address::Address;
 use super::arguments::ImportArgs;
-use super::connection::Connection;
+use super::connection::ServerLink;
 use super::error::MoveError;
 use super::fetching::{self, Fetched};
 use super::files::FileReader;
-use super::offline::{OfflineTarget, Parts};
+use super::offline::{OfflineTarget, ProgramParts};
 use super::progress::{ProgressLine, size};
 use super::remote::RemoteTarget;
 use super::survey::Survey;
-use super::tally::Tally;
-use super::target::Target;
+use super::tally::TypeCounts;
+use super::target::MoveTarget;
 use super::words::CommandMaker;
 use engramdb_engine::backup::{begin_import, end_import, undo_import};
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::DataTypes;
 use engramdb_engine::snapshot::offline::{OfflineOptions, create_offline};
-use engramdb_rdb::{KeyHeader, Part, RdbFile, RdbRecord, ValueKind, module_name, payload};
+use engramdb_rdb::{KeyHeader, RdbFile, RdbRecord, ValueKind, ValuePart, module_name, payload};
 use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ const DATABASES: u64 = 16;
 /// What an import did.
 #[derive(Default)]
 struct Imported {
-    tally: Tally,
+    tally: TypeCounts,
     expired: u64,
     skipped: u64,
     functions: u64,
@@ -40,11 +40,11 @@ struct Imported {
 /// Runs `engramdb import`.
 ///
 /// # Errors
-/// What [`MoveError`] says. A data directory is then as it was before, or has a mark that no server starts on.
+/// What [`MoveError`] says. A data directory is then as it was before, or has a mark: no server starts on it.
 pub fn import(
     env: &Env,
     arguments: &ImportArgs,
-    parts: Parts<'_>,
+    parts: ProgramParts<'_>,
     out: &mut dyn Write,
 ) -> Result<(), MoveError> {
     let mut line = ProgressLine::new(env);
@@ -58,7 +58,7 @@ pub fn import(
 fn run(
     env: &Env,
     arguments: &ImportArgs,
-    parts: Parts<'_>,
+    parts: ProgramParts<'_>,
     line: &mut ProgressLine,
 ) -> Result<(Survey, Imported, String), MoveError> {
     let fetched = match &arguments.from {
@@ -78,7 +78,7 @@ fn run(
     let work = Work { env, path: &path, types: &types, arguments, survey: &survey };
     let imported = match &arguments.to {
         Some(address) => {
-            let mut target = RemoteTarget::new(Connection::open(&Address::parse(address)?)?);
+            let mut target = RemoteTarget::new(ServerLink::open(&Address::parse(address)?)?);
             work.check_empty(&mut target, address)?;
             work.import(&mut target, line)?
         }
@@ -134,7 +134,7 @@ impl Work<'_> {
     fn fill_directory(
         &self,
         directory: &Path,
-        parts: Parts<'_>,
+        parts: ProgramParts<'_>,
         line: &mut ProgressLine,
     ) -> Result<Imported, MoveError> {
         let spared = self.names_in(directory);
@@ -173,7 +173,7 @@ impl Work<'_> {
     }
 
     /// Reads the file once more, and gives the target all of it.
-    fn import(&self, target: &mut dyn Target, line: &mut ProgressLine) -> Result<Imported, MoveError> {
+    fn import(&self, target: &mut dyn MoveTarget, line: &mut ProgressLine) -> Result<Imported, MoveError> {
         let (reader, size) = FileReader::open(&*self.env.disk, self.path)?;
         let mut file = RdbFile::open(reader).map_err(|error| self.damaged(error, 0, &[]))?;
         let mut imported = Imported::default();
@@ -202,7 +202,7 @@ impl Work<'_> {
         &self,
         file: &mut RdbFile<FileReader>,
         header: &KeyHeader,
-        target: &mut dyn Target,
+        target: &mut dyn MoveTarget,
         imported: &mut Imported,
     ) -> Result<(), MoveError> {
         let raw = file.raw_value(header, RESTORED_BYTES_MAX);
@@ -247,7 +247,7 @@ impl Work<'_> {
         &self,
         file: &mut RdbFile<FileReader>,
         header: &KeyHeader,
-        target: &mut dyn Target,
+        target: &mut dyn MoveTarget,
         (imported, is_expired): (&mut Imported, bool),
     ) -> Result<(), MoveError> {
         let mut name = header.kind().map_or("", ValueKind::name).to_owned();
@@ -264,7 +264,7 @@ impl Work<'_> {
             false => Ok(()),
         };
         let read = file.value(header, &mut |part| {
-            if let Part::Module { id } = part {
+            if let ValuePart::Module { id } = part {
                 name = module_name(id).0;
                 is_unknown = self.types.of_module(&name).is_none();
             }

@@ -40,4 +40,4 @@ pub use arguments::{ExportArgs, ExportFormat, ImportArgs};
 pub use error::MoveError;
 pub use export::export;
 pub use import::import;
-pub use offline::Parts;
+pub use offline::ProgramParts;

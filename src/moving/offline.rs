@@ -1,7 +1,7 @@
 //! An engine in this process, on a data directory that no server has open.
 
 use super::error::MoveError;
-use super::target::Target;
+use super::target::MoveTarget;
 use engramdb_engine::command::{Args, Command, CommandError, CommandTable, Handler, Reply, Stage};
 use engramdb_engine::commands::FAMILIES;
 use engramdb_engine::data_dir::{LOG_DIRECTORY, SNAPSHOT_DIRECTORY};
@@ -19,14 +19,14 @@ use std::sync::Arc;
 /// What this program consists of: its modules without derived state, their commands, the folders of derived
 /// state in a data directory, and its version.
 #[derive(Clone, Copy)]
-pub struct Parts<'p> {
+pub struct ProgramParts<'p> {
     pub modules: MakeModules<'p>,
     pub commands: &'p [&'static [Command]],
     pub derived: &'p [&'p str],
     pub version: &'p str,
 }
 
-impl Parts<'_> {
+impl ProgramParts<'_> {
     /// The data types of the modules and the engine.
     pub fn types(&self) -> DataTypes {
         DataTypes::new((self.modules)().iter().filter_map(|module| module.data_type()).collect())
@@ -40,7 +40,12 @@ pub struct OfflineTarget {
 
 impl OfflineTarget {
     /// Opens the directory, also one that is marked as being imported.
-    pub fn open(env: &Env, directory: &Path, parts: Parts<'_>, databases: usize) -> Result<Self, MoveError> {
+    pub fn open(
+        env: &Env,
+        directory: &Path,
+        parts: ProgramParts<'_>,
+        databases: usize,
+    ) -> Result<Self, MoveError> {
         let log = LocalLog::open(env.clone(), &directory.join(LOG_DIRECTORY), LocalOptions::default());
         let log = Arc::new(log.map_err(StartError::from)?);
         let options = StartOptions { databases, ..StartOptions::default() };
@@ -95,7 +100,7 @@ impl OfflineTarget {
     }
 }
 
-impl Target for OfflineTarget {
+impl MoveTarget for OfflineTarget {
     fn put(&mut self, database: u64, about: &[u8], words: &[&[u8]]) -> Result<(), MoveError> {
         let failed = |text: String| Err(MoveError::Key { key: about.to_vec(), text });
         let Ok(database) = u32::try_from(database) else {

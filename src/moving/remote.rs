@@ -1,8 +1,8 @@
 //! A running server, which takes the commands in a pipeline.
 
-use super::connection::Connection;
+use super::connection::ServerLink;
 use super::error::MoveError;
-use super::target::Target;
+use super::target::MoveTarget;
 use engramdb_resp::{Value, encode_command_into};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,7 +11,7 @@ const SENT_BYTES: usize = 256 << 10;
 const UNANSWERED_MAX: usize = 10_000;
 
 pub struct RemoteTarget {
-    connection: Connection,
+    connection: ServerLink,
     database: u64,
     buffer: Vec<u8>,
     /// The commands without a reply: what each is about.
@@ -19,7 +19,7 @@ pub struct RemoteTarget {
 }
 
 impl RemoteTarget {
-    pub fn new(connection: Connection) -> RemoteTarget {
+    pub fn new(connection: ServerLink) -> RemoteTarget {
         RemoteTarget { connection, database: 0, buffer: Vec::new(), unanswered: VecDeque::new() }
     }
 
@@ -43,7 +43,7 @@ impl RemoteTarget {
     }
 }
 
-impl Target for RemoteTarget {
+impl MoveTarget for RemoteTarget {
     fn put(&mut self, database: u64, about: &[u8], words: &[&[u8]]) -> Result<(), MoveError> {
         if database != self.database {
             self.push(about, &[b"SELECT", database.to_string().as_bytes()]);

@@ -3,17 +3,17 @@
 use super::error::MoveError;
 use super::files::FileReader;
 use super::progress::ProgressLine;
-use super::tally::Tally;
+use super::tally::TypeCounts;
 use engramdb_engine::env::Env;
 use engramdb_engine::keyspace::DataTypes;
-use engramdb_rdb::{KeyHeader, Part, RdbError, RdbFile, RdbRecord, ValueKind, module_name};
+use engramdb_rdb::{KeyHeader, RdbError, RdbFile, RdbRecord, ValueKind, ValuePart, module_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What is in a file.
 #[derive(Debug, Default)]
 pub struct Survey {
-    pub tally: Tally,
+    pub tally: TypeCounts,
     /// Notes of the writer: its version, when it was written.
     pub notes: BTreeMap<String, String>,
     pub functions: u64,
@@ -89,7 +89,7 @@ impl Survey {
         let (mut parts, mut module) = (0, None);
         file.value(header, &mut |part| {
             parts += u64::from(part.is_content());
-            if let Part::Module { id } = part {
+            if let ValuePart::Module { id } = part {
                 module = Some(module_name(id).0);
             }
             Ok(())

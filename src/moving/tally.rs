@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 /// What was found or moved, by type.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
-    types: BTreeMap<String, TypeTally>,
+pub struct TypeCounts {
+    types: BTreeMap<String, TypeCount>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TypeTally {
+pub struct TypeCount {
     pub keys: u64,
     /// Elements, fields, members; 1 for a string.
     pub parts: u64,
 }
 
-impl Tally {
+impl TypeCounts {
     pub fn add(&mut self, type_name: &str, parts: u64) {
         let tally = match self.types.get_mut(type_name) {
             Some(tally) => tally,
@@ -29,12 +29,12 @@ impl Tally {
         self.types.values().map(|tally| tally.keys).sum()
     }
 
-    pub fn types(&self) -> impl Iterator<Item = (&str, TypeTally)> {
+    pub fn types(&self) -> impl Iterator<Item = (&str, TypeCount)> {
         self.types.iter().map(|(name, tally)| (name.as_str(), *tally))
     }
 
     pub fn json(&self) -> serde_json::Value {
-        let types = self.types().map(|(name, TypeTally { keys, parts })| {
+        let types = self.types().map(|(name, TypeCount { keys, parts })| {
             (name.to_owned(), serde_json::json!({ "keys": keys, "parts": parts }))
         });
         types.collect::<serde_json::Map<_, _>>().into()
@@ -43,8 +43,8 @@ impl Tally {
     /// Lines with headings and a sum.
     pub fn table(&self) -> String {
         let mut rows = vec![["type".to_owned(), "keys".to_owned(), "elements".to_owned()]];
-        let sum = TypeTally { keys: self.keys(), parts: self.types.values().map(|tally| tally.parts).sum() };
-        for (name, TypeTally { keys, parts }) in self.types().chain([("all", sum)]) {
+        let sum = TypeCount { keys: self.keys(), parts: self.types.values().map(|tally| tally.parts).sum() };
+        for (name, TypeCount { keys, parts }) in self.types().chain([("all", sum)]) {
             rows.push([name.to_owned(), keys.to_string(), parts.to_string()]);
         }
         let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
@@ -58,11 +58,11 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use super::Tally;
+    use super::TypeCounts;
 
     #[test]
     fn the_table_has_a_line_for_each_type_and_a_sum() {
-        let mut tally = Tally::default();
+        let mut tally = TypeCounts::default();
         tally.add("string", 1);
         tally.add("hash", 1000);
         tally.add("hash", 2);

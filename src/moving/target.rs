@@ -4,7 +4,7 @@ use super::error::MoveError;
 use std::collections::BTreeMap;
 
 /// Takes commands in order. An error that a command got may come later, and ends the import.
-pub trait Target {
+pub trait MoveTarget {
     /// Runs a command in a database. `about` is the key, for errors.
     fn put(&mut self, database: u64, about: &[u8], words: &[&[u8]]) -> Result<(), MoveError>;
 

@@ -1,6 +1,6 @@
 //! The parts of a value as commands that build it where its key is absent.
 
-use engramdb_rdb::{ModuleItem, Part, RdbError, StreamId, module_name};
+use engramdb_rdb::{ModuleItem, RdbError, RdbStreamId, ValuePart, module_name};
 use std::collections::BTreeMap;
 use std::io;
 
@@ -44,34 +44,34 @@ impl<'k> CommandMaker<'k> {
         }
     }
 
-    pub fn take(&mut self, part: Part<'_>, each: &mut EachCommand<'_>) -> Result<(), RdbError> {
+    pub fn take(&mut self, part: ValuePart<'_>, each: &mut EachCommand<'_>) -> Result<(), RdbError> {
         match part {
-            Part::String(value) => each(&[b"SET", self.key, value])?,
-            Part::Item(item) => self.element("RPUSH", &[item], each)?,
-            Part::Member(member) => self.element("SADD", &[member], each)?,
-            Part::Scored { member, score } => {
+            ValuePart::String(value) => each(&[b"SET", self.key, value])?,
+            ValuePart::Item(item) => self.element("RPUSH", &[item], each)?,
+            ValuePart::Member(member) => self.element("SADD", &[member], each)?,
+            ValuePart::Scored { member, score } => {
                 self.element("ZADD", &[score_text(score).as_bytes(), member], each)?;
             }
-            Part::Field { name, value, expires_at_ms } => {
+            ValuePart::Field { name, value, expires_at_ms } => {
                 if expires_at_ms != 0 {
                     self.expiries.entry(expires_at_ms).or_default().push(name.to_vec());
                 }
                 self.element("HSET", &[name, value], each)?;
             }
-            Part::Entry { id, fields } => {
+            ValuePart::Entry { id, fields } => {
                 self.entries += 1;
                 let id = id_text(id);
                 let words = [&b"XADD"[..], self.key, id.as_bytes()];
                 each(&[&words[..], fields].concat())?;
             }
-            Part::Module { id } => self.module = Some(module_name(id).0),
-            Part::ModuleItem(ModuleItem::String(text)) if self.module.as_deref() == Some(JSON_TYPE) => {
+            ValuePart::Module { id } => self.module = Some(module_name(id).0),
+            ValuePart::ModuleItem(ModuleItem::String(text)) if self.module.as_deref() == Some(JSON_TYPE) => {
                 // Older encodings have further items.
                 self.module = Some(String::new());
                 each(&[b"JSON.SET", self.key, b"$", text])?;
             }
-            Part::ModuleItem(_) => {}
-            Part::Stream(_) | Part::Group(_) | Part::Consumer(_) | Part::Pending(_) => {
+            ValuePart::ModuleItem(_) => {}
+            ValuePart::Stream(_) | ValuePart::Group(_) | ValuePart::Consumer(_) | ValuePart::Pending(_) => {
                 self.take_of_stream(part, each)?;
             }
         }
@@ -117,12 +117,12 @@ impl<'k> CommandMaker<'k> {
         Ok(())
     }
 
-    fn take_of_stream(&mut self, part: Part<'_>, each: &mut EachCommand<'_>) -> io::Result<()> {
+    fn take_of_stream(&mut self, part: ValuePart<'_>, each: &mut EachCommand<'_>) -> io::Result<()> {
         match part {
-            Part::Stream(meta) => {
+            ValuePart::Stream(meta) => {
                 if self.entries == 0 {
                     // A stream without entries: one that goes at once.
-                    let first = id_text(meta.last_id.max(StreamId { ms: 0, sequence: 1 }));
+                    let first = id_text(meta.last_id.max(RdbStreamId { ms: 0, sequence: 1 }));
                     each(&[b"XADD", self.key, b"MAXLEN", b"0", first.as_bytes(), b"-", b"-"])?;
                 }
                 let added = meta.entries_added.to_string();
@@ -132,18 +132,18 @@ impl<'k> CommandMaker<'k> {
                 let words: [&[u8]; 3] = [b"XSETID", self.key, last.as_bytes()];
                 each(&[&words[..], &added, &deleted].concat())
             }
-            Part::Group(group) => {
+            ValuePart::Group(group) => {
                 self.group = group.name.to_vec();
                 let last = id_text(group.last_id);
                 let read = group.entries_read.map_or(-1, |read| read as i64).to_string();
                 let words = [b"XGROUP", &b"CREATE"[..], self.key, group.name, last.as_bytes()];
                 each(&[&words[..], &[b"ENTRIESREAD", read.as_bytes()]].concat())
             }
-            Part::Consumer(consumer) => {
+            ValuePart::Consumer(consumer) => {
                 self.consumer = consumer.name.to_vec();
                 each(&[b"XGROUP", b"CREATECONSUMER", self.key, &self.group, consumer.name])
             }
-            Part::Pending(pending) => {
+            ValuePart::Pending(pending) => {
                 let [id, at] = [id_text(pending.id), pending.delivered_at_ms.to_string()];
                 let count = pending.deliveries.to_string();
                 let words = [b"XCLAIM", self.key, &self.group, &self.consumer, b"0", id.as_bytes()];
@@ -156,7 +156,7 @@ impl<'k> CommandMaker<'k> {
     }
 }
 
-fn id_text(id: StreamId) -> String {
+fn id_text(id: RdbStreamId) -> String {
     format!("{}-{}", id.ms, id.sequence)
 }
 
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
     use engramdb_rdb::{GroupPart, PendingPart, StreamMeta};
 
-    fn commands(parts: &[Part<'_>], expires_at_ms: u64) -> Vec<String> {
+    fn commands(parts: &[ValuePart<'_>], expires_at_ms: u64) -> Vec<String> {
         let mut found = Vec::new();
         let mut each = |words: &[&[u8]]| {
             let texts: Vec<_> = words.iter().map(|word| String::from_utf8_lossy(word)).collect();
@@ -190,32 +190,32 @@ mod tests {
 
     #[test]
     fn every_part_has_its_command() {
-        assert_eq!(commands(&[Part::String(b"v")], 7), ["SET k v", "PEXPIREAT k 7"]);
-        assert_eq!(commands(&[Part::Item(b"a"), Part::Item(b"b")], 0), ["RPUSH k a b"]);
-        let scored = |score| Part::Scored { member: b"m", score };
+        assert_eq!(commands(&[ValuePart::String(b"v")], 7), ["SET k v", "PEXPIREAT k 7"]);
+        assert_eq!(commands(&[ValuePart::Item(b"a"), ValuePart::Item(b"b")], 0), ["RPUSH k a b"]);
+        let scored = |score| ValuePart::Scored { member: b"m", score };
         let wanted = ["ZADD k 1.5 m -inf m 1e300 m"];
         assert_eq!(commands(&[scored(1.5), scored(f64::NEG_INFINITY), scored(1e300)], 0), wanted);
-        let field = |expires_at_ms| Part::Field { name: b"f", value: b"v", expires_at_ms };
+        let field = |expires_at_ms| ValuePart::Field { name: b"f", value: b"v", expires_at_ms };
         assert_eq!(commands(&[field(0), field(5)], 0), ["HSET k f v f v", "HPEXPIREAT k 5 FIELDS 1 f"]);
-        let members = vec![Part::Member(b"m"); PARTS_MAX + 1];
+        let members = vec![ValuePart::Member(b"m"); PARTS_MAX + 1];
         assert_eq!(commands(&members, 0).len(), 2);
         let id = engramdb_rdb::module_id(JSON_TYPE, 3).expect("a name");
-        let document = [Part::Module { id }, Part::ModuleItem(ModuleItem::String(b"{}"))];
+        let document = [ValuePart::Module { id }, ValuePart::ModuleItem(ModuleItem::String(b"{}"))];
         assert_eq!(commands(&document, 0), ["JSON.SET k $ {}"]);
     }
 
     #[test]
     fn a_stream_comes_with_its_groups() {
-        let id = |ms| StreamId { ms, sequence: 1 };
+        let id = |ms| RdbStreamId { ms, sequence: 1 };
         let meta = StreamMeta { length: 1, last_id: id(9), entries_added: 3, ..StreamMeta::default() };
         let group = GroupPart { name: b"g", last_id: id(5), entries_read: None };
         let pending = PendingPart { id: id(5), delivered_at_ms: 77, deliveries: 2 };
         let parts = [
-            Part::Entry { id: id(5), fields: &[b"a", b"1"] },
-            Part::Stream(meta),
-            Part::Group(group),
-            Part::Consumer(engramdb_rdb::ConsumerPart { name: b"c", seen_at_ms: 1, active_at_ms: None }),
-            Part::Pending(pending),
+            ValuePart::Entry { id: id(5), fields: &[b"a", b"1"] },
+            ValuePart::Stream(meta),
+            ValuePart::Group(group),
+            ValuePart::Consumer(engramdb_rdb::ConsumerPart { name: b"c", seen_at_ms: 1, active_at_ms: None }),
+            ValuePart::Pending(pending),
         ];
         let wanted = [
             "XADD k 5-1 a 1",
@@ -225,6 +225,6 @@ mod tests {
             "XCLAIM k g c 0 5-1 TIME 77 RETRYCOUNT 2 FORCE JUSTID",
         ];
         assert_eq!(commands(&parts, 0), wanted);
-        assert_eq!(commands(&[Part::Stream(meta)], 0)[0], "XADD k MAXLEN 0 9-1 - -");
+        assert_eq!(commands(&[ValuePart::Stream(meta)], 0)[0], "XADD k MAXLEN 0 9-1 - -");
     }
 }

@@ -8,10 +8,12 @@
 
 use super::checksum::crc64;
 use super::error::{RdbError, Read, damaged};
-use super::module_value::{self, ModuleItem};
+use super::module_value;
+use super::part::ModuleItem;
+use super::part::{EachPart, ValueKind, ValuePart};
 use super::payload::is_known;
-use super::source::{Source, byte, length, moment, owned_string, string};
-use super::value::{EachPart, Part, ValueKind, read_value};
+use super::source::{ByteSource, byte, length, moment, owned_string, string};
+use super::value::read_value;
 use std::io;
 
 const SLOT_IMPORT: u8 = 243;
@@ -158,14 +160,14 @@ impl<R: io::Read> RdbFile<R> {
         read_value((header.value_type, self.version), &mut self.input, each)
     }
 
-    /// Reads the value of the key that was returned last, checks it, and returns type and bytes as they are in
-    /// the file. `None` if there are more than `bytes_max`: then [`RdbFile::value`] reads it part by part.
+    /// Reads the value of the key that was returned last, checks it, and returns type and bytes as they are
+    /// in the file. `None` if there are more than `bytes_max`: then [`RdbFile::value`] reads it part by part.
     pub fn raw_value(&mut self, header: &KeyHeader, bytes_max: usize) -> Result<Option<RawValue>, RdbError> {
         self.input.record(vec![header.value_type], bytes_max);
         let (mut parts, mut module) = (0, None);
         let read = read_value((header.value_type, self.version), &mut self.input, &mut |part| {
             parts += u64::from(part.is_content());
-            if let Part::Module { id } = part {
+            if let ValuePart::Module { id } = part {
                 module = Some(id);
             }
             Ok(())
@@ -306,7 +308,7 @@ impl<R: io::Read> Input<R> {
     }
 }
 
-impl<R: io::Read> Source for Input<R> {
+impl<R: io::Read> ByteSource for Input<R> {
     fn append(&mut self, length: u64, out: &mut Vec<u8>) -> Read<()> {
         let mut left = length;
         while left > 0 {

@@ -2,7 +2,7 @@
 
 use super::checksum::crc64;
 use super::file::{AUX, END, EXPIRES_MS, FUNCTION, SELECT};
-use super::value::VALKEY_VERSION;
+use super::part::VALKEY_VERSION;
 use super::writer::{put_length, put_string};
 use std::io::{self, Write};
 

@@ -2,8 +2,8 @@
 //! calls them with mutated seeds.
 
 use super::file::{RdbFile, RdbRecord};
+use super::part::ValuePart;
 use super::payload::{Payload, seal};
-use super::value::Part;
 
 /// A file reads the same in any pieces, with and without its values being recorded, and never panics.
 pub fn fuzz_file(bytes: &[u8]) {
@@ -23,7 +23,7 @@ fn read_file(bytes: &[u8], piece: usize, raw_bytes_max: usize) -> String {
                 RdbRecord::End => return Ok(()),
                 RdbRecord::Key(header) => {
                     let mut parts = String::new();
-                    let mut each = |part: Part<'_>| {
+                    let mut each = |part: ValuePart<'_>| {
                         parts += &format!("{part:?}\n");
                         Ok(())
                     };

@@ -2,7 +2,7 @@
 //! the other way round. Our own code: no kept crate writes it (docs/decisions/0059-an-rdb-codec.md).
 //!
 //! * [`file`]: a file, record by record, with its checksum; [`FileWriter`] writes one;
-//! * [`value`]: a value of any encoding as a sequence of [`Part`]s; [`stream`] those of streams;
+//! * [`value`]: a value of any encoding as a sequence of [`ValuePart`]s; [`stream`] those of streams;
 //! * [`writer`]: values in the plain encodings, which every version since Redis 7.2 reads;
 //! * [`payload`]: the frame of DUMP: version and checksum;
 //! * `listpack`, `ziplist`, `lzf`: the encodings inside.
@@ -21,6 +21,7 @@ pub mod fuzzing;
 mod listpack;
 mod lzf;
 mod module_value;
+mod part;
 pub mod payload;
 mod source;
 pub mod stream;
@@ -33,7 +34,10 @@ mod ziplist;
 pub use error::RdbError;
 pub use file::{KeyHeader, RawValue, RdbFile, RdbRecord};
 pub use file_writer::FileWriter;
-pub use module_value::{ModuleItem, module_id, module_name};
-pub use source::Source;
-pub use stream::{ConsumerPart, GroupPart, GroupRecord, PendingPart, StreamId, StreamMeta, StreamWriter};
-pub use value::{Part, ValueKind, read_value};
+pub use module_value::{module_id, module_name};
+pub use part::{
+    ConsumerPart, EachPart, GroupPart, ModuleItem, PendingPart, RdbStreamId, StreamMeta, ValueKind, ValuePart,
+};
+pub use source::ByteSource;
+pub use stream::{GroupRecord, StreamWriter};
+pub use value::read_value;

@@ -13,27 +13,27 @@ const END: u8 = 0xff;
 
 /// An element of a listpack or a ziplist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element<'a> {
+pub enum PackedElement<'a> {
     Bytes(&'a [u8]),
     Integer(i64),
 }
 
-impl<'a> Element<'a> {
+impl<'a> PackedElement<'a> {
     /// Its text; an integer's is written to `digits`.
     pub fn text<'t>(self, digits: &'t mut itoa::Buffer) -> &'t [u8]
     where
         'a: 't,
     {
         match self {
-            Element::Bytes(bytes) => bytes,
-            Element::Integer(integer) => digits.format(integer).as_bytes(),
+            PackedElement::Bytes(bytes) => bytes,
+            PackedElement::Integer(integer) => digits.format(integer).as_bytes(),
         }
     }
 
     pub fn integer(self) -> Option<i64> {
         match self {
-            Element::Integer(integer) => Some(integer),
-            Element::Bytes(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
+            PackedElement::Integer(integer) => Some(integer),
+            PackedElement::Bytes(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
         }
     }
 }
@@ -58,7 +58,7 @@ impl<'a> Listpack<'a> {
     }
 
     /// The next element, which has to be there.
-    pub fn expect(&mut self) -> Read<Element<'a>> {
+    pub fn expect(&mut self) -> Read<PackedElement<'a>> {
         self.next().unwrap_or_else(|| damaged("a listpack has too few elements"))
     }
 
@@ -70,7 +70,7 @@ impl<'a> Listpack<'a> {
         }
     }
 
-    fn take(&mut self) -> Read<Element<'a>> {
+    fn take(&mut self) -> Read<PackedElement<'a>> {
         let bytes = self.rest;
         let Some((element, length)) = decode(bytes) else {
             return damaged("a listpack's element is cut off");
@@ -93,10 +93,10 @@ impl<'a> Listpack<'a> {
 }
 
 impl<'a> Iterator for Listpack<'a> {
-    type Item = Read<Element<'a>>;
+    type Item = Read<PackedElement<'a>>;
 
     /// Ends after an error.
-    fn next(&mut self) -> Option<Read<Element<'a>>> {
+    fn next(&mut self) -> Option<Read<PackedElement<'a>>> {
         if self.rest.is_empty() {
             return None;
         }
@@ -114,12 +114,12 @@ impl<'a> Iterator for Listpack<'a> {
 }
 
 /// The element at the beginning, and how many bytes it takes without the length after it.
-fn decode(bytes: &[u8]) -> Option<(Element<'_>, usize)> {
+fn decode(bytes: &[u8]) -> Option<(PackedElement<'_>, usize)> {
     let &[first, ref rest @ ..] = bytes else { return None };
-    let integer = |value: i64, length: usize| Some((Element::Integer(value), length));
+    let integer = |value: i64, length: usize| Some((PackedElement::Integer(value), length));
     let text = |from: usize, length: usize| {
         let end = from.checked_add(length)?;
-        Some((Element::Bytes(bytes.get(from..end)?), end))
+        Some((PackedElement::Bytes(bytes.get(from..end)?), end))
     };
     match first {
         0..=0x7f => integer(i64::from(first), 1),
@@ -151,7 +151,7 @@ fn back_length_bytes(length: usize) -> usize {
     }
 }
 
-/// The length after an element: seven bits a byte, the highest ones first, every byte but the first one marked.
+/// The length after an element: seven bits a byte, the highest ones first; all but the first are marked.
 fn back_length(length: usize, buffer: &mut [u8; 5]) -> &[u8] {
     let bytes = back_length_bytes(length);
     for (at, byte) in buffer[..bytes].iter_mut().enumerate() {
@@ -258,8 +258,8 @@ mod tests {
         let bytes = writer.finish();
         let found: Vec<_> =
             Listpack::new(&bytes).expect("written").map(|found| found.expect("whole")).collect();
-        let wanted = integers.iter().map(|integer| Element::Integer(*integer));
-        let wanted: Vec<_> = wanted.chain(texts.iter().map(|text| Element::Bytes(text))).collect();
+        let wanted = integers.iter().map(|integer| PackedElement::Integer(*integer));
+        let wanted: Vec<_> = wanted.chain(texts.iter().map(|text| PackedElement::Bytes(text))).collect();
         assert_eq!(found, wanted);
     }
 

@@ -1,5 +1,5 @@
-//! LZF: what RDB compresses strings with. A stream of literals (a length below 32, minus 1, and the bytes) and
-//! of copies from what was written before (length and distance in two or three bytes).
+//! LZF: what RDB compresses strings with. A stream of literals (a length of up to 32, minus 1, and the
+//! bytes) and of copies from what was written before (length and distance in two or three bytes).
 
 use super::error::{Read, damaged};
 

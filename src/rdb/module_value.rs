@@ -2,18 +2,8 @@
 //! skipped, by a program without the module.
 
 use super::error::{Read, damaged};
-use super::source::{Source, length, string};
-use super::value::{EachPart, Part};
-
-/// What a module has stored.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum ModuleItem<'a> {
-    Signed(i64),
-    Unsigned(u64),
-    Float(f32),
-    Double(f64),
-    String(&'a [u8]),
-}
+use super::part::{EachPart, ModuleItem, ValuePart};
+use super::source::{ByteSource, length, string};
 
 pub(crate) const END: u64 = 0;
 const SIGNED: u64 = 1;
@@ -41,13 +31,16 @@ pub fn module_id(name: &str, version: u16) -> Option<u64> {
     is_name.then_some(number << VERSION_BITS | u64::from(version))
 }
 
-pub(crate) fn read(source: &mut impl Source, each: &mut EachPart<'_>) -> Read<()> {
-    each(Part::Module { id: length(source)? })?;
-    items(source, &mut |item| each(Part::ModuleItem(item)))
+pub(crate) fn read(source: &mut impl ByteSource, each: &mut EachPart<'_>) -> Read<()> {
+    each(ValuePart::Module { id: length(source)? })?;
+    items(source, &mut |item| each(ValuePart::ModuleItem(item)))
 }
 
 /// The items up to the mark of their end.
-pub(crate) fn items(source: &mut impl Source, each: &mut dyn FnMut(ModuleItem<'_>) -> Read<()>) -> Read<()> {
+pub(crate) fn items(
+    source: &mut impl ByteSource,
+    each: &mut dyn FnMut(ModuleItem<'_>) -> Read<()>,
+) -> Read<()> {
     let mut text = Vec::new();
     loop {
         let item = match length(source)? {

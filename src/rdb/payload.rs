@@ -3,7 +3,8 @@
 
 use super::checksum::crc64;
 use super::error::RdbError;
-use super::value::{EachPart, read_value};
+use super::part::EachPart;
+use super::value::read_value;
 
 const FOOTER_BYTES: usize = 10;
 /// The highest versions that are known: of Redis, and of Valkey.

@@ -4,7 +4,7 @@ use super::error::{RdbError, Read, damaged};
 use super::lzf;
 
 /// Bytes to be read in order.
-pub trait Source {
+pub trait ByteSource {
     /// Appends the next `length` bytes to `out`, which grows as they arrive: a length is only a claim.
     fn append(&mut self, length: u64, out: &mut Vec<u8>) -> Result<(), RdbError>;
 
@@ -12,7 +12,7 @@ pub trait Source {
     fn array<const N: usize>(&mut self) -> Result<[u8; N], RdbError>;
 }
 
-impl Source for &[u8] {
+impl ByteSource for &[u8] {
     fn append(&mut self, length: u64, out: &mut Vec<u8>) -> Read<()> {
         let length = usize::try_from(length).map_err(|_| RdbError::Truncated)?;
         let (taken, rest) = self.split_at_checked(length).ok_or(RdbError::Truncated)?;
@@ -41,11 +41,11 @@ pub(crate) const LZF: u8 = 3;
 pub(crate) const LENGTH_32: u8 = 0x80;
 pub(crate) const LENGTH_64: u8 = 0x81;
 
-pub(crate) fn byte(source: &mut impl Source) -> Read<u8> {
+pub(crate) fn byte(source: &mut impl ByteSource) -> Read<u8> {
     Ok(source.array::<1>()?[0])
 }
 
-pub(crate) fn length_or_special(source: &mut impl Source) -> Read<Length> {
+pub(crate) fn length_or_special(source: &mut impl ByteSource) -> Read<Length> {
     let first = byte(source)?;
     Ok(Length::Bytes(match first >> 6 {
         0 => u64::from(first),
@@ -60,7 +60,7 @@ pub(crate) fn length_or_special(source: &mut impl Source) -> Read<Length> {
 }
 
 /// A count or a number.
-pub(crate) fn length(source: &mut impl Source) -> Read<u64> {
+pub(crate) fn length(source: &mut impl ByteSource) -> Read<u64> {
     match length_or_special(source)? {
         Length::Bytes(length) => Ok(length),
         Length::Special(_) => damaged("a string's encoding is in the place of a length"),
@@ -68,12 +68,12 @@ pub(crate) fn length(source: &mut impl Source) -> Read<u64> {
 }
 
 /// Milliseconds as RDB stores times.
-pub(crate) fn moment(source: &mut impl Source) -> Read<i64> {
+pub(crate) fn moment(source: &mut impl ByteSource) -> Read<i64> {
     Ok(i64::from_le_bytes(source.array()?))
 }
 
 /// A string, in place of what `out` held.
-pub(crate) fn string(source: &mut impl Source, out: &mut Vec<u8>) -> Read<()> {
+pub(crate) fn string(source: &mut impl ByteSource, out: &mut Vec<u8>) -> Read<()> {
     out.clear();
     let special = match length_or_special(source)? {
         Length::Bytes(length) => return source.append(length, out),
@@ -96,7 +96,7 @@ pub(crate) fn string(source: &mut impl Source, out: &mut Vec<u8>) -> Read<()> {
 }
 
 /// The same as a value of its own.
-pub(crate) fn owned_string(source: &mut impl Source) -> Read<Vec<u8>> {
+pub(crate) fn owned_string(source: &mut impl ByteSource) -> Read<Vec<u8>> {
     let mut out = Vec::new();
     string(source, &mut out)?;
     Ok(out)

@@ -2,63 +2,19 @@
 //! from the listpack's; then counts and ids, and groups with their consumers.
 
 use super::error::{Read, damaged};
-use super::listpack::{Element, Listpack, ListpackWriter};
-use super::source::{Source, length, moment, string};
-use super::value::{EachPart, Part};
+use super::listpack::{Listpack, ListpackWriter, PackedElement};
+use super::part::{ConsumerPart, EachPart, GroupPart, PendingPart, RdbStreamId, StreamMeta, ValuePart};
+use super::source::{ByteSource, length, moment, string};
 use super::writer;
 use std::collections::BTreeMap;
-
-/// An entry's id: milliseconds, and a number among those of the same one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StreamId {
-    pub ms: u64,
-    pub sequence: u64,
-}
-
-/// What a stream has beside its entries and groups.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamMeta {
-    pub length: u64,
-    pub last_id: StreamId,
-    /// The highest id of an entry that was deleted.
-    pub max_deleted_id: StreamId,
-    /// How many entries were ever added.
-    pub entries_added: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GroupPart<'a> {
-    pub name: &'a [u8],
-    pub last_id: StreamId,
-    /// How many entries the group has read; `None` where that is not known.
-    pub entries_read: Option<u64>,
-}
-
-/// Times in milliseconds since the epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConsumerPart<'a> {
-    pub name: &'a [u8],
-    /// When it tried to read, or to claim, last.
-    pub seen_at_ms: u64,
-    /// When it got something last; `None` for never.
-    pub active_at_ms: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PendingPart {
-    pub id: StreamId,
-    /// When it was delivered last, in milliseconds since the epoch, and how often it was.
-    pub delivered_at_ms: u64,
-    pub deliveries: u64,
-}
 
 const DELETED: i64 = 1;
 const SAME_FIELDS: i64 = 2;
 
-impl StreamId {
-    fn of_bytes(bytes: [u8; 16]) -> StreamId {
+impl RdbStreamId {
+    fn of_bytes(bytes: [u8; 16]) -> RdbStreamId {
         let number = u128::from_be_bytes(bytes);
-        StreamId { ms: (number >> 64) as u64, sequence: number as u64 }
+        RdbStreamId { ms: (number >> 64) as u64, sequence: number as u64 }
     }
 
     fn bytes(self) -> [u8; 16] {
@@ -66,22 +22,22 @@ impl StreamId {
     }
 }
 
-fn id(source: &mut impl Source) -> Read<StreamId> {
-    Ok(StreamId { ms: length(source)?, sequence: length(source)? })
+fn id(source: &mut impl ByteSource) -> Read<RdbStreamId> {
+    Ok(RdbStreamId { ms: length(source)?, sequence: length(source)? })
 }
 
 /// Reads a stream of this version of the encoding.
-pub(crate) fn read(version: u8, source: &mut impl Source, each: &mut EachPart<'_>) -> Read<()> {
+pub(crate) fn read(version: u8, source: &mut impl ByteSource, each: &mut EachPart<'_>) -> Read<()> {
     let (mut node_id, mut node) = (Vec::new(), Vec::new());
     let (mut found, mut last) = (0, None);
     for _ in 0..length(source)? {
         string(source, &mut node_id)?;
         string(source, &mut node)?;
-        let Ok(first) = node_id.as_slice().try_into().map(StreamId::of_bytes) else {
+        let Ok(first) = node_id.as_slice().try_into().map(RdbStreamId::of_bytes) else {
             return damaged("a stream's listpack has no id");
         };
         entries(first, &node, &mut |part| {
-            let Part::Entry { id, .. } = part else { return Ok(()) };
+            let ValuePart::Entry { id, .. } = part else { return Ok(()) };
             if last.is_some_and(|last| id <= last) {
                 return damaged("a stream's entries are not in order");
             }
@@ -100,7 +56,7 @@ pub(crate) fn read(version: u8, source: &mut impl Source, each: &mut EachPart<'_
     if meta.length != found || last.is_some_and(|last| last > meta.last_id) {
         return damaged("a stream has another length, or another last entry, than it says");
     }
-    each(Part::Stream(meta))?;
+    each(ValuePart::Stream(meta))?;
     for _ in 0..length(source)? {
         group(version, &meta, source, each)?;
     }
@@ -108,7 +64,7 @@ pub(crate) fn read(version: u8, source: &mut impl Source, each: &mut EachPart<'_
 }
 
 /// The entries of a listpack.
-fn entries(first: StreamId, bytes: &[u8], each: &mut EachPart<'_>) -> Read<()> {
+fn entries(first: RdbStreamId, bytes: &[u8], each: &mut EachPart<'_>) -> Read<()> {
     let mut elements = Listpack::new(bytes)?;
     let (alive, deleted) = (elements.integer()?, elements.integer()?);
     let names = take(&mut elements)?;
@@ -116,11 +72,11 @@ fn entries(first: StreamId, bytes: &[u8], each: &mut EachPart<'_>) -> Read<()> {
         return damaged("a stream's listpack has no end of its names");
     }
     let (mut found_alive, mut found_deleted) = (0, 0);
-    let mut fields: Vec<Element<'_>> = Vec::new();
+    let mut fields: Vec<PackedElement<'_>> = Vec::new();
     while let Some(flags) = elements.next() {
         let Some(flags) = flags?.integer() else { return damaged("a stream's entry has no flags") };
         let (ms, sequence) = (elements.integer()?, elements.integer()?);
-        let id = StreamId {
+        let id = RdbStreamId {
             ms: first.ms.wrapping_add(ms as u64),
             sequence: first.sequence.wrapping_add(sequence as u64),
         };
@@ -145,19 +101,24 @@ fn entries(first: StreamId, bytes: &[u8], each: &mut EachPart<'_>) -> Read<()> {
         found_alive += 1;
         let mut digits = vec![itoa::Buffer::new(); fields.len()];
         let texts = fields.iter().zip(&mut digits).map(|(field, digits)| field.text(digits));
-        each(Part::Entry { id, fields: &texts.collect::<Vec<_>>() })?;
+        each(ValuePart::Entry { id, fields: &texts.collect::<Vec<_>>() })?;
     }
     let is_whole = (found_alive, found_deleted) == (alive, deleted);
     if is_whole { Ok(()) } else { damaged("a stream's listpack has another count of entries than it says") }
 }
 
 /// A count and that many elements.
-fn take<'a>(elements: &mut Listpack<'a>) -> Read<Vec<Element<'a>>> {
+fn take<'a>(elements: &mut Listpack<'a>) -> Read<Vec<PackedElement<'a>>> {
     let count = elements.integer()?;
     (0..count).map(|_| elements.expect()).collect()
 }
 
-fn group(version: u8, stream: &StreamMeta, source: &mut impl Source, each: &mut EachPart<'_>) -> Read<()> {
+fn group(
+    version: u8,
+    stream: &StreamMeta,
+    source: &mut impl ByteSource,
+    each: &mut EachPart<'_>,
+) -> Read<()> {
     let mut name = Vec::new();
     string(source, &mut name)?;
     let last_id = id(source)?;
@@ -165,10 +126,10 @@ fn group(version: u8, stream: &StreamMeta, source: &mut impl Source, each: &mut 
         2.. => Some(length(source)?).filter(|read| *read as i64 >= 0),
         _ => (last_id == stream.last_id).then_some(stream.entries_added),
     };
-    each(Part::Group(GroupPart { name: &name, last_id, entries_read }))?;
+    each(ValuePart::Group(GroupPart { name: &name, last_id, entries_read }))?;
     let mut pending = BTreeMap::new();
     for _ in 0..length(source)? {
-        let id = StreamId::of_bytes(source.array()?);
+        let id = RdbStreamId::of_bytes(source.array()?);
         let delivered_at_ms = moment(source)?.max(0) as u64;
         let deliveries = length(source)?;
         if pending.insert(id, (delivered_at_ms, deliveries)).is_some() {
@@ -182,13 +143,13 @@ fn group(version: u8, stream: &StreamMeta, source: &mut impl Source, each: &mut 
             3.. => u64::try_from(moment(source)?).ok(),
             _ => Some(seen_at_ms),
         };
-        each(Part::Consumer(ConsumerPart { name: &name, seen_at_ms, active_at_ms }))?;
+        each(ValuePart::Consumer(ConsumerPart { name: &name, seen_at_ms, active_at_ms }))?;
         for _ in 0..length(source)? {
-            let id = StreamId::of_bytes(source.array()?);
+            let id = RdbStreamId::of_bytes(source.array()?);
             let Some((delivered_at_ms, deliveries)) = pending.remove(&id) else {
                 return damaged("a stream's consumer has an entry that its group has not");
             };
-            each(Part::Pending(PendingPart { id, delivered_at_ms, deliveries }))?;
+            each(ValuePart::Pending(PendingPart { id, delivered_at_ms, deliveries }))?;
         }
     }
     if pending.is_empty() { Ok(()) } else { damaged("a stream's group has an entry of no consumer") }
@@ -199,9 +160,9 @@ pub struct StreamWriter {
     nodes: Vec<u8>,
     count: u64,
     /// The listpack that is being filled.
-    node: Vec<(StreamId, Vec<u8>)>,
+    node: Vec<(RdbStreamId, Vec<u8>)>,
     node_bytes: usize,
-    first_id: Option<StreamId>,
+    first_id: Option<RdbStreamId>,
     length: u64,
 }
 
@@ -225,7 +186,7 @@ impl StreamWriter {
     }
 
     /// Adds the next entry: names and values in turn.
-    pub fn entry<'a>(&mut self, id: StreamId, fields: impl ExactSizeIterator<Item = &'a [u8]>) {
+    pub fn entry<'a>(&mut self, id: RdbStreamId, fields: impl ExactSizeIterator<Item = &'a [u8]>) {
         const NODE_ENTRIES_MAX: usize = 100;
         const NODE_BYTES_MAX: usize = 4096;
         if self.node.len() == NODE_ENTRIES_MAX || self.node_bytes >= NODE_BYTES_MAX {
@@ -299,7 +260,7 @@ fn texts(entry: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-fn put_id(id: StreamId, out: &mut Vec<u8>) {
+fn put_id(id: RdbStreamId, out: &mut Vec<u8>) {
     writer::put_length(id.ms, out);
     writer::put_length(id.sequence, out);
 }

@@ -1,6 +1,5 @@
 //! What was written comes back, and damage is found.
 
-use super::stream::{ConsumerPart, GroupPart, GroupRecord, PendingPart};
 use super::*;
 
 fn file() -> Vec<u8> {
@@ -65,15 +64,16 @@ fn stream_value(out: &mut Vec<u8>) {
     for number in 0..250u64 {
         let value = number.to_string();
         let fields: [&[u8]; 2] = [if number == 17 { b"other" } else { b"name" }, value.as_bytes()];
-        stream.entry(StreamId { ms: 1000 + number / 2, sequence: number % 2 }, fields.into_iter());
+        stream.entry(RdbStreamId { ms: 1000 + number / 2, sequence: number % 2 }, fields.into_iter());
     }
-    let last_id = StreamId { ms: 2000, sequence: 0 };
+    let last_id = RdbStreamId { ms: 2000, sequence: 0 };
     let consumer = ConsumerPart { name: b"me", seen_at_ms: 5, active_at_ms: None };
-    let pending = PendingPart { id: StreamId { ms: 1000, sequence: 0 }, delivered_at_ms: 4, deliveries: 2 };
+    let pending =
+        PendingPart { id: RdbStreamId { ms: 1000, sequence: 0 }, delivered_at_ms: 4, deliveries: 2 };
     let groups = [GroupRecord {
         group: GroupPart {
             name: b"workers",
-            last_id: StreamId { ms: 1000, sequence: 1 },
+            last_id: RdbStreamId { ms: 1000, sequence: 1 },
             entries_read: Some(2),
         },
         consumers: vec![(consumer, vec![pending])],
@@ -107,13 +107,13 @@ fn parts(bytes: &[u8]) -> Result<Vec<String>, RdbError> {
 fn what_was_written_comes_back() {
     let found = parts(&file()).expect("it is whole");
     let has = |text: &str| assert!(found.iter().any(|line| line.contains(text)), "{text}: {found:#?}");
-    has(&format!("{:?}", Part::String(b"some text, some text, some text, some text")));
-    has(&format!("{:?}", Part::String(b"-70000")));
+    has(&format!("{:?}", ValuePart::String(b"some text, some text, some text, some text")));
+    has(&format!("{:?}", ValuePart::String(b"-70000")));
     has("expires_at_ms: 1900000000000");
-    has(&format!("{:?}", Part::Item(b"17")));
-    has(&format!("{:?}", Part::Scored { member: b"low", score: f64::NEG_INFINITY }));
-    has(&format!("{:?}", Part::Field { name: b"a", value: b"1", expires_at_ms: 1_900_000_000_000 }));
-    has(&format!("{:?}", Part::ModuleItem(ModuleItem::String(b"{\"a\":1}"))));
+    has(&format!("{:?}", ValuePart::Item(b"17")));
+    has(&format!("{:?}", ValuePart::Scored { member: b"low", score: f64::NEG_INFINITY }));
+    has(&format!("{:?}", ValuePart::Field { name: b"a", value: b"1", expires_at_ms: 1_900_000_000_000 }));
+    has(&format!("{:?}", ValuePart::ModuleItem(ModuleItem::String(b"{\"a\":1}"))));
     assert_eq!(found.iter().filter(|line| line.starts_with("Entry")).count(), 250);
     has("deliveries: 2");
 }

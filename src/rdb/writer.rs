@@ -4,8 +4,8 @@
 use super::listpack::integer_of;
 use super::lzf;
 use super::module_value;
+use super::part::{self, VALKEY_VERSION};
 use super::source::{INT8, INT16, INT32, LENGTH_32, LENGTH_64, LZF};
-use super::value::{self, VALKEY_VERSION};
 
 /// The version that Redis 7.2 and Valkey 7.2 write, which later ones read.
 pub const VERSION: u32 = 11;
@@ -67,25 +67,25 @@ pub fn put_string(text: &[u8], out: &mut Vec<u8>) {
 
 /// A whole string value.
 pub fn string(text: &[u8], out: &mut Vec<u8>) {
-    out.push(value::STRING);
+    out.push(part::STRING);
     put_string(text, out);
 }
 
 /// The beginning of a list; its items follow, each by [`put_string`].
 pub fn list(count: usize, out: &mut Vec<u8>) {
-    out.push(value::LIST);
+    out.push(part::LIST);
     put_length(count as u64, out);
 }
 
 /// The beginning of a set; its members follow, each by [`put_string`].
 pub fn set(count: usize, out: &mut Vec<u8>) {
-    out.push(value::SET);
+    out.push(part::SET);
     put_length(count as u64, out);
 }
 
 /// The beginning of a sorted set; its members follow, each by [`scored`].
 pub fn sorted_set(count: usize, out: &mut Vec<u8>) {
-    out.push(value::SORTED_SET);
+    out.push(part::SORTED_SET);
     put_length(count as u64, out);
 }
 
@@ -96,14 +96,14 @@ pub fn scored(member: &[u8], score: f64, out: &mut Vec<u8>) {
 
 /// The beginning of a hash; its fields follow, each name and value by [`put_string`].
 pub fn hash(count: usize, out: &mut Vec<u8>) {
-    out.push(value::HASH);
+    out.push(part::HASH);
     put_length(count as u64, out);
 }
 
 /// The beginning of a hash whose fields expire, the first one at `first_ms`; its fields follow, each by
 /// [`timed_field`]. It needs [`VERSION_TIMES`].
 pub fn timed_hash(count: usize, first_ms: u64, out: &mut Vec<u8>) {
-    out.push(value::HASH_TIMES_2);
+    out.push(part::HASH_TIMES_2);
     out.extend_from_slice(&first_ms.to_le_bytes());
     put_length(count as u64, out);
 }
@@ -117,12 +117,12 @@ pub fn timed_field(first_ms: u64, (name, value): (&[u8], &[u8]), expires_at_ms: 
 
 /// The beginning of a stream; [`super::StreamWriter::finish`] writes the rest.
 pub fn stream(out: &mut Vec<u8>) {
-    out.push(value::STREAM_3);
+    out.push(part::STREAM_3);
 }
 
 /// A module's value that is one string.
 pub fn module_string(id: u64, text: &[u8], out: &mut Vec<u8>) {
-    out.push(value::MODULE);
+    out.push(part::MODULE);
     put_length(id, out);
     put_length(module_value::STRING, out);
     put_string(text, out);

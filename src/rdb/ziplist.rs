@@ -1,7 +1,7 @@
 //! The encodings before listpacks: ziplists, zipmaps, and sets of integers.
 
 use super::error::{Read, damaged};
-use super::listpack::Element;
+use super::listpack::PackedElement;
 
 /// Calls `each` with the elements of a ziplist.
 ///
@@ -9,7 +9,7 @@ use super::listpack::Element;
 /// bytes u32, offset of the last element u32, count u16, elements, 0xff
 /// element: length of the one before in 1 or 5 bytes, encoding, content
 /// ```
-pub fn ziplist(bytes: &[u8], each: &mut dyn FnMut(Element<'_>) -> Read<()>) -> Read<()> {
+pub fn ziplist(bytes: &[u8], each: &mut dyn FnMut(PackedElement<'_>) -> Read<()>) -> Read<()> {
     const HEADER_BYTES: usize = 10;
     let (Some(header), Some(mut rest)) = (bytes.first_chunk::<4>(), bytes.get(HEADER_BYTES..)) else {
         return damaged("a ziplist is shorter than its header");
@@ -35,12 +35,12 @@ pub fn ziplist(bytes: &[u8], each: &mut dyn FnMut(Element<'_>) -> Read<()>) -> R
     }
 }
 
-fn ziplist_element(bytes: &[u8]) -> Option<(Element<'_>, usize)> {
+fn ziplist_element(bytes: &[u8]) -> Option<(PackedElement<'_>, usize)> {
     let &[first, ref rest @ ..] = bytes else { return None };
-    let integer = |value: i64, length: usize| Some((Element::Integer(value), length));
+    let integer = |value: i64, length: usize| Some((PackedElement::Integer(value), length));
     let text = |from: usize, length: usize| {
         let end = from.checked_add(length)?;
-        Some((Element::Bytes(bytes.get(from..end)?), end))
+        Some((PackedElement::Bytes(bytes.get(from..end)?), end))
     };
     match first {
         0..=0x3f => text(1, first as usize),

@@ -7,7 +7,7 @@ use engramdb_engine::data_dir::{DataDirError, IMPORTING_FILE, check_data_directo
 use engramdb_engine::env::Env;
 use engramdb_engine::recovery::{StartOptions, open_directory};
 use engramdb_engine::snapshot::digest::keyspace_digests;
-use engramdb_moving::{ExportArgs, ExportFormat, ImportArgs, MoveError, Parts, export, import};
+use engramdb_moving::{ExportArgs, ExportFormat, ImportArgs, MoveError, ProgramParts, export, import};
 use engramdb_rdb::{FileWriter, module_id, writer};
 use engramdb_resp::{Protocol, Value};
 use engramdb_testkit::machine::Need;
@@ -22,9 +22,9 @@ const SMALL: &[u8] = include_bytes!("../data/small.rdb");
 
 const COMMANDS: &[&[Command]] = PARTS.commands;
 
-fn parts<T>(env: &Env, with: impl FnOnce(Parts<'_>) -> T) -> T {
+fn parts<T>(env: &Env, with: impl FnOnce(ProgramParts<'_>) -> T) -> T {
     let modules = || (PARTS.offline)(env);
-    with(Parts { modules: &modules, commands: COMMANDS, derived: &[], version: "test" })
+    with(ProgramParts { modules: &modules, commands: COMMANDS, derived: &[], version: "test" })
 }
 
 fn to_directory(file: &Path, directory: &Path) -> ImportArgs {

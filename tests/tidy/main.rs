@@ -27,9 +27,8 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     (
         "engramdb",
         &[
-            "console", "resp", "engine", "server", "moving", "vector", "search", "json", "script", "bench",
-            "sim",
-            "testkit",
+            "console", "resp", "rdb", "engine", "server", "moving", "vector", "search", "json", "script",
+            "bench", "sim", "testkit",
         ],
     ),
     ("console", &[]),

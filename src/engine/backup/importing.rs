@@ -11,8 +11,8 @@ use std::path::Path;
 const MARKER_TEXT: &str = "`engramdb import` is writing here, or was interrupted: no server starts on this. Run it \
                            again with the same --dir; it clears what is here and begins anew.\n";
 
-/// Prepares a data directory for an import: it must be empty but for files with the names in `spared`, and for
-/// what an interrupted import left, which is removed. `derived` names the folders of derived state.
+/// Prepares a data directory for an import: it must be empty but for files with the names in `spared`, and
+/// for what an interrupted import left, which is removed. `derived` names the folders of derived state.
 ///
 /// # Errors
 /// A directory that is not empty or is in use, and errors of the disk.

@@ -62,9 +62,9 @@ pub trait DataType: Send + Sync {
         None
     }
 
-    /// For a type of a module whose values RDB has as one text: calls `each` with effects that build, where the
-    /// key is absent, the value that was stored as this text, by this version of the module's encoding. `None`
-    /// if it is no such value.
+    /// For a type of a module whose values RDB has as one text: calls `each` with effects that build, where
+    /// the key is absent, the value that was stored as this text, by this version of the module's encoding.
+    /// `None` if it is no such value.
     fn build_of_rdb(
         &self,
         _version: u16,

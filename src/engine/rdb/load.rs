@@ -4,20 +4,20 @@ use crate::effect::{Effect, List, ScoredList};
 use crate::keyspace::{DataType, DataTypes, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX};
 use crate::types::{ListEnd, ScoredMember};
 use engramdb_rdb::payload::Payload;
-use engramdb_rdb::{ModuleItem, Part, RdbError, module_name};
+use engramdb_rdb::{ModuleItem, RdbError, ValuePart, module_name};
 use std::collections::BTreeMap;
 use std::io;
 
 /// What was read of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadedParts {
     /// How many parts it has; 0 for a value without any, whose key does not exist.
     pub parts: u64,
 }
 
-/// Takes the parts of one value, and makes effects that build it where its key is absent. Effects are as large
-/// as those of a snapshot, but that a string, or a field, is in one.
-pub struct Loader<'k> {
+/// Takes the parts of one value, and makes effects that build it where its key is absent. Effects are as
+/// large as those of a snapshot, but that a string, or a field, is in one.
+pub struct PartLoader<'k> {
     key: &'k [u8],
     types: &'k DataTypes,
     parts: u64,
@@ -71,20 +71,20 @@ struct StoredModule {
     text: Option<Vec<u8>>,
 }
 
-impl<'k> Loader<'k> {
-    pub fn new(key: &'k [u8], types: &'k DataTypes) -> Loader<'k> {
-        Loader { key, types, parts: 0, chunk: Chunk::default(), module: None }
+impl<'k> PartLoader<'k> {
+    pub fn new(key: &'k [u8], types: &'k DataTypes) -> PartLoader<'k> {
+        PartLoader { key, types, parts: 0, chunk: Chunk::default(), module: None }
     }
 
     /// Takes the next part.
     ///
     /// # Errors
     /// Values of modules that are not here, and errors of `each`.
-    pub fn take(&mut self, part: Part<'_>, each: &mut EachEffect<'_>) -> Result<(), RdbError> {
+    pub fn take(&mut self, part: ValuePart<'_>, each: &mut EachEffect<'_>) -> Result<(), RdbError> {
         self.parts += 1;
         match part {
-            Part::String(value) => each(&Effect::StringSet { key: self.key, expires_at_ms: 0, value })?,
-            Part::Field { name, value, expires_at_ms } => {
+            ValuePart::String(value) => each(&Effect::StringSet { key: self.key, expires_at_ms: 0, value })?,
+            ValuePart::Field { name, value, expires_at_ms } => {
                 self.chunk.push(name);
                 self.chunk.push(value);
                 self.chunk.times.push(expires_at_ms);
@@ -93,28 +93,28 @@ impl<'k> Loader<'k> {
                     self.put_fields(each)?;
                 }
             }
-            Part::Module { id } => self.module = Some(self.stored_module(id)?),
-            Part::ModuleItem(item) => {
+            ValuePart::Module { id } => self.module = Some(self.stored_module(id)?),
+            ValuePart::ModuleItem(item) => {
                 if let (ModuleItem::String(text), Some(module)) = (item, &mut self.module) {
                     module.text.get_or_insert_with(|| text.to_vec());
                 }
             }
-            Part::Scored { member, score } => {
+            ValuePart::Scored { member, score } => {
                 self.chunk.push(member);
                 self.chunk.scores.push(score);
                 if self.chunk.is_full(1) {
                     self.put_scored(each)?;
                 }
             }
-            Part::Item(word) | Part::Member(word) => {
+            ValuePart::Item(word) | ValuePart::Member(word) => {
                 self.chunk.push(word);
-                self.chunk.is_list = matches!(part, Part::Item(_));
+                self.chunk.is_list = matches!(part, ValuePart::Item(_));
                 if self.chunk.is_full(1) {
                     self.put_words(each)?;
                 }
             }
-            Part::Entry { .. } | Part::Stream(_) | Part::Group(_) => return Err(not_yet()),
-            Part::Consumer(_) | Part::Pending(_) => return Err(not_yet()),
+            ValuePart::Entry { .. } | ValuePart::Stream(_) | ValuePart::Group(_) => return Err(not_yet()),
+            ValuePart::Consumer(_) | ValuePart::Pending(_) => return Err(not_yet()),
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ impl<'k> Loader<'k> {
     ///
     /// # Errors
     /// A module's value that cannot be read, and errors of `each`.
-    pub fn finish(mut self, each: &mut EachEffect<'_>) -> Result<Loaded, RdbError> {
+    pub fn finish(mut self, each: &mut EachEffect<'_>) -> Result<LoadedParts, RdbError> {
         match &self.chunk {
             chunk if chunk.ends.is_empty() => {}
             chunk if !chunk.scores.is_empty() => self.put_scored(each)?,
@@ -137,7 +137,7 @@ impl<'k> Loader<'k> {
             };
             built?;
         }
-        Ok(Loaded { parts: self.parts })
+        Ok(LoadedParts { parts: self.parts })
     }
 
     /// One HashSet, and a HashExpire per distinct expiry.
@@ -197,8 +197,8 @@ pub fn load_payload(
     (database, key, expires_at_ms): (u32, &[u8], u64),
     types: &DataTypes,
     effects: &mut Vec<u8>,
-) -> Result<Loaded, RdbError> {
-    let mut loader = Loader::new(key, types);
+) -> Result<LoadedParts, RdbError> {
+    let mut loader = PartLoader::new(key, types);
     let mut each = |effect: &Effect<'_>| {
         match *effect {
             Effect::StringSet { key, value, .. } => Effect::StringSet { key, value, expires_at_ms },

@@ -4,5 +4,5 @@
 mod load;
 mod save;
 
-pub use load::{Loaded, Loader, load_payload};
+pub use load::{LoadedParts, PartLoader, load_payload};
 pub use save::{UnsavedType, dump, save_value};

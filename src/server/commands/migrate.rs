@@ -1,7 +1,7 @@
 //! MIGRATE: sends keys to another server, and deletes them here when it has them.
 //!
-//! Redis stands still meanwhile. Here a thread of the pool for copies does it: other clients go on, and a key that was
-//! changed while it was on its way is not deleted, but an error.
+//! Redis serves no other client meanwhile. Here a thread of the pool for copies does it and others go on; a
+//! key that was changed while it was on its way is not deleted, and the reply is an error.
 
 use super::{After, Call, Run, session};
 use crate::context::ServerContext;
