@@ -41,7 +41,7 @@ impl ServerLink {
         stream.set_write_timeout(Some(SILENCE_MAX)).map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let buffer = vec![0; BUFFER_BYTES];
-        let mut connection = Connection { server, stream, replies: ReplyReader::new(), buffer };
+        let mut connection = ServerLink { server, stream, replies: ReplyReader::new(), buffer };
         if let Some((user, password)) = &address.credentials {
             let words: &[&str] =
                 if user.is_empty() { &["AUTH", password] } else { &["AUTH", user, password] };

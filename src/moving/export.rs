@@ -6,7 +6,7 @@ use super::connection::ServerLink;
 use super::error::MoveError;
 use super::fetching;
 use super::files::{FileMaker, FileReader};
-use super::offline::Parts;
+use super::offline::ProgramParts;
 use super::progress::{ProgressLine, size};
 use super::tally::TypeCounts;
 use super::words::CommandMaker;
