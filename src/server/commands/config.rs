@@ -59,7 +59,11 @@ fn get(call: &mut Call<'_, '_, '_>) -> Outcome {
         call.args.from(2).iter().any(|pattern| glob_matches(&pattern.to_ascii_lowercase(), name.as_bytes()))
     };
     let config = call.shared.config.read();
-    let parameters = PARAMETERS.iter().map(|parameter| (parameter.name, (parameter.get)(&config)));
+    // A pattern finds aliases too, and the reply has the name that was found.
+    let parameters = PARAMETERS.iter().flat_map(|parameter| {
+        let names = std::iter::once(&parameter.name).chain(parameter.aliases);
+        names.map(|name| (*name, (parameter.get)(&config)))
+    });
     let constants = CONSTANTS.iter().map(|(name, value)| (*name, (*value).to_owned()));
     let all = parameters.chain(constants).chain(of_modules);
     let found: Vec<(&str, String)> = all.filter(|(name, _)| asked(name)).collect();

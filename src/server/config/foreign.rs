@@ -166,6 +166,8 @@ pub static CONSTANTS: &[(&str, &str)] = &[
     ("save", ""),
     ("cluster-enabled", "no"),
     ("unixsocket", ""),
+    ("replicaof", ""),
+    ("slaveof", ""),
     // Of the search module of Redis.
     ("search-_bg-index-mem-pct-thr", "100"),
     ("search-_bg-index-oom-pause-time", "0"),

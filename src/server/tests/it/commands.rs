@@ -76,6 +76,9 @@ fn configuration_in_flight() {
     client.call("CONFIG GET maxclients", "*2\r\n$10\r\nmaxclients\r\n$5\r\n10000\r\n");
     client.call("CONFIG SET maxclients 5 timeout 7", "+OK\r\n");
     client.call("CONFIG GET MAXclients", "*2\r\n$10\r\nmaxclients\r\n$1\r\n5\r\n");
+    client.call("CONFIG SET hash-max-ziplist-value 9", "+OK\r\n");
+    let aliases = "*2\r\n$22\r\nhash-max-ziplist-value\r\n$1\r\n9\r\n";
+    client.call("CONFIG GET hash-max-ziplist-v*", aliases);
     client
         .call("CONFIG SET nope 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'nope'\r\n");
     client.call(
