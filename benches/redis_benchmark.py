@@ -146,7 +146,13 @@ def speed_table(arguments, directory):
             for test in tests:
                 for pipeline in (1, 16):
                     print(f"measuring: {test.name} -P {pipeline}", file=sys.stderr)
-                    rows[test, pipeline] = speed_row(test, pipeline, measure(arguments, servers, test, pipeline))
+                    try:
+                        rounds = measure(arguments, servers, test, pipeline)
+                    except Failure as failure:
+                        print(failure, file=sys.stderr)
+                        rows[test, pipeline] = [test.name.upper(), *[""] * 7, "failed"]
+                        continue
+                    rows[test, pipeline] = speed_row(test, pipeline, rounds)
     headings = ["test", "Redis's fsync", "ratio", "wanted", "engramdb/s", "redis/s", "CPU s/M", "redis CPU", ""]
     return [headings, *(rows[test, pipeline] for test in TESTS for pipeline in (1, 16) if (test, pipeline) in rows)]
 

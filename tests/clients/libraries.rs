@@ -36,6 +36,14 @@ fn node(program: &str) -> Command {
     command
 }
 
+/// A program of Debian's package `ruby-sidekiq`; there is no registry of gems.
+fn ruby(program: &str) -> Command {
+    machine::program("sidekiq", "ruby-sidekiq");
+    let mut command = Command::new("ruby");
+    command.arg(folder("ruby").join(format!("{program}.rb")));
+    command
+}
+
 fn passes(command: impl FnOnce() -> Command, arguments: &[&str]) {
     if Need::Packages.is_missing() {
         return;
@@ -87,6 +95,12 @@ macro_rules! programs {
 
 programs! {
     agno: python "clients.txt" "agno_store";
+    arq: python "applications.txt" "arq_jobs";
+    celery: python "applications.txt" "celery_tasks";
+    django_redis: python "applications.txt" "django_cache";
+    dramatiq: python "applications.txt" "dramatiq_actors";
+    flask_session: python "applications.txt" "flask_sessions";
+    huey: python "applications.txt" "huey_tasks";
     mem0: python "clients.txt" "mem0_store";
     langchain_cache_history_and_store_on_json: python "clients.txt" "langchain_json";
     langchain_vector_store_and_semantic_cache: python "clients.txt" "langchain_store";
@@ -94,25 +108,36 @@ programs! {
     redis_om_python: python "clients.txt" "redis_om_models";
     redis_py_json_and_aggregations_over_resp2: python "clients.txt" "redis_py_json" "2";
     redis_py_json_and_aggregations_over_resp3: python "clients.txt" "redis_py_json" "3";
+    redis_py_patterns_over_resp2: python "clients.txt" "redis_py_patterns" "2";
+    redis_py_patterns_over_resp3: python "clients.txt" "redis_py_patterns" "3";
     redis_py_search_over_resp2: python "clients.txt" "redis_py_search" "2";
     redis_py_search_over_resp3: python "clients.txt" "redis_py_search" "3";
+    redlock_and_rate_limits: python "applications.txt" "redis_limits";
     redisvl_aggregations: python "clients.txt" "redisvl_aggregations";
     redisvl_caches_and_histories: python "clients.txt" "redisvl_extensions";
     redisvl_hybrid: python "clients.txt" "redisvl_hybrid";
     redisvl_queries: python "clients.txt" "redisvl_queries";
     redisvl_router: python "clients.txt" "redisvl_router";
+    rq: python "applications.txt" "rq_jobs";
     valkey_haystack: python "clients.txt" "valkey_haystack";
     valkey_glide_python: python "clients.txt" "valkey_glide";
 }
 
 programs! {
+    bullmq: node "bullmq";
     ioredis: node "ioredis";
     node_redis_json_and_aggregations_over_resp2: node "node_redis_json" "2";
     node_redis_json_and_aggregations_over_resp3: node "node_redis_json" "3";
     node_redis_over_resp2: node "node_redis" "2";
     node_redis_over_resp3: node "node_redis" "3";
     redis_om_node: node "redis_om";
+    sessions_limits_redlock_and_bee_queue: node "sessions_and_limits";
     valkey_glide_node: node "valkey_glide";
+}
+
+#[test]
+fn sidekiq() {
+    passes(|| ruby("sidekiq_jobs"), &[]);
 }
 
 /// Tests by name: the error, the program and its arguments.
