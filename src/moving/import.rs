@@ -165,7 +165,9 @@ impl Work<'_> {
     /// The file's name, if it is in the directory: it stays there.
     fn names_in(&self, directory: &Path) -> Vec<String> {
         let is_inside = self.path.parent().is_some_and(|parent| {
-            let [parent, directory] = [parent, directory].map(|path| std::path::absolute(path).ok());
+            // A name alone is in the current directory.
+            let [parent, directory] =
+                [parent, directory].map(|path| std::path::absolute(Path::new(".").join(path)).ok());
             parent.is_some() && parent == directory
         });
         let name = self.path.file_name().filter(|_| is_inside);

@@ -8,7 +8,6 @@ mod following;
 mod fuzz;
 mod json;
 mod json_model;
-mod moving;
 mod objects;
 mod program;
 mod properties;

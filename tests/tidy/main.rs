@@ -37,7 +37,7 @@ const CRATE_EDGES: &[(&str, &[&str])] = &[
     ("rdb", &[]),
     ("engine", &["rdb"]),
     ("server", &["console", "engine", "resp", "testkit"]),
-    ("moving", &["console", "engine", "rdb", "resp"]),
+    ("moving", &["console", "engine", "rdb", "resp", "testkit"]),
     ("datasets", &[]),
     ("vector", &["datasets"]),
     ("search", &["engine", "vector", "testkit"]),

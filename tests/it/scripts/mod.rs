@@ -44,7 +44,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 /// Counters, JSON documents and indexes.
-pub const PARTS: Parts = Parts {
+const PARTS: Parts = Parts {
     commands: &[counter::COMMANDS, engramdb_json::COMMANDS, engramdb_search::COMMANDS],
     serving: |env, _| modules(env, false),
     offline: |env| modules(env, true),
