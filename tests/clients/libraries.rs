@@ -66,17 +66,6 @@ fn examples() {
     }
 }
 
-/// Runs a program that fails for lack of something. Once it is there, the program must be among those that
-/// pass.
-fn awaits(lacking: &str, command: impl FnOnce() -> Command, arguments: &[&str]) {
-    if Need::Packages.is_missing() {
-        return;
-    }
-    let failure =
-        run(command(), arguments).expect_err("it no longer fails: it must be a program that passes");
-    assert!(failure.contains(lacking), "{failure}");
-}
-
 /// Tests by name: the function, the lock file or `node`, the program and its arguments.
 macro_rules! programs {
     ($($name:ident: python $lock:literal $program:literal $($argument:literal)*;)*) => {
@@ -104,6 +93,7 @@ programs! {
     mem0: python "clients.txt" "mem0_store";
     langchain_cache_history_and_store_on_json: python "clients.txt" "langchain_json";
     langchain_vector_store_and_semantic_cache: python "clients.txt" "langchain_store";
+    langgraph_python: python "clients.txt" "langgraph_savers";
     llama_index: python "llama_index.txt" "llama_index_store";
     redis_om_python: python "clients.txt" "redis_om_models";
     redis_py_json_and_aggregations_over_resp2: python "clients.txt" "redis_py_json" "2";
@@ -126,6 +116,7 @@ programs! {
 programs! {
     bullmq: node "bullmq";
     ioredis: node "ioredis";
+    langgraph_node: node "langgraph_savers";
     node_redis_json_and_aggregations_over_resp2: node "node_redis_json" "2";
     node_redis_json_and_aggregations_over_resp3: node "node_redis_json" "3";
     node_redis_over_resp2: node "node_redis" "2";
@@ -138,19 +129,4 @@ programs! {
 #[test]
 fn sidekiq() {
     passes(|| ruby("sidekiq_jobs"), &[]);
-}
-
-/// Tests by name: the error, the program and its arguments.
-macro_rules! awaiting {
-    ($($name:ident: $error:literal $language:ident($($program:literal),*) $($argument:literal)*;)*) => {
-        $(#[test]
-        fn $name() {
-            awaits($error, || $language($($program),*), &[$($argument),*]);
-        })*
-    };
-}
-
-awaiting! {
-    langgraph_node_awaits_sorted_sets: "unknown command 'ZADD'" node("langgraph_savers");
-    langgraph_python_awaits_sorted_sets: "unknown command 'ZADD'" python("clients.txt", "langgraph_savers");
 }
