@@ -290,20 +290,16 @@ impl Writer {
             return Ok(());
         }
         self.text.push(b'{');
-        let mut is_first = true;
-        let mut failure = None;
-        let walked = table.for_each(|key: Value, value: Value| {
-            if failure.is_none() {
-                if !std::mem::take(&mut is_first) {
-                    self.text.push(b',');
-                }
-                failure = self.pair(&key, &value, depth).err();
+        // Not by a call for each pair: calls of Lua inside calls are few.
+        for (index, pair) in table.pairs::<Value, Value>().enumerate() {
+            if index > 0 {
+                self.text.push(b',');
             }
-            Ok(())
-        });
-        walked.map_err(internal)?;
+            let (key, value) = pair.map_err(internal)?;
+            self.pair(&key, &value, depth)?;
+        }
         self.text.push(b'}');
-        failure.map_or(Ok(()), Err)
+        Ok(())
     }
 
     fn pair(&mut self, key: &Value, value: &Value, depth: usize) -> Result<(), ErrorText> {

@@ -143,6 +143,10 @@ impl Interpreter {
     }
 
     fn begin(&self, ticker: Ticker) {
+        // Lua collects no garbage when an allocation fails: what a script has left must not fail the next one.
+        if self.lua.used_memory() > MEMORY_BYTES_MAX / 2 {
+            _ = self.lua.gc_collect();
+        }
         self.running.resp.store(2, Ordering::Relaxed);
         *self.ticker.lock() = Some(ticker);
     }

@@ -4,4 +4,5 @@ mod busy;
 mod durability;
 mod golden;
 mod limits;
+mod permissions;
 mod support;
