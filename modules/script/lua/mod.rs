@@ -143,7 +143,7 @@ impl Interpreter {
     }
 
     fn begin(&self, ticker: Ticker) {
-        // Lua collects no garbage when an allocation fails: what a script has left must not fail the next one.
+        // Lua collects no garbage when an allocation fails: what a script left must not fail the next one.
         if self.lua.used_memory() > MEMORY_BYTES_MAX / 2 {
             _ = self.lua.gc_collect();
         }
