@@ -217,7 +217,8 @@ fn encoding(list: ListRef<'_>, limits: &EncodingLimits) -> &'static str {
     /// Redis lets no listpack grow beyond this because of a limit of elements.
     const SAFE_BYTES: usize = 8192;
     let (elements, bytes) = match limits.list_size {
-        size @ 0.. => (size as u64, SAFE_BYTES),
+        // Redis takes 0 for 1.
+        size @ 0.. => (size.max(1) as u64, SAFE_BYTES),
         size => (u64::MAX, 4096 << (-size - 1).min(4)),
     };
     let is_listpack = list.len() as u64 <= elements && listpack_bytes(list, bytes) <= bytes;
