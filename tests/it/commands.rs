@@ -82,7 +82,8 @@ fn ours(known: &Known) -> Facts {
 #[test]
 fn rows_say_what_redis_says() {
     let oracle = oracle();
-    let table = CommandTable::new(FAMILIES.iter().chain(engramdb_server::COMMANDS).copied());
+    let families = FAMILIES.iter().chain(engramdb_server::COMMANDS).chain(&[engramdb_script::COMMANDS]);
+    let table = CommandTable::new(families.copied());
     for known in table.iter().flat_map(|known| std::iter::once(known).chain(&known.subcommands)) {
         if OURS.contains(&known.full_name.as_str()) {
             continue;

@@ -3,6 +3,7 @@
 mod backup;
 mod bad_input;
 mod bench;
+mod command_page;
 mod commands;
 mod following;
 mod fuzz;

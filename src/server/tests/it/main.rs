@@ -1,7 +1,6 @@
 //! The server over TCP, in this process, on a log in memory.
 
 mod acl;
-mod command_page;
 mod commands;
 mod eviction;
 mod gate;
