@@ -24,7 +24,8 @@ pub const COMMANDS: &[Command] = &[session(
 .flags(flag::SESSION_WRITE)
 .acl(acl::KEYSPACE | acl::DANGEROUS)
 .keys(keys)
-.access(&["RW access delete"])
+.access(&["RW access delete", "RW access delete incomplete"])
+.access_by(|_, _| "RW access delete")
 .tips(&["nondeterministic_output"])
 .docs("2.6.0", "O(N) for the sizes of the values", "Moves keys to another server.")];
 

@@ -35,6 +35,16 @@ def tasks_of(huey):
     return add, third_try, fail, remember
 
 
+def last_result(result):
+    """huey stores what each try has raised, too."""
+    for _ in range(3):
+        try:
+            return result.get(blocking=True, timeout=30)
+        except TaskException:
+            result.reset()
+    return result.get(blocking=True, timeout=30)
+
+
 def works(huey):
     add, third_try, fail, remember = tasks_of(huey)
     waiting = [add(number, 1) for number in range(5)]
@@ -47,7 +57,7 @@ def works(huey):
     consumer.start()
     try:
         equal([result.get(blocking=True, timeout=30) for result in waiting], [1, 2, 3, 4, 5])
-        equal(third_try(f"tries-{huey.name}").get(blocking=True, timeout=30), 3)
+        equal(last_result(third_try(f"tries-{huey.name}")), 3)
         refused(TaskException, lambda: fail().get(blocking=True, timeout=30), "broken on purpose")
         begin = time.time()
         equal(add.schedule((1, 2), delay=1).get(blocking=True, timeout=30), 3)

@@ -21,7 +21,7 @@ def locks():
     refused(LockNotOwnedError, lambda: lock.extend(1), "no longer owned")
     refused(LockNotOwnedError, lock.release, "no longer owned")
     db.delete("lock")
-    refused(LockError, db.lock("lock").release, "unlocked lock")
+    refused(LockError, db.lock("lock").release, "unlocked")
 
     def add_one():
         for _ in range(25):

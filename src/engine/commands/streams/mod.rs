@@ -61,6 +61,7 @@ pub const COMMANDS: &[Command] = &[
         flag::FAST,
     )
     .room(room_of_names)
+    .tips(&["nondeterministic_output"])
     .docs("5.0.0", "O(log N) for each ID, with N pending entries", "Gives a consumer entries that others have."),
     write_row("XDEL", "key id+", delete::xdel, flag::FAST | flag::FREES)
         .event("xdel")
