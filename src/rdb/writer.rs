@@ -21,9 +21,9 @@ const COMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 pub fn put_length(length: u64, out: &mut Vec<u8>) {
     match length {
-        ..64 => out.push(length as u8),
-        ..16_384 => out.extend_from_slice(&(0x4000 | length as u16).to_be_bytes()),
-        ..=0xffff_ffff => {
+        0..64 => out.push(length as u8),
+        64..16_384 => out.extend_from_slice(&(0x4000 | length as u16).to_be_bytes()),
+        16_384..=0xffff_ffff => {
             out.push(LENGTH_32);
             out.extend_from_slice(&(length as u32).to_be_bytes());
         }

@@ -59,8 +59,11 @@ fn ziplist_element(bytes: &[u8]) -> Option<(PackedElement<'_>, usize)> {
     }
 }
 
+/// What is done with each name and its value.
+pub type EachPair<'e> = dyn FnMut(&[u8], &[u8]) -> Read<()> + 'e;
+
 /// Calls `each` with names and values of a zipmap.
-pub fn zipmap(bytes: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> Read<()>) -> Read<()> {
+pub fn zipmap(bytes: &[u8], each: &mut EachPair<'_>) -> Read<()> {
     let Some((_, mut rest)) = bytes.split_first() else { return damaged("a zipmap is empty") };
     loop {
         match rest {
