@@ -258,11 +258,11 @@ pub fn scan(
     Ok(keys)
 }
 
+/// A key, when it expires in milliseconds since the epoch, and its value as DUMP replies it.
+type Dumped<'k> = (&'k [u8], u64, Vec<u8>);
+
 /// Values and expiries of keys; those that are gone meanwhile are left out.
-fn dump_all<'k>(
-    connection: &mut ServerLink,
-    keys: &[&'k [u8]],
-) -> Result<Vec<(&'k [u8], u64, Vec<u8>)>, MoveError> {
+fn dump_all<'k>(connection: &mut ServerLink, keys: &[&'k [u8]]) -> Result<Vec<Dumped<'k>>, MoveError> {
     let commands = keys.iter().flat_map(|key| [vec![&b"PEXPIRETIME"[..], key], vec![b"DUMP", key]]);
     let replies = connection.pipeline(&commands.collect::<Vec<_>>())?;
     let mut dumped = Vec::new();

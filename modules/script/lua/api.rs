@@ -169,6 +169,15 @@ enum Word {
     Number(SmallVec<[u8; 24]>),
 }
 
+impl Word {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Word::Text(text) => text,
+            Word::Number(text) => text,
+        }
+    }
+}
+
 type Words = SmallVec<[Word; 8]>;
 
 fn words_of(values: &MultiValue) -> Result<Words, &'static str> {
@@ -190,11 +199,7 @@ fn words_of(values: &MultiValue) -> Result<Words, &'static str> {
 }
 
 fn slices(words: &Words) -> SmallVec<[&[u8]; 8]> {
-    let slice = |word| match word {
-        &Word::Text(ref text) => &**text,
-        &Word::Number(ref text) => &**text,
-    };
-    words.iter().map(slice).collect()
+    words.iter().map(Word::bytes).collect()
 }
 
 /// Runs a command of a script: `redis.call`, and `redis.pcall`, which returns an error instead of raising it.

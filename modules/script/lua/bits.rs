@@ -3,14 +3,17 @@
 use crate::lua::checked::{CallArguments, ErrorText, add};
 use mlua::{Lua, Table};
 
+type OfOne = fn(u32) -> u32;
+type OfTwo = fn(u32, u32) -> u32;
+
 pub fn library(lua: &Lua) -> mlua::Result<Table> {
     let library = lua.create_table()?;
-    let unary: [(&'static str, fn(u32) -> u32); 3] =
+    let unary: [(&'static str, OfOne); 3] =
         [("tobit", |bits| bits), ("bnot", |bits| !bits), ("bswap", u32::swap_bytes)];
     for (name, operation) in unary {
         add(lua, &library, name, move |_, arguments| Ok(number(operation(bits_of(arguments, 0)?))))?;
     }
-    let folds: [(&'static str, fn(u32, u32) -> u32); 3] =
+    let folds: [(&'static str, OfTwo); 3] =
         [("band", |a, b| a & b), ("bor", |a, b| a | b), ("bxor", |a, b| a ^ b)];
     for (name, operation) in folds {
         add(lua, &library, name, move |_, arguments| {
@@ -21,7 +24,7 @@ pub fn library(lua: &Lua) -> mlua::Result<Table> {
                 .map(number)
         })?;
     }
-    let shifts: [(&'static str, fn(u32, u32) -> u32); 5] = [
+    let shifts: [(&'static str, OfTwo); 5] = [
         ("lshift", |bits, by| bits << by),
         ("rshift", |bits, by| bits >> by),
         ("arshift", |bits, by| ((bits as i32) >> by) as u32),

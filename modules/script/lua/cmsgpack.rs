@@ -93,7 +93,7 @@ fn write_length(bytes: &mut Vec<u8>, length: usize, short: (u8, usize), codes: [
 fn write_integer(bytes: &mut Vec<u8>, number: i64) {
     let big_endian = number.to_be_bytes();
     let (code, size): (u8, usize) = match number {
-        0..=0x7f | -32..=-1 => return bytes.push(number as u8),
+        -32..=0x7f => return bytes.push(number as u8),
         0x80..=0xff => (0xcc, 1),
         0x100..=0xffff => (0xcd, 2),
         0x1_0000..=0xffff_ffff => (0xce, 4),

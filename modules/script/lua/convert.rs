@@ -178,7 +178,7 @@ fn write(value: &Value, is_resp3: bool, depth: usize, reply: &mut dyn Reply) {
 /// As C converts: towards zero, and to the smallest number where it does not fit.
 fn to_integer(number: f64) -> i64 {
     const TOO_LARGE: f64 = 9_223_372_036_854_775_808.0;
-    if number.is_nan() || number >= TOO_LARGE || number < -TOO_LARGE { i64::MIN } else { number as i64 }
+    if !(-TOO_LARGE..TOO_LARGE).contains(&number) { i64::MIN } else { number as i64 }
 }
 
 fn text_field(table: &Table, name: &str) -> Option<LuaString> {

@@ -58,7 +58,8 @@ pub enum StringComparison<'a> {
 impl<'a> StringComparison<'a> {
     /// Takes the condition if the next words are one.
     pub fn take(options: &mut OptionWords<'a>) -> Result<Option<StringComparison<'a>>, CommandError> {
-        const FORMS: [(&str, for<'w> fn(&'w [u8]) -> StringComparison<'w>); 4] = [
+        type Form = for<'w> fn(&'w [u8]) -> StringComparison<'w>;
+        const FORMS: [(&str, Form); 4] = [
             ("IFEQ", |word| StringComparison::Equal(word)),
             ("IFNE", |word| StringComparison::NotEqual(word)),
             ("IFDEQ", |word| StringComparison::DigestEqual(word)),

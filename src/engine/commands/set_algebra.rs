@@ -114,15 +114,15 @@ fn reply_combined(view: &View<'_>, args: Args<'_>, combine: Combine, reply: &mut
 }
 
 fn sdiff(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    reply_combined(view, args, |sets| subtract(sets), reply)
+    reply_combined(view, args, subtract, reply)
 }
 
 fn sinter(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    reply_combined(view, args, |sets| common(sets), reply)
+    reply_combined(view, args, common, reply)
 }
 
 fn sunion(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    reply_combined(view, args, |sets| unite(sets), reply)
+    reply_combined(view, args, unite, reply)
 }
 
 fn sintercard(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -178,15 +178,15 @@ fn store(
 }
 
 fn sdiffstore(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    store(tx, args, |sets| subtract(sets), "sdiffstore", reply)
+    store(tx, args, subtract, "sdiffstore", reply)
 }
 
 fn sinterstore(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    store(tx, args, |sets| common(sets), "sinterstore", reply)
+    store(tx, args, common, "sinterstore", reply)
 }
 
 fn sunionstore(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    store(tx, args, |sets| unite(sets), "sunionstore", reply)
+    store(tx, args, unite, "sunionstore", reply)
 }
 
 /// The bytes that the members of each set may take in the log.

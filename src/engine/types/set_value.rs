@@ -52,19 +52,13 @@ impl Keyed for Member {
 }
 
 /// A set in memory of its own: a hash table.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct SetValue {
     members: Table<Member>,
     /// Of the members, without the table.
     heap_bytes: usize,
     /// The longest text of a member so far, in bytes.
     longest: usize,
-}
-
-impl Default for SetValue {
-    fn default() -> SetValue {
-        SetValue { members: Table::new(), heap_bytes: 0, longest: 0 }
-    }
 }
 
 impl SetValue {

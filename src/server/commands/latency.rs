@@ -197,9 +197,8 @@ fn histogram(call: &mut Call<'_, '_, '_>) -> Outcome {
     } else {
         for name in call.args.from(2) {
             let parts: Vec<&[u8]> = name.splitn(2, |byte| *byte == b'|').collect();
-            match call.shared.table.find(engramdb_engine::command::Args::new(&parts)) {
-                Some(known) => add_all(known, &mut asked),
-                None => {}
+            if let Some(known) = call.shared.table.find(engramdb_engine::command::Args::new(&parts)) {
+                add_all(known, &mut asked)
             }
         }
     }
