@@ -32,7 +32,7 @@ pub(crate) const END: u8 = 255;
 const CHECKSUM_SINCE: u32 = 5;
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// A key, and what stands before its value.
+/// A key, and what comes before its value in the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyHeader {
     pub database: u64,

@@ -11,7 +11,7 @@
 //!   learn of changes in one order.
 //! - No notice is lost. A thread that finds another one delivering leaves its notices to that one, which
 //!   looks at the queue again after it has let go.
-//! - While nobody is interested, an effect costs one load.
+//! - While no client wants notices, an effect costs one load.
 //!
 //! An event's name is that of the running command ([`Command::event`](crate::command::Command::event)) or of
 //! [`Tx::event`](super::tx::Tx::event); a log has no names, so a replay and a follower have no events. Keys
@@ -385,7 +385,7 @@ impl Notices {
             if event != "set" && *name == event && *database == of_database && **key == *of_key)
     }
 
-    /// Notes an event that comes with no effect. Costs one load while nobody is interested.
+    /// Notes an event that comes with no effect. Costs one load while no client wants it.
     #[inline]
     pub(crate) fn notify(&mut self, name: &'static str, database: u32, key: &[u8]) {
         if self.queue.has(class::KEYSPACE | class::KEYEVENT) {

@@ -151,7 +151,7 @@ impl<'a> Tx<'a> {
         self.event = event;
     }
 
-    /// Notifies an event that no effect stands for, or another one of the last effect.
+    /// Notifies an event that has no effect, or a second event of the last effect.
     pub fn notify(&mut self, event: &'static str, key: &[u8]) {
         self.store.hook.notices.notify(event, self.database, key);
     }

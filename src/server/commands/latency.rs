@@ -189,7 +189,7 @@ fn doctor(call: &mut Call<'_, '_, '_>) -> Outcome {
     Ok(())
 }
 
-/// Of all commands, or of those that are named; a container stands for its subcommands.
+/// Of all commands, or of those that are named; a container includes its subcommands.
 fn histogram(call: &mut Call<'_, '_, '_>) -> Outcome {
     let mut asked: Vec<&Known> = Vec::new();
     if call.args.len() == 2 {

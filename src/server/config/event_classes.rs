@@ -6,7 +6,7 @@ use engramdb_engine::store::notices::class;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventClasses(pub u32);
 
-/// The letters in the order in which Redis shows them: those that A stands for, then the others.
+/// The letters in the order in which Redis shows them: those that A includes, then the others.
 const LETTERS: &[(char, u32)] = &[
     ('g', class::GENERIC),
     ('$', class::STRING),

@@ -140,7 +140,7 @@ fn note_denied(
         Denied::Channel(word) => ("channel", call.args.word(word)),
         Denied::Sort(_) => return,
         Denied::Index => ("key", call.args.get(1).copied().unwrap_or_default()),
-        // The request is wrong, whoever sends it.
+        // The request is wrong for any user.
         Denied::Malformed => return,
     };
     note(shared, session, (reason, context), object, &session.user.name);

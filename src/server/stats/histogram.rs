@@ -5,7 +5,7 @@
 
 use super::Counter;
 
-/// The longest latency that is told apart, in nanoseconds.
+/// In nanoseconds; longer latencies are counted in the last bucket.
 const VALUE_MAX: u64 = 1_000_000_000;
 const PLACES: usize = place(VALUE_MAX) + 1;
 

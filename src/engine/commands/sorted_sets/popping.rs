@@ -76,7 +76,7 @@ fn first(set: SortedSetRef<'_>, end: End, count: usize) -> Popped {
     }
 }
 
-/// Removes members from an end of a set that has so many.
+/// Removes members from an end of a set, which has at least this number.
 fn remove(tx: &mut Tx<'_>, key: &[u8], end: End, count: usize) {
     if count == 0 {
         return;

@@ -14,7 +14,7 @@ use crate::store::view::View;
 use crate::types::stream::StreamGroup;
 use crate::types::{Stream, StreamId};
 
-/// Any change of the key: a client that waits for a group is told when this or the key goes.
+/// Any change of the key: a client that waits for a group learns when the group or the key goes.
 static ANY_CHANGE: Awaited = Awaited { name: "stream group", holds: |_, _| true };
 
 /// One stream of the command.
