@@ -214,7 +214,7 @@ pub fn scan(
         connection.accepted(&["SELECT", &database.to_string()])?;
         let mut cursor = b"0".to_vec();
         loop {
-            let page = connection.accepted(&[b"SCAN", &cursor[..], b"COUNT", SCANNED.as_bytes()])?;
+            let page = connection.accepted(&[&b"SCAN"[..], &cursor, b"COUNT", SCANNED.as_bytes()])?;
             let [next, found] = page.as_array().unwrap_or_default() else {
                 let server = connection.server().to_owned();
                 return Err(MoveError::Connection {
