@@ -5,6 +5,7 @@
 
 use crate::clients::Client;
 use crate::output::Push;
+use crate::stats::secret_words;
 use engramdb_engine::command::{Args, Command, flag};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -49,13 +50,15 @@ pub fn shows(command: &Command) -> bool {
     command.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0
 }
 
-/// A call as a monitor sees it. Passwords are left out.
-pub fn line(wall_ms: u64, database: u32, client: &Client, command: &Command, args: Args<'_>) -> Arc<Push> {
-    let mut text = format!("{}.{:06} [{database} {}]", wall_ms / 1000, wall_ms % 1000 * 1000, client.address);
-    let hides = matches!(command.name, "AUTH" | "HELLO");
+/// A call as a monitor sees it: of a client, or of a script. Passwords are left out.
+pub fn line(wall_ms: u64, database: u32, client: Option<&Client>, args: Args<'_>) -> Arc<Push> {
+    let caller = client.map_or("lua".to_owned(), |client| client.address.to_string());
+    let mut text = format!("{}.{:06} [{database} {caller}]", wall_ms / 1000, wall_ms % 1000 * 1000);
+    let is_secret = secret_words(args);
+    let hides = args.is(0, "AUTH") || args.is(0, "HELLO");
     for (index, word) in args.iter().enumerate() {
         text.push(' ');
-        match hides && index > 0 {
+        match (hides && index > 0) || is_secret(index) {
             true => text.push_str("\"(redacted)\""),
             false => quote(word, &mut text),
         }

@@ -238,10 +238,7 @@ impl Interpreter {
         let is_resp3 = self.running.resp.load(Ordering::Relaxed) == 3;
         let was_ended = self.end();
         match outcome {
-            Ok((true, value)) => {
-                to_reply(&value, is_resp3, call.reply());
-                Ok(())
-            }
+            Ok((true, value)) => to_reply(&value, is_resp3, call.reply()),
             Ok((false, failure)) => Err(Failure::of(&failure, was_ended).error(name)),
             Err(error) => Err(Failure::of_error(&error, was_ended).error(name)),
         }

@@ -147,8 +147,8 @@ impl<'c> ScriptCall<'c, '_, '_> {
             self.shared.stats.error(error.text().split(' ').next().unwrap_or("ERR"));
             return Err(error);
         }
-        if known.command.is_write() {
-            shared.scripts.note_write();
+        if known.command.is_write() && !shared.scripts.note_write() {
+            return Err(CommandError::of("ERR Script killed by user with SCRIPT KILL..."));
         }
         self.inner.protocol = if is_resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
         let start = self.outbox.end();
@@ -211,6 +211,10 @@ impl<'c> ScriptCall<'c, '_, '_> {
             Some(_) => unreachable!("{} is not allowed in scripts", known.full_name),
             None => self.transaction.run_in_script(self.inner.database, known.command, args, &mut replies),
         };
+        if self.shared.monitors.is_any() {
+            let wall_ms = self.shared.engine.env().clock.wall_ms();
+            self.inner.show_call_to_monitors(wall_ms, known.command, args);
+        }
         if self.session.tracking.is_some() {
             remember_keys(self.shared, self.session, known, args);
         }
@@ -236,10 +240,13 @@ fn resolve<'s>(shared: &'s ServerContext, args: Args<'_>) -> Result<&'s Known, C
 pub(super) fn run_in(
     function: ScriptFunction,
     (shared, stats, slot): (&Arc<ServerContext>, &WorkerStats, &ScriptSlot<'_>),
-    session: &Session,
+    session: &mut Session,
     args: Args<'_>,
     (replies, transaction): (&mut Replies<'_>, &mut Transaction<'_>),
 ) -> Lsn {
+    if shared.monitors.is_any() {
+        session.show_script_to_monitors(shared.engine.env().clock.wall_ms(), args);
+    }
     let inner = session.for_script();
     // Messages that the script publishes wait for what its connection wrote before.
     let mut outbox = Outbox::default();
@@ -248,7 +255,7 @@ pub(super) fn run_in(
         shared,
         args,
         reply: replies,
-        session,
+        session: &*session,
         inner,
         stats,
         transaction,
@@ -263,7 +270,10 @@ pub(super) fn run_in(
         call.reply.rewind(mark);
         call.reply.error(&error);
     }
-    call.gate
+    let ScriptCall { gate, inner, .. } = call;
+    session.monitored.extend(inner.monitored);
+    session.monitored_bytes += inner.monitored_bytes;
+    gate
 }
 
 impl Core {
@@ -287,7 +297,12 @@ impl Core {
         }
         let Some(slot) = shared.scripts.begin() else { return (false, Some(retry())) };
         let start = shared.now();
-        let mut run = shared.engine.writes(credit).by(self.session.client.id);
+        let run = shared.engine.writes(credit);
+        if !self.session.has_current_rights(&shared.acl) {
+            // They have changed since the call was looked at.
+            return (false, None);
+        }
+        let mut run = run.by(self.session.client.id);
         let mut transaction = run.transaction().with_spare(spare_bytes);
         let stats = self.stats.clone();
         self.reply_sealed(|session, replies| {
