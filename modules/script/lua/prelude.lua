@@ -137,10 +137,26 @@ function base.pcall(...)
   return caught(pcall(...))
 end
 
-function base.xpcall(call, handler)
-  return xpcall(call, function(failure)
-    return handler(value_of(failure))
-  end)
+-- Lua calls a handler where the error was raised. That is inside of the hook if the script is being ended, and
+-- there no hook would end the handler. So handlers are called after the call has ended.
+
+local function handled_by(handler, is_done, failure, ...)
+  if is_done then
+    return true, failure, ...
+  end
+  local is_handled, value = pcall(handler, value_of(failure))
+  if is_handled then
+    return false, value
+  end
+  return false, "error in error handling"
+end
+
+function base.xpcall(...)
+  if select("#", ...) < 2 then
+    error("bad argument #2 to 'xpcall' (value expected)", 2)
+  end
+  local call, handler = ...
+  return handled_by(handler, pcall(call))
 end
 
 local function resumed(is_done, failure, ...)
