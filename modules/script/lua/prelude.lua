@@ -199,6 +199,28 @@ function table.insert(list, ...)
   return insert(list, ...)
 end
 
+-- Lua's own matcher overflows the stack, and no hook ends it.
+string.find, string.match, string.gsub = native.find, native.match, native.gsub
+
+local gmatch_next = native.gmatch
+
+function string.gmatch(...)
+  local text, pattern = ...
+  if select("#", ...) < 2 then
+    gmatch_next(...)
+  end
+  -- Refuses what is no text: there is nothing behind the end.
+  gmatch_next(text, pattern, 2 ^ 53)
+  local position = 0
+  local function step(next, ...)
+    position = next or position
+    return ...
+  end
+  return function()
+    return step(gmatch_next(text, pattern, position))
+  end
+end
+
 math.random, math.randomseed = native.random, native.randomseed
 
 base.string, base.table, base.math = string, table, math

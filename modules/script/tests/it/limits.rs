@@ -20,6 +20,7 @@ fn too_much_of_anything_is_an_error() {
             "cjson.encode_sparse_array(true, 0) return #cjson.encode({[1e15] = 1})",
             "more than 536870912 bytes",
         ),
+        ("return (('a'):rep(200000)):find(('a?'):rep(200000))", "pattern too complex"),
         ("local co co = coroutine.wrap(function() co() end) co()", "cannot resume"),
         ("return coroutine.yield(1)", "attempt to yield"),
     ] {
