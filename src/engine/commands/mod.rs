@@ -35,6 +35,7 @@ mod list_reads;
 mod lists;
 mod memory;
 mod object;
+mod random_picks;
 mod scan;
 mod set_algebra;
 mod sets;
