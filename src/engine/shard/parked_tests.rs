@@ -721,3 +721,22 @@ fn an_eviction_ends_the_waits_for_a_group() {
     assert!(seat.reply().is_some_and(|reply| reply.starts_with("-NOGROUP")), "{:?}", seat.reply());
     world.nothing_is_left();
 }
+
+#[test]
+fn clients_that_wait_again_reserve_no_room() {
+    const BYTES_MAX: u64 = 64 << 10;
+    let options = Options { buffer_bytes_max: BYTES_MAX, log_thread: false, ..Options::default() };
+    let world = World::with(&(Arc::new(MemoryLog::new(LogId([7; 16]))) as Arc<dyn ShardLog>), options);
+    let run = |line: &str| {
+        world.engine.pipeline().pump();
+        world.run(line)
+    };
+    run("XADD s 1-1 f v");
+    run("XGROUP CREATE s g $");
+    let park = |number| run(&format!("XREADGROUP GROUP g c{number} BLOCK 0 STREAMS s >"));
+    let seats: Vec<Seat> = (0..200).map(park).collect();
+    run("XADD s 2-1 f v");
+    assert!(seats[0].reply().is_some());
+    assert!(!world.engine.parked.is_unserved(), "all have been tried");
+    assert_eq!(world.engine.parked(), seats.len() - 1);
+}
