@@ -50,8 +50,8 @@ const fn row(name: &'static str, usage: &'static str, handler: BlockingHandler) 
 static HAS_ELEMENTS: Awaited =
     Awaited { name: "list", holds: |view, key| matches!(view.list(key), Ok(Some(_))) };
 
-/// The longest wait from now, from seconds as a decimal number; `None` for no limit. As in Redis, its end must
-/// be a time in milliseconds of 63 bits.
+/// The longest wait from now, from seconds as a decimal number; `None` for no limit. As in Redis, its end
+/// must be a time in milliseconds of 63 bits.
 pub fn parse_timeout(word: &[u8], now_ms: u64) -> Result<Option<Duration>, CommandError> {
     const NOT_A_NUMBER: CommandError = CommandError::of("ERR timeout is not a float or out of range");
     const BEYOND: CommandError = CommandError::of("ERR timeout is out of range");

@@ -425,8 +425,8 @@ pub struct Transaction<'t> {
     pub(super) tx: Tx<'t>,
     pub(super) engine: &'t Engine,
     pub(super) replies: &'t mut RunReplies,
-    /// Room that the credit has for commands that no words of the batch bound, in bytes: those of a script, and
-    /// of parked clients.
+    /// Room that the credit has for commands that no words of the batch bound, in bytes: those of a script,
+    /// and of parked clients.
     pub(super) spare_bytes: usize,
 }
 
