@@ -6,7 +6,7 @@ use crate::command::{
     Args, Awaited, BlockingHandler, BlockingStage, Command, CommandError, Park, Reply, acl, blocking, flag,
 };
 use crate::store::tx::Tx;
-use crate::types::{ListEnd, parse_double};
+use crate::types::{ListEnd, parse_score};
 use std::time::Duration;
 
 pub const COMMANDS: &[Command] = &[
@@ -47,16 +47,22 @@ const fn row(name: &'static str, usage: &'static str, handler: BlockingHandler) 
     blocking(name, usage, handler).group("list").acl(acl::LIST | acl::BLOCKING)
 }
 
-static HAS_ELEMENTS: Awaited =
-    Awaited { name: "list", holds: |view, key| matches!(view.list(key), Ok(Some(_))) };
+static HAS_ELEMENTS: Awaited = Awaited {
+    name: "list",
+    holds: |view, key| matches!(view.list(key), Ok(Some(_))),
+    ends_without_key: false,
+};
 
-/// The longest wait, from seconds as a decimal number; `None` for no limit.
+/// Redis adds the timeout to the time, and refuses one whose sum is out of range: that of the year 2109.
+const CLOCK_MS_MAX: i64 = 1 << 42;
+
+/// The longest wait, from seconds as a number, also a hexadecimal one; `None` for no limit.
 pub fn parse_timeout(word: &[u8]) -> Result<Option<Duration>, CommandError> {
     const NOT_A_NUMBER: CommandError = CommandError::of("ERR timeout is not a float or out of range");
     const BEYOND: CommandError = CommandError::of("ERR timeout is out of range");
-    let seconds = parse_double(word).ok_or(NOT_A_NUMBER)?;
+    let seconds = parse_score(word).ok_or(NOT_A_NUMBER)?;
     let ms = (seconds * 1000.0).ceil();
-    if ms > i64::MAX as f64 {
+    if ms > (i64::MAX - CLOCK_MS_MAX) as f64 {
         return Err(BEYOND);
     }
     if seconds < 0.0 {
