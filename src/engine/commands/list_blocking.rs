@@ -135,3 +135,30 @@ fn pop_or_wait(
     }
     Ok(wait_for(keys, at_most, |reply| reply.null_array()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::parse_timeout;
+    use std::time::Duration;
+
+    #[test]
+    fn timeouts_are_read_as_in_redis() {
+        let read = |word: &str| {
+            parse_timeout(word.as_bytes()).map_err(|error| error.text().trim_start_matches("ERR ").to_owned())
+        };
+        assert_eq!(read("0"), Ok(None));
+        assert_eq!(read("0.0001"), Ok(Some(Duration::from_millis(1))));
+        assert_eq!(read("0x10"), Ok(Some(Duration::from_secs(16))));
+        for (word, error) in [
+            ("nan", "timeout is not a float or out of range"),
+            ("abc", "timeout is not a float or out of range"),
+            ("inf", "timeout is out of range"),
+            ("0x7FFFFFFFFFFFFF", "timeout is out of range"),
+            ("9223372036854775", "timeout is out of range"),
+            ("-inf", "timeout is negative"),
+            ("-0x1", "timeout is negative"),
+        ] {
+            assert_eq!(read(word), Err(error.to_owned()), "{word}");
+        }
+    }
+}
