@@ -7,6 +7,7 @@ use crate::clients::Client;
 use crate::output::Push;
 use engramdb_engine::command::{Args, Command, flag};
 use parking_lot::Mutex;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -49,9 +50,14 @@ pub fn shows(command: &Command) -> bool {
     command.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0
 }
 
-/// A call as a monitor sees it. Passwords are left out.
-pub fn line(wall_ms: u64, database: u32, client: &Client, command: &Command, args: Args<'_>) -> Arc<Push> {
-    let mut text = format!("{}.{:06} [{database} {}]", wall_ms / 1000, wall_ms % 1000 * 1000, client.address);
+/// A call as a monitor sees it, by `from`: the client's address, or `lua` for a script. Passwords are left out.
+pub fn line(
+    wall_ms: u64,
+    (database, from): (u32, &dyn Display),
+    command: &Command,
+    args: Args<'_>,
+) -> Arc<Push> {
+    let mut text = format!("{}.{:06} [{database} {from}]", wall_ms / 1000, wall_ms % 1000 * 1000);
     let hides = matches!(command.name, "AUTH" | "HELLO");
     for (index, word) in args.iter().enumerate() {
         text.push(' ');

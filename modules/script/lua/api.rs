@@ -14,11 +14,16 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// The version with a byte for each of its parts, as Redis shows it to scripts.
+fn packed_version(number: u32) -> u32 {
+    (number / 10_000) << 16 | (number / 100 % 100) << 8 | number % 100
+}
+
 /// The functions for `prelude.lua`.
 pub fn native(lua: &Lua, running: &Arc<Running>) -> mlua::Result<Table> {
     let native = lua.create_table()?;
     native.raw_set("REDIS_VERSION", REDIS_VERSION)?;
-    native.raw_set("REDIS_VERSION_NUM", REDIS_VERSION_NUMBER)?;
+    native.raw_set("REDIS_VERSION_NUM", packed_version(REDIS_VERSION_NUMBER))?;
     let random = Arc::new(LuaRandom::default());
     let seeded = random.clone();
     checked::add(lua, &native, "random", move |_, arguments| random_of(&random, arguments))?;
@@ -210,12 +215,13 @@ pub fn call(
     (is_resp3, raises): (bool, bool),
 ) -> mlua::Result<Value> {
     let failed = |error: &[u8]| match raises {
-        true => Err(raised_table(error)),
-        false => Ok(Value::Table(checked::error_table(lua, error)?)),
+        true => Err(checked::raised_by_command(error)),
+        false => Ok(Value::Table(checked::counted_error_table(lua, error)?)),
     };
     let words = match words_of(values) {
         Ok(words) => words,
-        Err(text) => return failed(text.as_bytes()),
+        Err(text) if raises => return Err(raised_table(text.as_bytes())),
+        Err(text) => return Ok(Value::Table(checked::error_table(lua, text.as_bytes())?)),
     };
     let read = call.call(&slices(&words), is_resp3, |reply| match reply.first() {
         Some(b'-') => failed(&error_of_reply(reply)),

@@ -18,7 +18,7 @@ mod structs;
 
 pub use crate::lua::api::sha1hex;
 
-use crate::lua::convert::{Failure, to_reply};
+use crate::lua::convert::{Failure, is_counted_error, to_reply};
 use engramdb_engine::command::CommandError;
 use engramdb_server::{ScriptCall, Tick};
 use mlua::chunk::ChunkMode;
@@ -82,13 +82,7 @@ impl Interpreter {
         // `redis.call` in a local, and get one that looks for that of the run.
         let host = lua.create_table()?;
         if purpose == InterpreterUse::Functions {
-            for name in ["call", "pcall", "acl_check_cmd"] {
-                let host = host.clone();
-                let forward = lua.create_function(move |_, words: MultiValue| {
-                    host.raw_get::<Function>(name)?.call::<MultiValue>(words)
-                })?;
-                native.raw_set(name, forward)?;
-            }
+            native.raw_set("host", &host)?;
         }
         let prelude = lua.load(include_str!("prelude.lua")).set_name(PRELUDE).set_mode(ChunkMode::Text);
         let prelude = prelude.set_environment(scripts_globals.clone());
@@ -239,10 +233,19 @@ impl Interpreter {
         let was_ended = self.end();
         match outcome {
             Ok((true, value)) => {
+                if is_counted_error(&value) {
+                    call.error_was_counted();
+                }
                 to_reply(&value, is_resp3, call.reply());
                 Ok(())
             }
-            Ok((false, failure)) => Err(Failure::of(&failure, was_ended).error(name)),
+            Ok((false, failure)) => {
+                let failure = Failure::of(&failure, was_ended);
+                if failure.is_counted {
+                    call.error_was_counted();
+                }
+                Err(failure.error(name))
+            }
             Err(error) => Err(Failure::of_error(&error, was_ended).error(name)),
         }
     }

@@ -500,6 +500,11 @@ impl Engine {
         self.parked.len()
     }
 
+    /// The number of keys that clients wait for, and of those whose clients' commands end when the key goes.
+    pub fn awaited_keys(&self) -> [usize; 2] {
+        self.parked.keys()
+    }
+
     /// Serves clients whose keys were fed while the log had no room for their commands, or by expiry and
     /// eviction. The caller must run it regularly. Costs one load if there are none.
     pub fn serve_parked(&self) {

@@ -25,8 +25,11 @@ use crate::store::view::View;
 use crate::types::{Content, Contents, Field};
 use std::sync::atomic::AtomicU64;
 
-static HAS_FIELDS: Awaited =
-    Awaited { name: "hash", holds: |view, key| matches!(view.hash(key), Ok(Some(_))) };
+static HAS_FIELDS: Awaited = Awaited {
+    name: "hash",
+    holds: |view, key| matches!(view.hash(key), Ok(Some(_))),
+    ends_without_key: false,
+};
 
 type NameAndValue = (Vec<u8>, Vec<u8>);
 

@@ -50,6 +50,7 @@ impl ReadRun<'_> {
             last_lsn: self.store.last_lsn,
             gate: Cell::new(ReplyGate::NONE),
             is_exclusive: false,
+            is_in_script: false,
             lookups: Lookups::default(),
             #[cfg(debug_assertions)]
             looked_up: Cell::default(),
@@ -434,6 +435,9 @@ pub struct Transaction<'t> {
 /// left does not cover.
 pub const SCRIPT_ROOM_BYTES: usize = 16 << 10;
 
+/// What a command of a script keeps of its bound beyond what it has logged, in bytes.
+const KEPT_SPARE_BYTES: usize = 32;
+
 impl<'t> Transaction<'t> {
     /// Sets the room that the credit has for commands of a script, beyond what others of the batch need.
     pub fn with_spare(mut self, bytes: usize) -> Self {
@@ -452,21 +456,42 @@ impl<'t> Transaction<'t> {
         args: Args<'_>,
         reply: &mut dyn Reply,
     ) -> Result<(), CommandError> {
-        if command.is_write() {
-            self.take_spare(command, args)?;
-        }
         self.refer(None);
+        self.tx.lent.is_in_script = true;
+        let ran = self.run_bounded(database, command, args, reply);
+        self.tx.lent.is_in_script = false;
+        ran
+    }
+
+    fn run_bounded(
+        &mut self,
+        database: u32,
+        command: &Command,
+        args: Args<'_>,
+        reply: &mut dyn Reply,
+    ) -> Result<(), CommandError> {
+        if !command.is_write() {
+            self.run(database, command, args, reply);
+            return Ok(());
+        }
+        let taken = self.take_spare(command, args)?;
+        let before = self.tx.logged_bytes();
         self.run(database, command, args, reply);
+        // A bound is many times what a small command logs. What is kept of it is more than enough for the
+        // batch's own frame.
+        let used = self.tx.logged_bytes() - before + KEPT_SPARE_BYTES;
+        self.spare_bytes += taken.saturating_sub(used);
         Ok(())
     }
 
-    fn take_spare(&mut self, command: &Command, args: Args<'_>) -> Result<(), CommandError> {
+    /// Returns how much was taken, in bytes.
+    fn take_spare(&mut self, command: &Command, args: Args<'_>) -> Result<usize, CommandError> {
         let bytes = command.batch_bytes_max(&args);
         if self.spare_bytes < bytes {
             self.reserve_spare(command, args, bytes)?;
         }
         self.spare_bytes -= bytes;
-        Ok(())
+        Ok(bytes)
     }
 
     /// Reserves twice what was reserved before if there is room for so much, so that a script with many

@@ -108,6 +108,11 @@ impl Store {
         self.hook.submitted(lsn);
     }
 
+    /// The bytes of the batches that are not submitted, the open one included.
+    pub(crate) fn open_batch_bytes(&mut self) -> usize {
+        self.batches.open().len()
+    }
+
     /// Ends the open batch. False if it is empty: then there is no batch.
     #[inline]
     pub(crate) fn end_batch(&mut self) -> bool {

@@ -89,6 +89,8 @@ pub struct View<'a> {
     pub(crate) gate: Cell<ReplyGate>,
     /// The view is part of a transaction, which holds the write lock.
     pub(crate) is_exclusive: bool,
+    /// A script runs the command.
+    pub(crate) is_in_script: bool,
     pub(crate) lookups: Lookups,
     /// Keys that were looked up, for tests of what one hold of the lock does.
     #[cfg(debug_assertions)]

@@ -172,6 +172,7 @@ fn clients(report: &mut Report<'_>) {
     let output = most(|usage| {
         usage.tail_capacity.load(Ordering::Relaxed) + usage.pieces_capacity.load(Ordering::Relaxed)
     });
+    let [blocking_keys, blocking_without_key] = shared.engine.awaited_keys();
     let blocked = shared.engine.parked() + shared.stats.waiting_clients.load(Ordering::Relaxed);
     report.fields(&[
         ("connected_clients", &clients.len()),
@@ -185,8 +186,8 @@ fn clients(report: &mut Report<'_>) {
         ("watching_clients", &watching),
         ("clients_in_timeout_table", &0),
         ("total_watched_keys", &0),
-        ("total_blocking_keys", &0),
-        ("total_blocking_keys_on_nokey", &0),
+        ("total_blocking_keys", &blocking_keys),
+        ("total_blocking_keys_on_nokey", &blocking_without_key),
     ]);
 }
 

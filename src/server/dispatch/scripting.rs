@@ -17,7 +17,8 @@ use crate::dispatch::execute::Core;
 use crate::dispatch::permission::{check_in_script, may_run};
 use crate::dispatch::runs::remember_keys;
 use crate::dispatch::wait::Waiting;
-use crate::output::{Outbox, Replies};
+use crate::monitors;
+use crate::output::{Outbox, Push, Replies};
 use crate::scripts::{MOMENT, RunningScript, ScriptKind, ScriptSlot, Scripts};
 use crate::session::Session;
 use crate::stats::WorkerStats;
@@ -71,6 +72,8 @@ pub struct ScriptCall<'c, 'o, 't> {
     outbox: Outbox,
     /// What the reply has to wait for beside the batch.
     gate: Lsn,
+    /// Its commands, as monitors see them.
+    monitored: Vec<Arc<Push>>,
 }
 
 impl<'c> ScriptCall<'c, '_, '_> {
@@ -141,10 +144,10 @@ impl<'c> ScriptCall<'c, '_, '_> {
     ) -> Result<R, CommandError> {
         let args = Args::new(words);
         let shared = self.shared;
-        let known = resolve(shared, args)?;
-        let checked = self.check(known, args);
-        if let Err(error) = checked {
-            self.shared.stats.error(error.text().split(' ').next().unwrap_or("ERR"));
+        let known = resolve(shared, args).inspect_err(|error| shared.stats.error(&error.text()))?;
+        if let Err(error) = self.check(known, args) {
+            shared.stats.error(&error.text());
+            self.stats.commands[known.id].rejected.add(1);
             return Err(error);
         }
         if known.command.is_write() {
@@ -163,6 +166,10 @@ impl<'c> ScriptCall<'c, '_, '_> {
         let command = known.command;
         if command.has(flag::NO_SCRIPT) {
             return Err(CommandError::of("ERR This Redis command is not allowed from script"));
+        }
+        if matches!(command.name, "XREAD" | "XREADGROUP") && says_block(args) {
+            let text = " command is not allowed with BLOCK option from scripts";
+            return Err(CommandError::of_parts(&[b"ERR ", args.word(0), text.as_bytes()]));
         }
         let (shared, inner) = (self.shared, &self.inner);
         if !inner.is_unrestricted() {
@@ -188,6 +195,11 @@ impl<'c> ScriptCall<'c, '_, '_> {
         Ok(())
     }
 
+    /// Says that the script's reply is the error of one of its commands, which the statistics have.
+    pub fn error_was_counted(&mut self) {
+        self.reply.errors.is_counted = true;
+    }
+
     /// Whether the caller may run a command with these words; an error if there is none.
     pub fn may_call(&mut self, words: &[&[u8]]) -> Result<bool, CommandError> {
         let args = Args::new(words);
@@ -199,6 +211,11 @@ impl<'c> ScriptCall<'c, '_, '_> {
     }
 
     fn run(&mut self, known: &Known, args: Args<'_>) -> Outcome {
+        if self.shared.monitors.is_any() && monitors::shows(known.command) {
+            let wall_ms = self.shared.engine.env().clock.wall_ms();
+            let line = monitors::line(wall_ms, (self.inner.database, &"lua"), known.command, args);
+            self.monitored.push(line);
+        }
         let mut replies = Replies::new(&mut self.outbox, self.inner.style());
         let result = match session_runner(known.command) {
             Some(SessionRunner::Function(function)) => {
@@ -216,9 +233,18 @@ impl<'c> ScriptCall<'c, '_, '_> {
         }
         let counters = &self.stats.commands[known.id];
         counters.calls.add(1);
-        counters.failed.add(replies.errors.count.min(1));
+        if replies.errors.count > 0 {
+            counters.failed.add(1);
+            self.shared.stats.error(&replies.errors.first_code);
+        }
         result
     }
+}
+
+/// Whether the options of a read of streams have BLOCK.
+fn says_block(args: Args<'_>) -> bool {
+    let options = (1..args.len()).take_while(|word| !args.is(*word, "STREAMS"));
+    options.into_iter().any(|word| args.is(word, "BLOCK"))
 }
 
 /// The command that a script calls with these words.
@@ -234,12 +260,16 @@ fn resolve<'s>(shared: &'s ServerContext, args: Args<'_>) -> Result<&'s Known, C
 /// Runs the function of a script in a transaction, for EXEC too. Returns what its reply has to wait for
 /// beside the batch.
 pub(super) fn run_in(
-    function: ScriptFunction,
+    (known, function): (&Command, ScriptFunction),
     (shared, stats, slot): (&Arc<ServerContext>, &WorkerStats, &ScriptSlot<'_>),
-    session: &Session,
+    session: &mut Session,
     args: Args<'_>,
     (replies, transaction): (&mut Replies<'_>, &mut Transaction<'_>),
 ) -> Lsn {
+    // A script comes before its commands.
+    if shared.monitors.is_any() {
+        session.show_to_monitors(shared.engine.env().clock.wall_ms(), known, args);
+    }
     let inner = session.for_script();
     // Messages that the script publishes wait for what its connection wrote before.
     let mut outbox = Outbox::default();
@@ -257,13 +287,16 @@ pub(super) fn run_in(
         is_out_of_memory: false,
         outbox,
         gate: Lsn(0),
+        monitored: Vec::new(),
     };
     let mark = call.reply.mark();
     if let Err(error) = function(&mut call) {
         call.reply.rewind(mark);
         call.reply.error(&error);
     }
-    call.gate
+    let ScriptCall { gate, monitored, .. } = call;
+    session.monitored.extend(monitored);
+    gate
 }
 
 impl Core {
@@ -292,7 +325,8 @@ impl Core {
         let stats = self.stats.clone();
         self.reply_sealed(|session, replies| {
             let within = (shared, &*stats, &slot);
-            let gate = run_in(function, within, session, args, (replies, &mut transaction));
+            let script = (known.command, function);
+            let gate = run_in(script, within, session, args, (replies, &mut transaction));
             (gate.max(transaction.finish()), ())
         });
         drop(run);

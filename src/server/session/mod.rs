@@ -233,7 +233,8 @@ impl Session {
     #[cold]
     pub fn show_to_monitors(&mut self, wall_ms: u64, command: &Command, args: Args<'_>) {
         if monitors::shows(command) {
-            let line = monitors::line(wall_ms, self.database, &self.client, command, args);
+            let from = (self.database, &self.client.address as _);
+            let line = monitors::line(wall_ms, from, command, args);
             self.monitored.push(line);
         }
     }

@@ -24,8 +24,11 @@ impl End {
     }
 }
 
-static HAS_MEMBERS: Awaited =
-    Awaited { name: "zset", holds: |view, key| matches!(sorted_set(view, key), Ok(Some(_))) };
+static HAS_MEMBERS: Awaited = Awaited {
+    name: "zset",
+    holds: |view, key| matches!(sorted_set(view, key), Ok(Some(_))),
+    ends_without_key: false,
+};
 
 pub fn zpopmin(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     zpop(tx, args, End::Min, reply)
