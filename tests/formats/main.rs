@@ -151,6 +151,10 @@ fn freeze(name: &str, store: Store, show: impl Fn(&Store) -> String) {
     store.pipeline.close().expect("nothing fails");
     for path in sim.disk.paths() {
         let inside = path.strip_prefix(directory()).expect("all files are in the data directory");
+        // What a process keeps while it runs is no part of a format.
+        if path.extension().is_none_or(|extension| extension == "reserve") && !path.ends_with("MANIFEST") {
+            continue;
+        }
         let target = folder(name).join(inside);
         std::fs::create_dir_all(target.parent().expect("it is in a folder")).expect("a writable repository");
         std::fs::write(target, sim.disk.bytes(&path).expect("it was listed")).expect("a writable repository");

@@ -2,12 +2,15 @@
 //! snapshot: `effects/v1.txt` has an effect in each line, encoded and as text; `types` is a data directory
 //! whose log has all of them, a snapshot made before the last ones, and its content as text.
 
-use super::{disk_with, expected, folder, show};
+use super::{disk_with, expected, folder};
 use engramdb_engine::effect::{Effect, List, Record, ScoredList};
+use engramdb_engine::keyspace::{TypedValue, ValueRef};
+use engramdb_engine::snapshot::digest::keyspace_digests;
 use engramdb_engine::types::{ListEnd, ScoredMember, StreamId};
 use engramdb_sim::env::SimEnv;
 use engramdb_testkit::store::{self, Store};
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::Path;
 
 const EFFECTS: &str = include_str!("effects/v1.txt");
@@ -62,7 +65,14 @@ fn collections() -> Vec<(u32, Effect<'static>)> {
         (1, Effect::SortedSetAdd { key: zset, members: ScoredList::Pairs(SCORES) }),
         (1, Effect::SortedSetRemove { key: zset, members: List::Arguments(&[b"gone"]) }),
         (1, Effect::SortedSetRemoveRange { key: zset, first: 0, count: 1 }),
-        (0, Effect::HyperLogLogRaise { key: b"hll", sparse_bytes_max: 3000, registers: b"\x01\0\x05\xff\x3f\x02" }),
+        (
+            0,
+            Effect::HyperLogLogRaise {
+                key: b"hll",
+                sparse_bytes_max: 3000,
+                registers: b"\x01\0\x05\xff\x3f\x02",
+            },
+        ),
         (0, Effect::HyperLogLogRaise { key: b"dense", sparse_bytes_max: 0, registers: b"\x01\0\x05" }),
     ]
 }
@@ -81,7 +91,10 @@ fn streams() -> Vec<(u32, Effect<'static>)> {
         (0, Effect::StreamHead { key, last_id: id(10, 0), max_deleted_id: id(0, 5), entries_added: 7 }),
         (0, Effect::StreamGroup { key, last_id: StreamId::ZERO, entries_read: -1, group }),
         (0, Effect::StreamGroup { key, last_id: id(1, 1), entries_read: 1, group: b"other" }),
-        (0, Effect::StreamConsumer { key, group, seen_ms: 1_700_000_000_000, active_ms: 0, consumer: b"bob" }),
+        (
+            0,
+            Effect::StreamConsumer { key, group, seen_ms: 1_700_000_000_000, active_ms: 0, consumer: b"bob" },
+        ),
         (
             0,
             Effect::StreamDeliver {
@@ -91,7 +104,10 @@ fn streams() -> Vec<(u32, Effect<'static>)> {
                 last_id: id(2, 1),
                 entries_read: 2,
                 at_ms: 1_700_000_000_017,
-                ids: &[0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1],
+                ids: &[
+                    0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0,
+                    0, 1,
+                ],
             },
         ),
         (0, Effect::StreamPending { key, group, pending: List::Arguments(&[b"bob", PENDING]) }),
@@ -135,12 +151,45 @@ fn written() -> Store {
     store
 }
 
+/// Keys with what builds them, their digests, and users. How values lie in memory is no part of it.
 fn show_all(store: &Store) -> String {
+    let keyspace = store.live.keyspace();
+    let mut lines = Vec::new();
+    for (number, database) in keyspace.databases().iter().enumerate() {
+        for entry in database.iter() {
+            let start = format!("{number} {} until {}", entry.key().escape_ascii(), entry.expires_at_ms());
+            match entry.value() {
+                ValueRef::Object(object) => show_object(&start, object, &mut lines),
+                ValueRef::Small(small) => show_object(&start, &*small.unpack(), &mut lines),
+                ValueRef::String(string) => lines.push(format!("{start} string of {} bytes", string.len())),
+                ValueRef::Hash(hash) => lines.push(format!("{start} hash of {}", hash.len())),
+            }
+        }
+    }
+    // Effects of one value stay in their order.
+    lines.sort_by_key(|line| line.split(" until ").next().map(str::to_owned));
+    let mut text = lines.join("\n");
+    _ = write!(text, "\ndigests {:?}\n", keyspace_digests(keyspace));
     let users = store.live.users();
-    let user = |(name, rules): (&[u8], &[u8])| {
-        format!("user {} {}\n", name.escape_ascii(), rules.escape_ascii())
-    };
-    format!("{}owned {}\n{}", show(store.live.keyspace()), users.is_owned(), users.iter().map(user).collect::<String>())
+    _ = writeln!(text, "owned {}", users.is_owned());
+    for (name, rules) in users.iter() {
+        _ = writeln!(text, "user {} {}", name.escape_ascii(), rules.escape_ascii());
+    }
+    text
+}
+
+fn show_object(start: &str, object: &dyn TypedValue, lines: &mut Vec<String>) {
+    let mut cursor = 0;
+    loop {
+        let next = object.save(b"", cursor, &mut |effect| {
+            lines.push(format!("{start} {effect}"));
+            Ok(())
+        });
+        cursor = next.expect("memory does not fail");
+        if cursor == 0 {
+            return;
+        }
+    }
 }
 
 fn line(database: u32, effect: Effect<'_>) -> String {

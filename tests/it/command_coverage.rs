@@ -64,7 +64,8 @@ fn add_names(text: &str, names: &mut BTreeSet<String>) {
         let line = line.trim_start();
         let line = [">sorted ", "> ", "~ "].iter().find_map(|mark| line.strip_prefix(mark)).unwrap_or(line);
         // Some scripts name the connection before the mark.
-        let line = line.split_once("> ").filter(|(name, _)| !name.contains(' ')).map_or(line, |(_, rest)| rest);
+        let line =
+            line.split_once("> ").filter(|(name, _)| !name.contains(' ')).map_or(line, |(_, rest)| rest);
         let mut words = line.split(' ').map(str::to_ascii_uppercase);
         let (Some(first), second) = (words.next(), words.next()) else { continue };
         if let Some(second) = second {

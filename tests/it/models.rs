@@ -233,11 +233,12 @@ mod bits {
     }
 
     /// The bits between two ends, each from the back if negative; `None` for none.
-    fn range(bytes: &[u8], (start, end): (i64, i64), in_bits: bool) -> Option<std::ops::RangeInclusive<usize>> {
+    fn range(
+        bytes: &[u8],
+        (start, end): (i64, i64),
+        in_bits: bool,
+    ) -> Option<std::ops::RangeInclusive<usize>> {
         let all = bytes.len() as i64 * if in_bits { 8 } else { 1 };
-        if start < 0 && end < 0 && start > end {
-            return None;
-        }
         let place = |end: i64| if end < 0 { (all + end).max(0) } else { end };
         let (start, end) = (place(start), place(end).min(all - 1));
         let unit = if in_bits { 1 } else { 8 };
@@ -290,7 +291,8 @@ mod bits {
                 }
             }
         }
-        let reply = reply.map_or(Value::Null, |value| Value::Integer(i64::try_from(value).expect("in range")));
+        let reply =
+            reply.map_or(Value::Null, |value| Value::Integer(i64::try_from(value).expect("in range")));
         assert_eq!(instance.run(&words).reply, Value::Array(vec![reply]), "{words:?}");
     }
 
@@ -299,7 +301,8 @@ mod bits {
         let from = if *name == "NOT" { &from[..1] } else { &from[..] };
         let mut words = vec!["BITOP", name, KEYS[*key]];
         words.extend(from.iter().map(|key| KEYS[*key]));
-        let sources: Vec<Vec<u8>> = from.iter().map(|key| model.get(key).cloned().unwrap_or_default()).collect();
+        let sources: Vec<Vec<u8>> =
+            from.iter().map(|key| model.get(key).cloned().unwrap_or_default()).collect();
         let length = sources.iter().map(Vec::len).max().unwrap_or(0);
         let byte = |place: usize| {
             let bytes = sources.iter().map(|source| source.get(place).copied().unwrap_or(0));
@@ -312,7 +315,11 @@ mod bits {
             all.expect("there is a source")
         };
         let result: Vec<u8> = (0..length).map(byte).collect();
-        if result.is_empty() { _ = model.remove(key) } else { _ = model.insert(*key, result) }
+        if result.is_empty() {
+            _ = model.remove(key)
+        } else {
+            _ = model.insert(*key, result)
+        }
         assert_eq!(instance.run(&words).reply, Value::Integer(length as i64), "{words:?}");
     }
 
@@ -334,15 +341,17 @@ mod bits {
             }
             Step::Count(key, start, end, in_bits) => {
                 let stored = model.get(key).unwrap_or(&none);
-                let bits = range(stored, (*start, *end), *in_bits).into_iter().flatten();
-                let count = bits.filter(|at| bit(stored, *at)).count();
+                // Redis looks at ends that are in the wrong order before it brings them into the string.
+                let is_turned = *start < 0 && *end < 0 && start > end;
+                let bits = range(stored, (*start, *end), *in_bits).filter(|_| !is_turned);
+                let count = bits.into_iter().flatten().filter(|at| bit(stored, *at)).count();
                 let words = ["BITCOUNT", KEYS[*key], &start.to_string(), &end.to_string(), unit(*in_bits)];
                 assert_eq!(instance.run(&words).reply, Value::Integer(count as i64), "{step:?}");
             }
             Step::Position(key, wanted, start, end, in_bits) => {
                 let stored = model.get(key).unwrap_or(&none);
-                let place = range(stored, (*start, *end), *in_bits).into_iter().flatten();
-                let place = place.into_iter().find(|at| bit(stored, *at) == *wanted);
+                let mut bits = range(stored, (*start, *end), *in_bits).into_iter().flatten();
+                let place = bits.find(|at| bit(stored, *at) == *wanted);
                 let place = place.map_or(-1, |at| at as i64);
                 // An absent key is a run of zeros.
                 let place = if model.contains_key(key) { place } else { i64::from(*wanted).wrapping_neg() };
@@ -400,19 +409,16 @@ mod positions {
     }
 
     fn distance(one: (f64, f64), other: (f64, f64)) -> f64 {
-        let (u, v) = (
-            ((other.1 - one.1).to_radians() / 2.0).sin(),
-            ((other.0 - one.0).to_radians() / 2.0).sin(),
-        );
+        let (u, v) =
+            (((other.1 - one.1).to_radians() / 2.0).sin(), ((other.0 - one.0).to_radians() / 2.0).sin());
         let a = u * u + one.1.to_radians().cos() * other.1.to_radians().cos() * v * v;
         2.0 * EARTH_RADIUS_M * a.sqrt().asin()
     }
 
     /// Whether a position is in an area; `None` if it is too near to the edge.
     fn is_inside(point: (f64, f64), centre: (f64, f64), area: &Area) -> Option<bool> {
-        let within = |distance: f64, most: f64| {
-            ((distance - most).abs() > NEAR_M).then_some(distance <= most)
-        };
+        let within =
+            |distance: f64, most: f64| ((distance - most).abs() > NEAR_M).then_some(distance <= most);
         match *area {
             Area::Radius(radius) => within(distance(point, centre), radius),
             Area::Box(width, height) => {

@@ -11,10 +11,19 @@ const KEYS: [&str; 3] = ["a", "b", "c"];
 #[derive(Clone, Debug)]
 enum Step {
     /// Waits for some keys, in this order; at the front or at the back of lists.
-    Pop { keys: Vec<usize>, is_front: bool },
+    Pop {
+        keys: Vec<usize>,
+        is_front: bool,
+    },
     /// Several elements to one key, or to two in one batch.
-    Push { key: usize, count: usize },
-    PushTwo { keys: [usize; 2], count: usize },
+    Push {
+        key: usize,
+        count: usize,
+    },
+    PushTwo {
+        keys: [usize; 2],
+        count: usize,
+    },
     /// The client at this place of those that wait is killed, or times out.
     Kill(usize),
     TimeOut(usize),
@@ -55,14 +64,18 @@ impl Model {
         element
     }
 
-    /// Serves the clients of a key: those who came first, as long as there are elements.
+    /// Serves the clients of a key: those who came first, as long as there are elements. The command of each
+    /// runs again, so that it takes from the first of its keys that has something.
     fn serve(&mut self, key: usize) -> Vec<(u64, Value)> {
         let mut served = Vec::new();
         while self.lists.get(&key).is_some_and(|list| !list.is_empty()) {
-            let Some(place) = self.waiting.iter().position(|client| client.keys.contains(&key)) else { break };
+            let Some(place) = self.waiting.iter().position(|client| client.keys.contains(&key)) else {
+                break;
+            };
             let client = self.waiting.remove(place);
-            let element = self.pop(key, client.is_front).expect("there is one");
-            served.push((client.seat, popped(key, &element)));
+            let taken = client.keys.iter().find_map(|key| Some((*key, self.pop(*key, client.is_front)?)));
+            let (from, element) = taken.expect("the key has one at least");
+            served.push((client.seat, popped(from, &element)));
         }
         served
     }

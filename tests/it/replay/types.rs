@@ -71,16 +71,19 @@ fn call(instance: &mut Instance, words: &Words, seen: &mut Seen) {
 fn restore(instance: &mut Instance, from: &[u8], to: &[u8], seen: &mut Seen) {
     let Value::Bulk(payload) = instance.run(&[b"DUMP", from]).reply else { return };
     let words: [&[u8]; 5] = [b"RESTORE", to, b"0", &payload, b"REPLACE"];
-    seen.restored += usize::from(!instance.run_or_park(&words).expect("it waits for nothing").reply.is_error());
+    seen.restored +=
+        usize::from(!instance.run_or_park(&words).expect("it waits for nothing").reply.is_error());
 }
 
 /// Commands that run as one batch, as those of EXEC and of a script do.
 fn together(instance: &mut Instance, seed: u64, seen: &mut Seen) {
     let mut random = SmallRng::seed_from_u64(seed);
-    let commands = (0..random.random_range(2..6)).map(|_| loop {
-        let template = pick_template(random.random());
-        if !template.starts_with('!') {
-            break fill(template, random.random());
+    let commands = (0..random.random_range(2..6)).map(|_| {
+        loop {
+            let template = pick_template(random.random_range(0..10_000));
+            if !template.starts_with('!') {
+                break fill(template, random.random());
+            }
         }
     });
     let commands: Vec<Words> = commands.collect();
@@ -159,7 +162,7 @@ fn run(steps: &[(usize, u64)], protocol: Protocol, seen: &mut Seen) {
 fn every_type_is_the_same_live_followed_replayed_and_from_a_snapshot() {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    let steps = prop::collection::vec((0..10_000usize, any::<u64>()), 40..160);
+    let steps = prop::collection::vec((0..10_000usize, any::<u64>()), 60..220);
     let seen = RefCell::new(Seen::default());
     // The same sequences in each run, unless their number is asked for: then new ones.
     let mut runner = match std::env::var_os("PROPTEST_CASES") {
@@ -175,10 +178,16 @@ fn every_type_is_the_same_live_followed_replayed_and_from_a_snapshot() {
     eprintln!("{seen:?}");
     if cases >= CASES {
         let counts = [
-            seen.parked, seen.served, seen.killed, seen.evicted, seen.expired, seen.restored, seen.together,
+            seen.parked,
+            seen.served,
+            seen.killed,
+            seen.evicted,
+            seen.expired,
+            seen.restored,
+            seen.together,
             seen.tails,
         ];
-        assert!(counts.iter().all(|&count| count >= cases as usize / 10), "too little occurred: {seen:?}");
+        assert!(counts.iter().all(|&count| count >= cases as usize / 20), "too little occurred: {seen:?}");
         let names = TEMPLATES.iter().map(|(_, template)| template.split(' ').next().expect("a name"));
         let silent: Vec<&str> = names
             .filter(|name| !name.starts_with('!') && seen.writes.get(*name).is_none_or(|&count| count == 0))

@@ -157,11 +157,9 @@ fn the_end_of_no_subscription_is_confirmed_once() {
     let server = TestServer::start();
     let [mut old, mut new] = [server.client(), server.client()];
     resp3(&mut new);
-    for (command, kind) in [
-        ("UNSUBSCRIBE", "unsubscribe"),
-        ("PUNSUBSCRIBE", "punsubscribe"),
-        ("SUNSUBSCRIBE", "sunsubscribe"),
-    ] {
+    for (command, kind) in
+        [("UNSUBSCRIBE", "unsubscribe"), ("PUNSUBSCRIBE", "punsubscribe"), ("SUNSUBSCRIBE", "sunsubscribe")]
+    {
         old.call(command, &format!("*3\r\n${}\r\n{kind}\r\n$-1\r\n:0\r\n", kind.len()));
         old.call(&format!("{command} a"), &confirmed('*', kind, "a", 0));
         new.call(command, &format!(">3\r\n${}\r\n{kind}\r\n_\r\n:0\r\n", kind.len()));
