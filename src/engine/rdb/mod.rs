@@ -3,6 +3,7 @@
 
 mod load;
 mod save;
+mod streams;
 
 pub use load::{LoadedParts, PartLoader, load_payload};
 pub use save::{UnsavedType, dump, save_value};
