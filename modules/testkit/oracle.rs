@@ -18,8 +18,19 @@ impl Oracle {
     /// If this machine cannot run it, or PyPI cannot be reached: a check that did not take place must not
     /// succeed.
     pub fn start() -> Oracle {
+        Oracle::start_on(b"")
+    }
+
+    /// The same, which loads an RDB file with this content, if it has any.
+    ///
+    /// # Panics
+    /// As [`Oracle::start`], and if the server cannot load the file.
+    pub fn start_on(file: &[u8]) -> Oracle {
         let [server, search, json] = packages::redisearch();
         let (directory, port) = (TempDir::new("redisearch"), free_port());
+        if !file.is_empty() {
+            std::fs::write(directory.path().join("dump.rdb"), file).expect("the directory is writable");
+        }
         let log_path = directory.path().join("server.log");
         let log = std::fs::File::create(&log_path).expect("the directory is writable");
         let mut command = Command::new(server);
