@@ -131,7 +131,8 @@ pub trait Module: Any + Send + Sync {
         false
     }
 
-    /// The commands with which a client makes the ground state anew in another server, each with its database.
+    /// The commands with which a client makes the ground state anew in another server, each with its
+    /// database.
     fn defining_commands(&self) -> Vec<(u32, Vec<Vec<u8>>)> {
         Vec::new()
     }

@@ -382,7 +382,8 @@ fn report(
             writeln!(out, "  change and run: {command}")?;
         }
     }
-    for name in &survey.module_notes {
+    let carried = |name: &String| name == "ft_index0" && !imported.indexes.is_empty();
+    for name in survey.module_notes.iter().filter(|name| !carried(name)) {
         writeln!(out, "what the module of {name} keeps beside keys was left out")?;
     }
     let written = writer.map_or(String::new(), |version| format!(", written by version {version}"));

@@ -195,8 +195,8 @@ impl StreamWriter {
         }
     }
 
-    /// Adds the next entry: names and values in turn. It begins a node where the caller says so, and where the
-    /// node would become too large for its format.
+    /// Adds the next entry: names and values in turn. It begins a node where the caller says so, and where
+    /// the node would become too large for its format.
     pub fn entry<'a>(
         &mut self,
         id: RdbStreamId,

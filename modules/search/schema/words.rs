@@ -130,7 +130,6 @@ fn put_vector(vector: &VectorOptions, words: &mut Sentence) {
             ("M", vector.m.to_string()),
             ("EF_CONSTRUCTION", vector.ef_construction.to_string()),
             ("EF_RUNTIME", vector.ef_runtime.to_string()),
-            ("QUANTIZATION", quantization_name(vector.quantization).to_owned()),
         ]),
         Algorithm::Svs => attributes.extend([
             ("GRAPH_MAX_DEGREE", (2 * vector.m).to_string()),
@@ -138,6 +137,10 @@ fn put_vector(vector: &VectorOptions, words: &mut Sentence) {
             ("SEARCH_WINDOW_SIZE", vector.ef_runtime.to_string()),
             ("COMPRESSION", compression_name(vector.quantization).to_owned()),
         ]),
+    }
+    // RediSearch does not know it.
+    if vector.algorithm == Algorithm::Hnsw && vector.quantization != vector.default_quantization() {
+        attributes.push(("QUANTIZATION", quantization_name(vector.quantization).to_owned()));
     }
     words.pair(vector.algorithm.name(), (2 * attributes.len()).to_string());
     attributes.iter().for_each(|(name, value)| words.pair(name, value));
