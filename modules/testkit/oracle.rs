@@ -21,8 +21,16 @@ impl Oracle {
     /// If this machine cannot run it, or PyPI cannot be reached: a check that did not take place must not
     /// succeed.
     pub fn start() -> Oracle {
+        Oracle::start_on(b"")
+    }
+
+    /// The same, which loads an RDB file with this content, if it has any.
+    ///
+    /// # Panics
+    /// As [`Oracle::start`], and if the server cannot load the file.
+    pub fn start_on(file: &[u8]) -> Oracle {
         let [server, search, json] = packages::redisearch();
-        Oracle::run(&server, &[search, json])
+        Oracle::run(&server, &[search, json], file)
     }
 
     /// `valkey-server`.
@@ -30,11 +38,14 @@ impl Oracle {
     /// # Panics
     /// See [`Oracle::start`].
     pub fn valkey() -> Oracle {
-        Oracle::run(&packages::valkey(), &[])
+        Oracle::run(&packages::valkey(), &[], b"")
     }
 
-    fn run(server: &Path, modules: &[PathBuf]) -> Oracle {
+    fn run(server: &Path, modules: &[PathBuf], file: &[u8]) -> Oracle {
         let (directory, port) = (TempDir::new("oracle"), free_port());
+        if !file.is_empty() {
+            std::fs::write(directory.path().join("dump.rdb"), file).expect("the directory is writable");
+        }
         let log_path = directory.path().join("server.log");
         let log = std::fs::File::create(&log_path).expect("the directory is writable");
         let mut command = Command::new(server);

@@ -10,8 +10,7 @@ use engramdb_engine::Watch;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, Stage, WaitingJob, acl, flag};
 use engramdb_engine::keyspace::Entry;
 use engramdb_engine::log::pipeline::Refusal;
-use engramdb_resp::{ReplyReader, Value, encode_command, encode_command_into};
-use std::io::{Read, Write};
+use engramdb_resp::{CommandLink, Value, encode_command, encode_command_into};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
@@ -219,10 +218,10 @@ impl Migration {
             words.extend(self.replaces.then_some(&b"REPLACE"[..]));
             encode_command_into(&mut request, &words);
         }
-        target.stream.write_all(&request).map_err(|_| failed("writing"))?;
+        target.send(&request).map_err(|_| failed("writing"))?;
         let mut complaint = None;
         for at in 0..before + values.len() {
-            match target.reply().ok_or_else(|| failed("reading"))? {
+            match target.reply().map_err(|_| failed("reading"))? {
                 Value::Error(text) => {
                     complaint.get_or_insert(text);
                 }
@@ -240,13 +239,13 @@ impl Migration {
         }
     }
 
-    fn connect(&self) -> Option<Target> {
+    fn connect(&self) -> Option<CommandLink<TcpStream>> {
         let places = (self.host.as_str(), self.port).to_socket_addrs().ok()?;
         let stream =
             places.into_iter().find_map(|place| TcpStream::connect_timeout(&place, self.timeout).ok())?;
         stream.set_read_timeout(Some(self.timeout)).ok()?;
         stream.set_write_timeout(Some(self.timeout)).ok()?;
-        Some(Target { stream, replies: ReplyReader::new() })
+        Some(CommandLink::new(stream))
     }
 
     /// Deletes what the other server has, unless it was changed here meanwhile.
@@ -285,25 +284,6 @@ impl Migration {
 fn wait(shared: &ServerContext) -> Result<(), CommandError> {
     let Some(pipeline) = shared.engine.writer() else { return Ok(()) };
     pipeline.wait(shared.engine.last_lsn()).map_err(|fatal| CommandError::new(format!("ERR {fatal}")))
-}
-
-struct Target {
-    stream: TcpStream,
-    replies: ReplyReader,
-}
-
-impl Target {
-    /// The next reply; `None` where none comes in time.
-    fn reply(&mut self) -> Option<Value> {
-        let mut buffer = [0; 4096];
-        loop {
-            if let Some(reply) = self.replies.next_reply().ok()? {
-                return Some(reply);
-            }
-            let count = self.stream.read(&mut buffer).ok().filter(|count| *count > 0)?;
-            self.replies.feed(&buffer[..count]);
-        }
-    }
 }
 
 /// What DUMP replies.
