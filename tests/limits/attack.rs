@@ -293,14 +293,14 @@ fn fill(server: &Server) {
     }
 }
 
-fn memory_bytes(server: &Server, field: &str) -> u64 {
+pub fn memory_bytes(server: &Server, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
     let line = status.lines().find(|line| line.starts_with(field)).expect("Linux reports it");
     let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
     kib * 1024
 }
 
-fn connect(server: &Server) -> TcpStream {
+pub fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens")
 }
 
@@ -405,7 +405,7 @@ fn idle_clients(server: &Server) {
     assert!(info(server, "connected_clients") >= clients);
 }
 
-fn info(server: &Server, field: &str) -> u64 {
+pub fn info(server: &Server, field: &str) -> u64 {
     let mut client = Client::connect(server.port).expect("the server listens");
     let text = client.call(&["INFO"]).expect("the server answers");
     let text = text.as_str().expect("INFO is text").to_owned();
