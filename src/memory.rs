@@ -1,11 +1,16 @@
 //! The binary's allocator: mimalloc. Freed memory of deleted keys is found again quickly, and threads do not
 //! share free lists.
+//!
+//! It counts the bytes of its blocks, by their size classes: INFO's `used_memory` and `maxmemory` go by them
+//! (decision 0067). Each thread counts for itself, and adds to the sum when it has [`THREAD_BYTES_MAX`].
 
 #![allow(unsafe_code, reason = "the door to the allocator")]
 
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
+use std::cell::Cell;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicIsize, Ordering};
 
 unsafe extern "C" {
     // Of mimalloc, which is linked in as the allocator: <https://microsoft.github.io/mimalloc/>.
@@ -30,11 +35,96 @@ fn is_natural(size: usize, align: usize) -> bool {
     align <= ALIGNED && size >= align
 }
 
+/// What a thread counts before it adds to [`ALLOCATED`], in bytes.
+const THREAD_BYTES_MAX: usize = 16 << 10;
+/// What the count of a thread begins with: so the first block of a thread takes the slow path.
+const UNSEEN: isize = 1 << 60;
+/// What the count of a thread is once its destructors have run: so all others take the slow path.
+const ENDED: isize = -UNSEEN;
+
+/// The bytes of all blocks, but for what threads have not added yet.
+static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
+
+thread_local! {
+    /// Blocks of this thread, less those that it has freed, in bytes. It has no destructor, so that it can be
+    /// used as long as the thread runs.
+    static PENDING: Cell<isize> = const { Cell::new(UNSEEN) };
+    static AT_END: AtEnd = const { AtEnd };
+}
+
+/// Adds what the thread has counted, when it ends.
+struct AtEnd;
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        ALLOCATED.fetch_add(PENDING.replace(ENDED), Ordering::Relaxed);
+    }
+}
+
+#[inline]
+fn count(bytes: isize) {
+    let sum = PENDING.get() + bytes;
+    if sum.unsigned_abs() > THREAD_BYTES_MAX { add(sum) } else { PENDING.set(sum) }
+}
+
+#[cold]
+#[inline(never)]
+fn add(sum: isize) {
+    match sum {
+        UNSEEN_LEAST.. => {
+            // What follows may allocate, and finds the thread seen.
+            PENDING.set(sum - UNSEEN);
+            _ = AT_END.try_with(|_| ());
+        }
+        ..=ENDED_MOST => {
+            PENDING.set(ENDED);
+            ALLOCATED.fetch_add(sum - ENDED, Ordering::Relaxed);
+        }
+        _ => {
+            PENDING.set(0);
+            ALLOCATED.fetch_add(sum, Ordering::Relaxed);
+        }
+    }
+}
+
+const UNSEEN_LEAST: isize = UNSEEN / 2;
+const ENDED_MOST: isize = ENDED / 2;
+
+/// The bytes of all blocks of the process, by their size classes. Wrong by [`THREAD_BYTES_MAX`] for each
+/// thread at most.
+pub fn allocated_bytes() -> usize {
+    usize::try_from(ALLOCATED.load(Ordering::Relaxed)).unwrap_or(0)
+}
+
+/// The size of the block that this many bytes get: mimalloc's size classes, as `mi_good_size` has them.
+#[inline]
+fn block_bytes(size: usize) -> usize {
+    const WORD: usize = 8;
+    const PAGE: usize = 4096;
+    const MEDIUM_BYTES_MAX: usize = 128 << 10;
+    match size {
+        ..=WORD => WORD,
+        ..=64 => size.next_multiple_of(2 * WORD),
+        ..=MEDIUM_BYTES_MAX => {
+            let words = size.div_ceil(WORD);
+            // Four classes from one power of two to the next.
+            words.next_multiple_of(1 << ((words - 1).ilog2() - 2)) * WORD
+        }
+        _ => size.next_multiple_of(PAGE),
+    }
+}
+
+#[inline]
+fn block_of(layout: Layout) -> isize {
+    block_bytes(layout.size().next_multiple_of(layout.align().max(1))) as isize
+}
+
 // SAFETY: every method gives or takes a block of mimalloc, whose functions for aligned blocks and for others
 // work on each other's blocks; where the others are called, their blocks have the alignment.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(block_of(layout));
         match is_natural(layout.size(), layout.align()) {
             // SAFETY: takes any size.
             true => unsafe { mi_malloc(layout.size()).cast() },
@@ -45,6 +135,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(block_of(layout));
         match is_natural(layout.size(), layout.align()) {
             // SAFETY: takes any size.
             true => unsafe { mi_zalloc(layout.size()).cast() },
@@ -55,12 +146,14 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-block_of(layout));
         // SAFETY: the caller's contract is the same.
         unsafe { MiMalloc.dealloc(pointer, layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(block_bytes(size) as isize - block_of(layout));
         match is_natural(size, layout.align()) {
             // SAFETY: by the caller's contract, the block was allocated by mimalloc, which may resize it.
             true => unsafe { mi_realloc(pointer.cast(), size).cast() },
@@ -80,6 +173,36 @@ pub fn give_back_freed() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocks_are_counted_by_the_size_classes_of_the_allocator() {
+        unsafe extern "C" {
+            fn mi_good_size(size: usize) -> usize;
+        }
+        for size in (0..5_000).chain((5_000..300_000).step_by(61)) {
+            // SAFETY: takes any size.
+            assert_eq!(block_bytes(size), unsafe { mi_good_size(size) }, "{size}");
+        }
+    }
+
+    #[test]
+    fn what_threads_have_allocated_and_freed_is_counted_when_they_have_ended() {
+        const THREADS: usize = 200;
+        const BYTES: usize = 100_000;
+        let before = allocated_bytes();
+        let blocks: Vec<Vec<u8>> = (0..THREADS)
+            .map(|_| std::thread::spawn(|| vec![1; BYTES]).join().expect("it allocates"))
+            .collect();
+        let whole = THREADS * block_bytes(BYTES);
+        let taken = allocated_bytes() - before;
+        // Other tests and what a thread itself takes.
+        assert!((whole..whole + (4 << 20)).contains(&taken), "{taken} beside {whole}");
+        for block in blocks {
+            std::thread::spawn(|| drop(block)).join().expect("it frees");
+        }
+        let left = allocated_bytes().saturating_sub(before);
+        assert!(left < 4 << 20, "{left}");
+    }
 
     #[test]
     fn blocks_are_aligned_as_asked_and_keep_their_content_when_they_grow() {

@@ -29,6 +29,7 @@ use crate::shard::role::{DurableWatchers, Following, Leading, Role, RoleRefusal}
 use crate::shard::run::{Holds, ReadRun, RunReplies, WriteRun, end, release, submitted};
 use crate::store::Store;
 use crate::store::lookups::LookupTotals;
+use crate::store::memory::{Freeing, OtherMemory};
 use crate::store::notices::NoticeQueue;
 use crate::store::prepared::{Preparation, Prepared};
 use crate::store::tx::{ExpiryStep, Lent, Tx};
@@ -64,6 +65,7 @@ pub struct Engine {
     pub(super) memory: MemoryWatch,
     pub(super) parked: Arc<ParkedClients>,
     pub(super) notices: Arc<NoticeQueue>,
+    pub(super) freeing: Arc<Freeing>,
 }
 
 /// The result of a command.
@@ -115,16 +117,19 @@ impl Engine {
         let started_ms = clock.now_ms(&*env.clock);
         let parked = Arc::new(ParkedClients::new(store.hook.awaited.clone()));
         let notices = store.hook.notices.queue().clone();
+        let freeing = store.freeing().clone();
         Engine {
             store: RwLock::new(store),
             parked,
             notices,
+            freeing,
             context: StoreContext {
                 env,
                 started_ms,
                 expired: Expired::default(),
                 lookups: LookupTotals::default(),
                 client_bytes: AtomicU64::new(0),
+                others: OtherMemory::default(),
                 peak_bytes: AtomicU64::new(0),
                 string_bytes_max: AtomicUsize::new(STRING_BYTES_MAX_DEFAULT),
                 memory_bytes_max: AtomicU64::new(0),
