@@ -5,8 +5,8 @@
 //! kind 2, delete:  name
 //! kind 3, flush:   nothing
 //! ```
-//! A text is its length in 32 bits, little-endian, and its bytes. A description that is absent has the length
-//! 2^32-1. The functions are those that the code registered when it was loaded: whoever applies the effect
+//! A text is its length in 32 bits, little-endian, and its bytes. The length of an absent description has all
+//! bits set. The effect names the functions that the code registered when it was loaded, so that applying it
 //! needs no interpreter.
 
 use crate::header::Flags;

@@ -5,6 +5,7 @@ use crate::lua::checked::{self, CallArguments, ErrorText, raised_table};
 use crate::lua::convert::{ReplyToLua, error_of_reply, handled};
 use crate::lua::number::write_number;
 use crate::lua::random::LuaRandom;
+use crate::lua::strings::{self, SharedTicker};
 use crate::lua::{Running, bits, cjson, cmsgpack, structs};
 use engramdb_engine::{REDIS_VERSION, REDIS_VERSION_NUMBER};
 use engramdb_server::ScriptCall;
@@ -20,8 +21,9 @@ fn packed_version(number: u32) -> u32 {
 }
 
 /// The functions for `prelude.lua`.
-pub fn native(lua: &Lua, running: &Arc<Running>) -> mlua::Result<Table> {
+pub fn native(lua: &Lua, running: &Arc<Running>, ticker: &SharedTicker) -> mlua::Result<Table> {
     let native = lua.create_table()?;
+    strings::add(lua, &native, ticker)?;
     native.raw_set("REDIS_VERSION", REDIS_VERSION)?;
     native.raw_set("REDIS_VERSION_NUM", packed_version(REDIS_VERSION_NUMBER))?;
     let random = Arc::new(LuaRandom::default());

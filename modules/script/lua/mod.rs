@@ -13,12 +13,15 @@ mod cjson;
 mod cmsgpack;
 mod convert;
 mod number;
+mod pattern;
 mod random;
+mod strings;
 mod structs;
 
 pub use crate::lua::api::sha1hex;
 
 use crate::lua::convert::{Failure, is_counted_error, to_reply};
+use crate::lua::strings::SharedTicker;
 use engramdb_engine::command::CommandError;
 use engramdb_server::{ScriptCall, Tick};
 use mlua::chunk::ChunkMode;
@@ -47,7 +50,7 @@ struct Running {
 pub struct Interpreter {
     lua: Lua,
     running: Arc<Running>,
-    ticker: Arc<parking_lot::Mutex<Option<Ticker>>>,
+    ticker: SharedTicker,
     /// Where the functions are while a script runs that run commands.
     host: Table,
     globals: Table,
@@ -77,7 +80,7 @@ impl Interpreter {
         let running = Arc::new(Running::default());
         let ticker = Arc::new(parking_lot::Mutex::new(None));
         let scripts_globals = lua.create_table()?;
-        let native = api::native(&lua, &running)?;
+        let native = api::native(&lua, &running, &ticker)?;
         // EVAL's scripts keep nothing: they call the functions of their run. Functions may keep
         // `redis.call` in a local, and get one that looks for that of the run.
         let host = lua.create_table()?;
@@ -236,8 +239,7 @@ impl Interpreter {
                 if is_counted_error(&value) {
                     call.error_was_counted();
                 }
-                to_reply(&value, is_resp3, call.reply());
-                Ok(())
+                to_reply(&value, is_resp3, call.reply())
             }
             Ok((false, failure)) => {
                 let failure = Failure::of(&failure, was_ended);

@@ -16,6 +16,8 @@ fn others_get_busy_on_the_only_worker_until_the_script_is_killed() {
     for script in [
         ENDLESS,
         "while true do pcall(function() while true do end end) end",
+        "xpcall(function() while true do end end, function() while true do end end)",
+        "return (('a'):rep(40)):find(('a?'):rep(40)..('a'):rep(40)..'b')",
         "while true do redis.call('get', 'x') end",
         "while true do redis.pcall('nosuch') end",
         "coroutine.wrap(function() while true do end end)()",
