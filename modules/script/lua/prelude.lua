@@ -237,22 +237,7 @@ base.bit, base.struct, base.cmsgpack, base.cjson = native.bit, native.struct, na
 
 -- redis.*
 
--- `call`, `pcall` and `acl_check_cmd` of EVAL are there while a script runs. Those of functions look for the
--- ones of the run, and are no tail calls: an error has the place of their caller.
-local redis = {}
-
-local function given(...)
-  return ...
-end
-
-if native.host then
-  for _, name in pairs({ "call", "pcall", "acl_check_cmd" }) do
-    local host = native.host
-    redis[name] = function(...)
-      return given(host[name](...))
-    end
-  end
-end
+local redis = { call = native.call, pcall = native.pcall, acl_check_cmd = native.acl_check_cmd }
 
 local function failed(text)
   return { err = "ERR " .. text }
@@ -461,7 +446,7 @@ end
 
 local handle = native.handle
 
-local interface = { kind = kind, redis = redis, registered = registered, globals = real_globals }
+local interface = { kind = kind, registered = registered, globals = real_globals }
 
 function interface.run(script)
   return xpcall(script, handle)

@@ -147,7 +147,8 @@ mod tests {
     #[test]
     fn timeouts_are_read_as_in_redis() {
         let read = |word: &str| {
-            parse_timeout(word.as_bytes(), 1_700_000_000_000).map_err(|error| error.text().trim_start_matches("ERR ").to_owned())
+            parse_timeout(word.as_bytes(), 1_700_000_000_000)
+                .map_err(|error| error.text().trim_start_matches("ERR ").to_owned())
         };
         assert_eq!(read("0"), Ok(None));
         assert_eq!(read("0.0001"), Ok(Some(Duration::from_millis(1))));
