@@ -2,7 +2,7 @@
 //! share free lists.
 //!
 //! It counts the bytes of its blocks, by their size classes: INFO's `used_memory` and `maxmemory` go by them
-//! (decision 0067). Each thread counts for itself, and adds to the sum when it has [`THREAD_BYTES_MAX`].
+//! (decision 0067). Each thread counts for itself.
 
 #![allow(unsafe_code, reason = "the door to the allocator")]
 
@@ -10,7 +10,7 @@ use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 unsafe extern "C" {
     // Of mimalloc, which is linked in as the allocator: <https://microsoft.github.io/mimalloc/>.
@@ -35,65 +35,49 @@ fn is_natural(size: usize, align: usize) -> bool {
     align <= ALIGNED && size >= align
 }
 
-/// What a thread counts before it adds to [`ALLOCATED`], in bytes.
-const THREAD_BYTES_MAX: usize = 16 << 10;
-/// What the count of a thread begins with: so the first block of a thread takes the slow path.
-const UNSEEN: isize = 1 << 60;
-/// What the count of a thread is once its destructors have run: so all others take the slow path.
-const ENDED: isize = -UNSEEN;
+/// How many threads have a count of their own. Later ones share one, and pay for an atomic addition.
+const OWN_COUNTS: usize = 256;
+/// Of a thread that has not allocated yet.
+const UNPLACED: usize = usize::MAX;
 
-/// The bytes of all blocks, but for what threads have not added yet.
-static ALLOCATED: AtomicIsize = AtomicIsize::new(0);
+/// Bytes, on a cache line of its own.
+#[repr(align(64))]
+struct Count(AtomicIsize);
+
+/// Blocks of each thread, less those that it has freed, in bytes; the last is that of all later threads. What
+/// a thread has counted stays when it ends.
+static COUNTS: [Count; OWN_COUNTS + 1] = [const { Count(AtomicIsize::new(0)) }; OWN_COUNTS + 1];
+static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// Blocks of this thread, less those that it has freed, in bytes. It has no destructor, so that it can be
-    /// used as long as the thread runs.
-    static PENDING: Cell<isize> = const { Cell::new(UNSEEN) };
-    static AT_END: AtEnd = const { AtEnd };
-}
-
-/// Adds what the thread has counted, when it ends.
-struct AtEnd;
-
-impl Drop for AtEnd {
-    fn drop(&mut self) {
-        ALLOCATED.fetch_add(PENDING.replace(ENDED), Ordering::Relaxed);
-    }
+    /// The thread's place in [`COUNTS`]. Without a destructor, which an allocator may not have there.
+    static PLACE: Cell<usize> = const { Cell::new(UNPLACED) };
 }
 
 #[inline]
 fn count(bytes: isize) {
-    let sum = PENDING.get() + bytes;
-    if sum.unsigned_abs() > THREAD_BYTES_MAX { add(sum) } else { PENDING.set(sum) }
+    let place = PLACE.get();
+    match COUNTS[..OWN_COUNTS].get(place) {
+        // No other thread writes here.
+        Some(Count(own)) => own.store(own.load(Ordering::Relaxed) + bytes, Ordering::Relaxed),
+        None => count_elsewhere(place, bytes),
+    }
 }
 
 #[cold]
 #[inline(never)]
-fn add(sum: isize) {
-    match sum {
-        UNSEEN_LEAST.. => {
-            // What follows may allocate, and finds the thread seen.
-            PENDING.set(sum - UNSEEN);
-            _ = AT_END.try_with(|_| ());
-        }
-        ..=ENDED_MOST => {
-            PENDING.set(ENDED);
-            ALLOCATED.fetch_add(sum - ENDED, Ordering::Relaxed);
-        }
-        _ => {
-            PENDING.set(0);
-            ALLOCATED.fetch_add(sum, Ordering::Relaxed);
-        }
+fn count_elsewhere(place: usize, bytes: isize) {
+    if place == UNPLACED {
+        PLACE.set(THREADS.fetch_add(1, Ordering::Relaxed).min(OWN_COUNTS));
+        return count(bytes);
     }
+    COUNTS[OWN_COUNTS].0.fetch_add(bytes, Ordering::Relaxed);
 }
 
-const UNSEEN_LEAST: isize = UNSEEN / 2;
-const ENDED_MOST: isize = ENDED / 2;
-
-/// The bytes of all blocks of the process, by their size classes. Wrong by [`THREAD_BYTES_MAX`] for each
-/// thread at most.
+/// The bytes of all blocks of the process, by their size classes.
 pub fn allocated_bytes() -> usize {
-    usize::try_from(ALLOCATED.load(Ordering::Relaxed)).unwrap_or(0)
+    let sum: isize = COUNTS.iter().map(|Count(bytes)| bytes.load(Ordering::Relaxed)).sum();
+    usize::try_from(sum).unwrap_or(0)
 }
 
 /// The size of the block that this many bytes get: mimalloc's size classes, as `mi_good_size` has them.
@@ -187,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_threads_have_allocated_and_freed_is_counted_when_they_have_ended() {
-        const THREADS: usize = 200;
+        const THREADS: usize = 2 * OWN_COUNTS;
         const BYTES: usize = 100_000;
         let before = allocated_bytes();
         let blocks: Vec<Vec<u8>> = (0..THREADS)
