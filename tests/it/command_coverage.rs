@@ -21,7 +21,14 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("src/server/tests/it/parking.rs", &["CLIENT HELP", "CLIENT ID"]),
     (
         "src/server/tests/it/watching.rs",
-        &["CLIENT PAUSE", "CLIENT UNPAUSE", "LATENCY GRAPH", "LATENCY HISTOGRAM", "MONITOR"],
+        &[
+            "CLIENT PAUSE",
+            "CLIENT UNPAUSE",
+            "LATENCY GRAPH",
+            "LATENCY HISTOGRAM",
+            "MEMORY MALLOC-STATS",
+            "MONITOR",
+        ],
     ),
     (
         "src/server/tests/it/pubsub.rs",
