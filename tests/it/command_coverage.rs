@@ -16,7 +16,10 @@ const SCRIPTS: &[&str] = &[
 
 /// Commands that need more than one connection, a process or time: the test that sends them.
 const ELSEWHERE: &[(&str, &[&str])] = &[
-    ("src/server/tests/it/commands.rs", &["ASKING", "CLUSTER HELP", "MODULE LIST", "READONLY", "READWRITE"]),
+    (
+        "src/server/tests/it/commands.rs",
+        &["ASKING", "CLUSTER HELP", "MEMORY MALLOC-STATS", "MODULE LIST", "READONLY", "READWRITE"],
+    ),
     ("src/server/tests/it/tracking.rs", &["CLIENT CACHING", "CLIENT GETREDIR", "CLIENT TRACKING"]),
     ("src/server/tests/it/parking.rs", &["CLIENT HELP", "CLIENT ID"]),
     (

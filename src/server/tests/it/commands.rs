@@ -426,3 +426,10 @@ fn expired_keys_and_fields_are_counted_as_in_redis() {
     client.call("CONFIG RESETSTAT", "+OK\r\n");
     has(&lines(&mut client, "INFO stats"), "expired_subkeys:0");
 }
+
+#[test]
+fn the_allocator_has_no_statistics() {
+    let server = TestServer::start();
+    let reply = "$45\r\nStats not supported for the current allocator\r\n";
+    server.client().call("MEMORY MALLOC-STATS", reply);
+}
