@@ -1,5 +1,5 @@
-//! Commands for tests that change users as ACL SETUSER and ACL DELUSER do: with the same effects, without what
-//! rules mean.
+//! Commands for tests that change users as ACL SETUSER and ACL DELUSER do: with the same effects, without
+//! what rules mean.
 
 use engramdb_engine::command::{Args, Command, Outcome, Reply, write};
 use engramdb_engine::effect::Effect;
