@@ -24,7 +24,7 @@ fn packed_version(number: u32) -> u32 {
 /// The functions for `prelude.lua`.
 pub fn native(lua: &Lua, running: &Arc<Running>, ticker: &SharedTicker) -> mlua::Result<Table> {
     let native = lua.create_table()?;
-    strings::add(lua, &native, ticker)?;
+    strings::add(lua, &native, (running, ticker))?;
     native.raw_set("REDIS_VERSION", REDIS_VERSION)?;
     native.raw_set("REDIS_VERSION_NUM", packed_version(REDIS_VERSION_NUMBER))?;
     let random = Arc::new(LuaRandom::default());

@@ -47,6 +47,8 @@ struct Running {
     resp: AtomicU8,
     /// The script is being ended; catching that does not help it.
     is_ending: AtomicBool,
+    /// A function in Rust has noticed that the script is to end. The hook will, too.
+    has_ended_work: AtomicBool,
 }
 
 pub struct Interpreter {
@@ -145,12 +147,13 @@ impl Interpreter {
     fn end(&self) -> bool {
         *self.ticker.lock() = None;
         let was_ended = self.running.is_ending.swap(false, Ordering::Relaxed);
+        let has_ended_work = self.running.has_ended_work.swap(false, Ordering::Relaxed);
         if was_ended {
             // The hook of before comes back. Where it cannot, scripts could not be ended: that is a full
             // memory.
             _ = self.watch();
         }
-        was_ended
+        was_ended || has_ended_work
     }
 
     /// Memory of the interpreter, in bytes.

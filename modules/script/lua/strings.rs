@@ -1,14 +1,15 @@
 //! `string.find`, `match`, `gmatch` and `gsub`: Lua's, by our own [`pattern`](super::pattern) matcher.
 
-use crate::lua::Ticker;
 use crate::lua::checked::{CallArguments, ErrorText, raised};
 use crate::lua::cjson::check_size;
 use crate::lua::pattern::{Captured, Matcher, PatternError, has_specials};
+use crate::lua::{Running, Ticker};
 use engramdb_server::Tick;
 use memchr::memmem;
 use mlua::{Lua, LuaString, MultiValue, Table, Value};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The ticker of the script that runs.
 pub type SharedTicker = Arc<Mutex<Option<Ticker>>>;
@@ -43,15 +44,17 @@ impl From<PatternError> for Failed {
 type Function = fn(&Lua, &CallArguments<'_>, &dyn Fn() -> bool) -> Result<MultiValue, Failed>;
 
 /// Adds the functions for `prelude.lua`. `gmatch_next` is one step of the iterator of `gmatch`.
-pub fn add(lua: &Lua, native: &Table, ticker: &SharedTicker) -> mlua::Result<()> {
+pub fn add(lua: &Lua, native: &Table, (running, ticker): (&Arc<Running>, &SharedTicker)) -> mlua::Result<()> {
     let functions: [(&'static str, Function); 4] =
         [("find", find), ("match", find_captures), ("gmatch", gmatch_next), ("gsub", gsub)];
     for (name, function) in functions {
-        let ticker = ticker.clone();
+        let (running, ticker) = (running.clone(), ticker.clone());
         let call = lua.create_function(move |lua, values: MultiValue| {
             let goes_on = || {
                 let ticker = ticker.lock().clone();
-                ticker.is_none_or(|ticker| ticker() == Tick::GoOn)
+                let goes_on = ticker.is_none_or(|ticker| ticker() == Tick::GoOn);
+                running.has_ended_work.fetch_or(!goes_on, Ordering::Relaxed);
+                goes_on
             };
             let arguments = CallArguments::new(lua, name, &values);
             function(lua, &arguments, &goes_on).map_err(|failed| match failed {
