@@ -163,7 +163,8 @@ mod tests {
         unsafe extern "C" {
             fn mi_good_size(size: usize) -> usize;
         }
-        for size in (0..5_000).chain((5_000..300_000).step_by(61)) {
+        // Larger ones are counted by the page: what is beyond their end is not touched.
+        for size in (0..5_000).chain((5_000..128 << 10).step_by(61)) {
             // SAFETY: takes any size.
             assert_eq!(block_bytes(size), unsafe { mi_good_size(size) }, "{size}");
         }
@@ -173,19 +174,20 @@ mod tests {
     fn what_threads_have_allocated_and_freed_is_counted_when_they_have_ended() {
         const THREADS: usize = 2 * OWN_COUNTS;
         const BYTES: usize = 100_000;
+        const OTHERS_BYTES: usize = 8 << 20;
         let before = allocated_bytes();
         let blocks: Vec<Vec<u8>> = (0..THREADS)
             .map(|_| std::thread::spawn(|| vec![1; BYTES]).join().expect("it allocates"))
             .collect();
         let whole = THREADS * block_bytes(BYTES);
         let taken = allocated_bytes() - before;
-        // Other tests and what a thread itself takes.
-        assert!((whole..whole + (4 << 20)).contains(&taken), "{taken} beside {whole}");
+        // Other tests run at the same time.
+        assert!(taken.abs_diff(whole) < OTHERS_BYTES, "{taken} beside {whole}");
         for block in blocks {
             std::thread::spawn(|| drop(block)).join().expect("it frees");
         }
         let left = allocated_bytes().saturating_sub(before);
-        assert!(left < 4 << 20, "{left}");
+        assert!(left < OTHERS_BYTES, "{left}");
     }
 
     #[test]
