@@ -102,8 +102,9 @@ impl LibraryHeader {
         let line = first_line(code).ok_or(INVALID)?;
         let mut parts = parts_of(line);
         let engine = parts.next().ok_or(INVALID)?[2..].to_vec();
-        let mut name: Option<&[u8]> = None;
+        let mut name: Option<Vec<u8>> = None;
         for part in parts {
+            let part = &*unquoted(part).ok_or(INVALID)?;
             if part.len() < 5 || !part[..5].eq_ignore_ascii_case(b"name=") {
                 return Err(CommandError::of_parts(&[b"ERR Invalid metadata value given: ", part]));
             }
@@ -111,10 +112,10 @@ impl LibraryHeader {
                 let text = "ERR Invalid metadata value, name argument was given multiple times";
                 return Err(CommandError::of(text));
             }
-            name = Some(&part[5..]);
+            name = Some(part[5..].to_vec());
         }
         let name = name.ok_or(CommandError::of("ERR Library name was not given"))?;
-        let name = checked_name(name)?;
+        let name = checked_name(&name)?;
         if !engine.eq_ignore_ascii_case(b"lua") {
             return Err(CommandError::of_parts(&[b"ERR Engine '", &engine, b"' not found"]));
         }
@@ -131,6 +132,16 @@ pub fn checked_name(name: &[u8]) -> Result<String, CommandError> {
         return Err(CommandError::of(text));
     }
     Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// A part without its quotes, which may be around the whole or around its end. `None` where one is not closed
+/// or something follows it.
+fn unquoted(part: &[u8]) -> Option<Vec<u8>> {
+    let Some(open) = part.iter().position(|byte| matches!(byte, b'"' | b'\'')) else {
+        return Some(part.to_vec());
+    };
+    let close = part[open + 1..].iter().position(|byte| *byte == part[open])? + open + 1;
+    (close + 1 == part.len()).then(|| [&part[..open], &part[open + 1..close]].concat())
 }
 
 fn first_line(code: &[u8]) -> Option<&[u8]> {
@@ -164,9 +175,14 @@ mod tests {
     fn a_library_has_a_header_with_its_name() {
         let header = LibraryHeader::of(b"#!LUA name=one\n").expect("a header");
         assert_eq!((&*header.name, header.bytes), ("one", 14));
+        for quoted in ["#!lua name=\"one\"\n", "#!lua 'name=one'\n"] {
+            assert_eq!(LibraryHeader::of(quoted.as_bytes()).expect("a header").name, "one");
+        }
         let error = |code: &str| LibraryHeader::of(code.as_bytes()).expect_err("refused").text().into_owned();
         assert_eq!(error("return 1"), "ERR Missing library metadata");
         assert_eq!(error("#!lua name=a"), "ERR Invalid library metadata");
+        assert_eq!(error("#!lua name=\"a\n"), "ERR Invalid library metadata");
+        assert_eq!(error("#!lua name=\"a\"b\n"), "ERR Invalid library metadata");
         assert_eq!(error("#!lua\n"), "ERR Library name was not given");
         assert_eq!(
             error("#!lua name=a name=b\n"),

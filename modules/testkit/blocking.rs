@@ -16,8 +16,11 @@ pub const COMMANDS: &[Command] = &[
     blocking("TEST.TAKE", "key+ milliseconds", take),
 ];
 
-static HAS_FIELDS: Awaited =
-    Awaited { name: "hash", holds: |view, key| matches!(view.hash(key), Ok(Some(_))) };
+static HAS_FIELDS: Awaited = Awaited {
+    name: "hash",
+    holds: |view, key| matches!(view.hash(key), Ok(Some(_))),
+    ends_without_key: false,
+};
 
 type KeyAndField<'k> = (&'k [u8], Vec<u8>);
 

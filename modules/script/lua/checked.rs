@@ -15,6 +15,8 @@ pub struct Raised {
     text: Vec<u8>,
     /// A table whose field `err` is the text.
     is_table: bool,
+    /// A command's error, which the statistics have already.
+    is_counted: bool,
 }
 
 impl fmt::Display for Raised {
@@ -27,7 +29,12 @@ impl std::error::Error for Raised {}
 
 /// An error whose value is a table: code word and text.
 pub fn raised_table(text: &[u8]) -> mlua::Error {
-    mlua::Error::external(Raised { text: text.to_vec(), is_table: true })
+    mlua::Error::external(Raised { text: text.to_vec(), is_table: true, is_counted: false })
+}
+
+/// The same for the error of a command that a script has called.
+pub fn raised_by_command(text: &[u8]) -> mlua::Error {
+    mlua::Error::external(Raised { text: text.to_vec(), is_table: true, is_counted: true })
 }
 
 /// An error whose value is a text, with the place of the function's caller in front.
@@ -44,7 +51,7 @@ pub fn raised(lua: &Lua, text: &str) -> mlua::Error {
     });
     let place = places.into_iter().find_map(|(is_own, place)| is_own.then_some(place));
     let text = format!("{}{text}", place.unwrap_or_default());
-    mlua::Error::external(Raised { text: text.into_bytes(), is_table: false })
+    mlua::Error::external(Raised { text: text.into_bytes(), is_table: false, is_counted: false })
 }
 
 /// The value of an error, as a script that catches it gets it.
@@ -52,7 +59,10 @@ pub fn value_of(lua: &Lua, error: &mlua::Error) -> mlua::Result<Value> {
     match error {
         mlua::Error::CallbackError { cause, .. } => value_of(lua, cause),
         mlua::Error::ExternalError(external) => match external.downcast_ref::<Raised>() {
-            Some(Raised { text, is_table: true }) => Ok(Value::Table(error_table(lua, text)?)),
+            Some(Raised { text, is_table: true, is_counted: true }) => {
+                Ok(Value::Table(counted_error_table(lua, text)?))
+            }
+            Some(Raised { text, is_table: true, .. }) => Ok(Value::Table(error_table(lua, text)?)),
             Some(Raised { text, .. }) => Ok(Value::String(lua.create_string(text)?)),
             None => Ok(Value::String(lua.create_string(external.to_string())?)),
         },
@@ -64,6 +74,16 @@ pub fn value_of(lua: &Lua, error: &mlua::Error) -> mlua::Result<Value> {
 pub fn error_table(lua: &Lua, error: &[u8]) -> mlua::Result<Table> {
     let table = lua.create_table_with_capacity(0, 3)?;
     table.raw_set("err", lua.create_string(error)?)?;
+    Ok(table)
+}
+
+/// What Redis calls the field that says that the statistics have an error.
+pub const IS_COUNTED: &str = "ignore_error_stats_update";
+
+/// The error of a command, which the statistics have.
+pub fn counted_error_table(lua: &Lua, error: &[u8]) -> mlua::Result<Table> {
+    let table = error_table(lua, error)?;
+    table.raw_set(IS_COUNTED, true)?;
     Ok(table)
 }
 

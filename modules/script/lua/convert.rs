@@ -1,6 +1,6 @@
 //! Replies of commands as values of Lua, and values of Lua as replies: Redis's conversions.
 
-use crate::lua::checked::value_of;
+use crate::lua::checked::{IS_COUNTED, value_of};
 use crate::lua::text_of;
 use engramdb_engine::command::{CommandError, Reply};
 use mlua::{Lua, LuaString, Table, Value};
@@ -303,6 +303,14 @@ pub struct Failure {
     place: Option<(String, String)>,
     /// The interpreter itself failed.
     is_abrupt: bool,
+    /// It is a command's error, which the statistics have.
+    pub is_counted: bool,
+}
+
+/// Whether a script's value is the error of one of its commands, which the statistics have.
+pub fn is_counted_error(value: &Value) -> bool {
+    let Value::Table(table) = value else { return false };
+    matches!(table.raw_get(IS_COUNTED), Ok(Value::Boolean(true)))
 }
 
 impl Failure {
@@ -320,6 +328,7 @@ impl Failure {
                     text: text("err").unwrap_or_else(|| "ERR unknown error".to_owned()),
                     place,
                     is_abrupt: false,
+                    is_counted: is_counted_error(failure),
                 };
                 if was_ended { failure.killed() } else { failure }
             }
@@ -334,13 +343,13 @@ impl Failure {
     }
 
     fn abrupt(text: String, was_ended: bool) -> Failure {
-        let failure = Failure { text, place: None, is_abrupt: true };
+        let failure = Failure { text, place: None, is_abrupt: true, is_counted: false };
         if was_ended { failure.killed() } else { failure }
     }
 
     fn killed(self) -> Failure {
         let text = "ERR Script killed by user with SCRIPT KILL...".to_owned();
-        Failure { text, is_abrupt: false, ..self }
+        Failure { text, is_abrupt: false, is_counted: false, ..self }
     }
 
     /// The reply to the caller of the script of this name.

@@ -12,6 +12,7 @@ mod checked;
 mod cjson;
 mod cmsgpack;
 mod convert;
+mod current;
 mod number;
 mod pattern;
 mod random;
@@ -20,7 +21,8 @@ mod structs;
 
 pub use crate::lua::api::sha1hex;
 
-use crate::lua::convert::{Failure, to_reply};
+use crate::lua::convert::{Failure, is_counted_error, to_reply};
+use crate::lua::current::CommandRunner;
 use crate::lua::strings::SharedTicker;
 use engramdb_engine::command::CommandError;
 use engramdb_server::{ScriptCall, Tick};
@@ -53,8 +55,6 @@ pub struct Interpreter {
     lua: Lua,
     running: Arc<Running>,
     ticker: SharedTicker,
-    /// Where the functions are while a script runs that run commands.
-    host: Table,
     globals: Table,
     run: Function,
     run_function: Function,
@@ -83,18 +83,6 @@ impl Interpreter {
         let ticker = Arc::new(parking_lot::Mutex::new(None));
         let scripts_globals = lua.create_table()?;
         let native = api::native(&lua, &running, &ticker)?;
-        // EVAL's scripts keep nothing: they call the functions of their run. Functions may keep
-        // `redis.call` in a local, and get one that looks for that of the run.
-        let host = lua.create_table()?;
-        if purpose == InterpreterUse::Functions {
-            for name in ["call", "pcall", "acl_check_cmd"] {
-                let host = host.clone();
-                let forward = lua.create_function(move |_, words: MultiValue| {
-                    host.raw_get::<Function>(name)?.call::<MultiValue>(words)
-                })?;
-                native.raw_set(name, forward)?;
-            }
-        }
         let prelude = lua.load(include_str!("prelude.lua")).set_name(PRELUDE).set_mode(ChunkMode::Text);
         let prelude = prelude.set_environment(scripts_globals.clone());
         let interface: Table = prelude.call((lua.globals(), native, &scripts_globals))?;
@@ -110,7 +98,6 @@ impl Interpreter {
         let interpreter = Interpreter {
             running,
             ticker,
-            host: if purpose == InterpreterUse::Eval { interface.raw_get("redis")? } else { host },
             globals: interface.raw_get("globals")?,
             run: interface.raw_get("run")?,
             run_function: interface.raw_get("run_function")?,
@@ -224,28 +211,24 @@ impl Interpreter {
     ) -> Result<(), CommandError> {
         let scripts = call.scripts().clone();
         self.begin(Arc::new(move || scripts.tick()));
-        let shared = RefCell::new(&mut *call);
-        let running = &self.running;
-        let outcome = self.lua.scope(|scope| {
-            let call = |raises: bool| {
-                let shared = &shared;
-                scope.create_function(move |lua, words: MultiValue| {
-                    let is_resp3 = running.resp.load(Ordering::Relaxed) == 3;
-                    api::call(lua, &mut shared.borrow_mut(), &words, (is_resp3, raises))
-                })
-            };
-            let may_call = scope
-                .create_function(|_, words: MultiValue| api::may_call(&mut shared.borrow_mut(), &words))?;
-            self.host.raw_set("call", call(true)?)?;
-            self.host.raw_set("pcall", call(false)?)?;
-            self.host.raw_set("acl_check_cmd", may_call)?;
-            run(self)
-        });
+        let runner = RunOfScript { call: RefCell::new(&mut *call), running: &self.running };
+        let outcome = current::within(&runner, || run(self));
         let is_resp3 = self.running.resp.load(Ordering::Relaxed) == 3;
         let was_ended = self.end();
         match outcome {
-            Ok((true, value)) => to_reply(&value, is_resp3, call.reply()),
-            Ok((false, failure)) => Err(Failure::of(&failure, was_ended).error(name)),
+            Ok((true, value)) => {
+                if is_counted_error(&value) {
+                    call.error_was_counted();
+                }
+                to_reply(&value, is_resp3, call.reply())
+            }
+            Ok((false, failure)) => {
+                let failure = Failure::of(&failure, was_ended);
+                if failure.is_counted {
+                    call.error_was_counted();
+                }
+                Err(failure.error(name))
+            }
             Err(error) => Err(Failure::of_error(&error, was_ended).error(name)),
         }
     }
@@ -284,6 +267,23 @@ impl Interpreter {
         }
         self.registered.clear()?;
         Ok(all)
+    }
+}
+
+/// A run of a script, to which its commands go.
+struct RunOfScript<'r, 'c, 'o, 't> {
+    call: RefCell<&'r mut ScriptCall<'c, 'o, 't>>,
+    running: &'r Running,
+}
+
+impl CommandRunner for RunOfScript<'_, '_, '_, '_> {
+    fn call(&self, lua: &Lua, words: &MultiValue, raises: bool) -> mlua::Result<Value> {
+        let is_resp3 = self.running.resp.load(Ordering::Relaxed) == 3;
+        api::call(lua, &mut self.call.borrow_mut(), words, (is_resp3, raises))
+    }
+
+    fn may_call(&self, words: &MultiValue) -> mlua::Result<bool> {
+        api::may_call(&mut self.call.borrow_mut(), words)
     }
 }
 

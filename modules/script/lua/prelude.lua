@@ -237,7 +237,6 @@ base.bit, base.struct, base.cmsgpack, base.cjson = native.bit, native.struct, na
 
 -- redis.*
 
--- `call`, `pcall` and `acl_check_cmd` of EVAL are there while a script runs.
 local redis = { call = native.call, pcall = native.pcall, acl_check_cmd = native.acl_check_cmd }
 
 local function failed(text)
@@ -447,7 +446,7 @@ end
 
 local handle = native.handle
 
-local interface = { kind = kind, redis = redis, registered = registered, globals = real_globals }
+local interface = { kind = kind, registered = registered, globals = real_globals }
 
 function interface.run(script)
   return xpcall(script, handle)

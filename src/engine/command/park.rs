@@ -12,6 +12,8 @@ pub struct Awaited {
     pub name: &'static str,
     /// True if a waiting command can continue. Must cost no more than a lookup.
     pub holds: fn(&View<'_>, &[u8]) -> bool,
+    /// The command ends with an error when its key goes, as XREADGROUP does without its group.
+    pub ends_without_key: bool,
 }
 
 /// The wait of a blocking command, which has had no reply. An effect before it is one that says that the

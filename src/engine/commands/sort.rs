@@ -113,8 +113,8 @@ fn ordered(view: &View<'_>, key: &[u8], sorting: &Sorting<'_>) -> Result<Vec<Vec
     let (elements, kind) = elements_of(entry, sorting)?;
     let (mut by, mut alpha) = (sorting.by, sorting.alpha);
     let mut keeps_order = sorting.keeps_order;
-    if keeps_order && kind == Kind::Set && sorting.destination.is_some() {
-        // A set has no order, and what is stored needs one.
+    if keeps_order && kind == Kind::Set && (sorting.destination.is_some() || view.is_in_script) {
+        // A set has no order, and what is stored needs one. Scripts get one too, as in Redis.
         (keeps_order, by, alpha) = (false, None, true);
     }
     if keeps_order {

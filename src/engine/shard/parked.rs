@@ -188,6 +188,14 @@ impl ParkedClients {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// The number of keys that clients wait for, and of those whose clients' commands end when the key goes.
+    pub(crate) fn keys(&self) -> [usize; 2] {
+        let state = self.state.lock();
+        let keys = || state.queues.values().flat_map(HashMap::values);
+        let ends_without_key = |queue: &Queue| queue.condition.ends_without_key;
+        [keys().count(), keys().filter(|queues| queues.iter().any(ends_without_key)).count()]
+    }
+
     pub(crate) fn is_unserved(&self) -> bool {
         self.is_unserved.load(Ordering::Relaxed)
     }

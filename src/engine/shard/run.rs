@@ -12,6 +12,7 @@ use crate::shard::parked::{Answer, Ticket, Waiter};
 use crate::shard::role::RoleRefusal;
 use crate::store::Store;
 use crate::store::lookups::{LookupCounts, Lookups};
+use crate::store::memory::BeingFreed;
 use crate::store::prepared::{Preparing, Retained};
 use crate::store::tx::{Lent, Tx};
 use crate::store::view::View;
@@ -50,6 +51,7 @@ impl ReadRun<'_> {
             last_lsn: self.store.last_lsn,
             gate: Cell::new(ReplyGate::NONE),
             is_exclusive: false,
+            is_in_script: false,
             lookups: Lookups::default(),
             #[cfg(debug_assertions)]
             looked_up: Cell::default(),
@@ -413,7 +415,7 @@ pub(super) fn release(mut store: RwLockWriteGuard<'_, Store>) {
     assert!(is_submitted, "no gate is open outside of a hold of the write lock");
     let garbage = store.take_garbage();
     drop(store);
-    if garbage.iter().any(|outcome| outcome.garbage.is_large()) {
+    if let Some(garbage) = garbage.filter(BeingFreed::is_large) {
         // Dropping millions of keys or fields takes seconds, so a thread does it, unless the system has none.
         let name = "drop".to_owned();
         _ = std::thread::Builder::new().name(name).spawn(move || drop(garbage));
@@ -425,13 +427,17 @@ pub struct Transaction<'t> {
     pub(super) tx: Tx<'t>,
     pub(super) engine: &'t Engine,
     pub(super) replies: &'t mut RunReplies,
-    /// Room that the credit has for commands of a script, in bytes.
+    /// Room that the credit has for commands that no words of the batch bound, in bytes: those of a script,
+    /// and of parked clients.
     pub(super) spare_bytes: usize,
 }
 
 /// What a script reserves in the log at a time, in bytes: at the beginning, and for a command that what is
 /// left does not cover.
 pub const SCRIPT_ROOM_BYTES: usize = 16 << 10;
+
+/// What a command of a script keeps of its bound beyond what it has logged, in bytes.
+const KEPT_SPARE_BYTES: usize = 32;
 
 impl<'t> Transaction<'t> {
     /// Sets the room that the credit has for commands of a script, beyond what others of the batch need.
@@ -451,21 +457,42 @@ impl<'t> Transaction<'t> {
         args: Args<'_>,
         reply: &mut dyn Reply,
     ) -> Result<(), CommandError> {
-        if command.is_write() {
-            self.take_spare(command, args)?;
-        }
         self.refer(None);
+        self.tx.lent.is_in_script = true;
+        let ran = self.run_bounded(database, command, args, reply);
+        self.tx.lent.is_in_script = false;
+        ran
+    }
+
+    fn run_bounded(
+        &mut self,
+        database: u32,
+        command: &Command,
+        args: Args<'_>,
+        reply: &mut dyn Reply,
+    ) -> Result<(), CommandError> {
+        if !command.is_write() {
+            self.run(database, command, args, reply);
+            return Ok(());
+        }
+        let taken = self.take_spare(command, args)?;
+        let before = self.tx.logged_bytes();
         self.run(database, command, args, reply);
+        // A bound is many times what a small command logs. What is kept of it is more than enough for the
+        // batch's own frame.
+        let used = self.tx.logged_bytes() - before + KEPT_SPARE_BYTES;
+        self.spare_bytes += taken.saturating_sub(used);
         Ok(())
     }
 
-    fn take_spare(&mut self, command: &Command, args: Args<'_>) -> Result<(), CommandError> {
+    /// Returns how much was taken, in bytes.
+    fn take_spare(&mut self, command: &Command, args: Args<'_>) -> Result<usize, CommandError> {
         let bytes = command.batch_bytes_max(&args);
         if self.spare_bytes < bytes {
             self.reserve_spare(command, args, bytes)?;
         }
         self.spare_bytes -= bytes;
-        Ok(())
+        Ok(bytes)
     }
 
     /// Reserves twice what was reserved before if there is room for so much, so that a script with many

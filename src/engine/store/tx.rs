@@ -80,6 +80,8 @@ pub(crate) struct Lent {
     pub(crate) contents: Option<Arc<Contents>>,
     /// The bytes that effects may take in the log beyond the bound from the commands' words.
     pub(crate) room_bytes: usize,
+    /// A script runs the command.
+    pub(crate) is_in_script: bool,
     pub(crate) lookups: LookupCounts,
 }
 
@@ -190,6 +192,7 @@ impl<'a> Tx<'a> {
             last_lsn: self.store.last_lsn,
             gate: Cell::new(self.gate),
             is_exclusive: true,
+            is_in_script: self.lent.is_in_script,
             lookups: Lookups::default(),
             #[cfg(debug_assertions)]
             looked_up: Cell::default(),
@@ -331,6 +334,11 @@ impl<'a> Tx<'a> {
     /// The number of effects that this transaction has applied: 0 means that nothing changed.
     pub fn effects(&self) -> usize {
         self.effects
+    }
+
+    /// The bytes of the effects so far.
+    pub(crate) fn logged_bytes(&mut self) -> usize {
+        self.store.open_batch_bytes()
     }
 
     /// Ends the transaction and its batch. Returns the gate of its reply, and the store.

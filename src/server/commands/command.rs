@@ -173,15 +173,13 @@ fn key_specification(reply: &mut dyn Reply, access: &str, first: i32, last: i32,
     reply.integer(0);
 }
 
-/// What this call does with its key number `key`. SET's flags vary: it reads the old value only with GET.
+/// What this call does with its key number `key`. Some vary: SET reads the old value only with GET.
 fn access_of_call(command: &Command, args: Args<'_>, key: usize) -> &'static str {
-    let access = command.key_access();
-    let access = access.get(key).or(access.last()).copied().unwrap_or_default();
-    match access.strip_suffix(" variable_flags") {
-        Some(_) if !(3..args.len()).any(|word| args.is(word, "GET")) => "OW update",
-        Some(access) => access,
-        None => access,
+    if let Some(access_by) = command.access_by {
+        return access_by(args, key);
     }
+    let access = command.key_access();
+    access.get(key).or(access.last()).copied().unwrap_or_default()
 }
 
 fn docs(call: &mut Call<'_, '_, '_>) -> Outcome {

@@ -215,7 +215,12 @@ fn names(modules: &Modules, args: Args<'_>) -> Result<Vec<Named>, CommandError> 
             let start = b"ERR Unknown option or number of arguments for CONFIG SET - '";
             return Err(CommandError::of_parts(&[start, shown_word(given, usize::MAX), b"'"]));
         };
-        if matches!(new, Named::Own(parameter) if parameter.change == Change::AtStart) {
+        let is_fixed = match &new {
+            Named::Own(parameter) => parameter.change == Change::AtStart,
+            Named::Foreign(_, name) => config::is_immutable(name),
+            Named::Module(_) => false,
+        };
+        if is_fixed {
             return Err(failed(given, "can't set immutable config"));
         }
         if named.iter().any(|before| before.name() == new.name()) {
@@ -259,6 +264,7 @@ fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
         &expired.fields,
         &lookups.hits,
         &lookups.misses,
+        &call.shared.engine.freeing().freed,
         &stats.evicted_clients,
         &stats.query_limit_disconnections,
         &stats.output_limit_disconnections,

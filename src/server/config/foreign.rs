@@ -159,6 +159,18 @@ pub static FOREIGN: &[Foreign] = &[
     ),
 ];
 
+/// Those of them that Redis refuses to change while it runs, whatever the value.
+static IMMUTABLE: &str = "always-show-logo aof-rewrite-cpulist aof_rewrite_cpulist appenddirname appendfilename \
+    bgsave-cpulist bgsave_cpulist bio-cpulist bio_cpulist cluster-config-file cluster-enabled cluster-port \
+    daemonize disable-thp enable-debug-command enable-module-command enable-protected-configs pidfile rdbchecksum \
+    replicaof server-cpulist server_cpulist set-proc-title slaveof socket-mark-id supervised syslog-enabled \
+    syslog-facility syslog-ident unixsocket unixsocketperm";
+
+/// Whether Redis refuses to change this parameter while it runs.
+pub fn is_immutable(name: &str) -> bool {
+    IMMUTABLE.split_ascii_whitespace().any(|known| known.eq_ignore_ascii_case(name))
+}
+
 /// Parameters that have one value here, for clients that read them by CONFIG GET.
 pub static CONSTANTS: &[(&str, &str)] = &[
     ("appendonly", "yes"),
@@ -220,6 +232,9 @@ mod tests {
         }
         for parameter in PARAMETERS {
             assert!(seen.insert(parameter.name), "{} is there twice", parameter.name);
+        }
+        for name in IMMUTABLE.split_ascii_whitespace() {
+            assert!(foreign(name).is_some() && is_immutable(name), "{name} is not foreign");
         }
         for (name, _) in CONSTANTS {
             assert!(foreign(name).is_some(), "CONFIG GET has {name}, and files may not say it");

@@ -25,7 +25,7 @@ mod load;
 pub mod rewrite;
 mod table;
 
-pub use foreign::{CONSTANTS, FOREIGN, Foreign, Rule, foreign};
+pub use foreign::{CONSTANTS, FOREIGN, Foreign, Rule, foreign, is_immutable};
 pub(crate) use form::memory;
 pub(crate) use load::read_file;
 pub use load::{ConfigErrors, Loader, ModuleSettings, Notes, Problem, ValueOrigin};

@@ -236,6 +236,13 @@ impl Connection {
             return Poll::Ready(Ok(Event::Closed));
         }
         self.core.look_at_rights();
+        if self.waiting.is_some()
+            && self.core.has_mail_while_parked()
+            && let Poll::Ready(resumed) = self.poll_waiting(context)
+        {
+            // The reply that ends a wait for keys was made before the messages of its batch.
+            return Poll::Ready(resumed);
+        }
         if self.core.collect_mail() {
             self.bound_output();
         }

@@ -9,6 +9,7 @@ use crate::context::ServerContext;
 use crate::dispatch::admission::retry;
 use crate::dispatch::call::{After, Call, SessionRunner, session_runner};
 use crate::dispatch::classify::Class;
+use crate::dispatch::reply::Unnoted;
 use crate::dispatch::runs::RUN_COMMANDS_MAX;
 use crate::dispatch::wait::Waiting;
 use crate::output::Outbox;
@@ -49,6 +50,8 @@ pub struct Core {
     pub(super) waits_for_signal: bool,
     /// Set while a staged command's job waits for a thread or runs.
     pub(super) has_job: bool,
+    /// The command that waits for keys, which is noted when it has its reply.
+    pub(super) unnoted: Option<Box<Unnoted>>,
     /// The last change of users when the session took over its rights: replies wait for it.
     pub(super) rights_gate: Lsn,
     /// What the request that is next retains from its last run: it came back for that.
@@ -109,6 +112,7 @@ impl Core {
             parked_bytes: 0,
             waits_for_signal: false,
             has_job: false,
+            unnoted: None,
             rights_gate: Lsn(0),
             retained: Retained::default(),
             key_turn: None,
@@ -342,9 +346,17 @@ impl Core {
             Some(SessionRunner::Script(script)) => {
                 return self.run_script(shared, (known, script), args);
             }
-            Some(SessionRunner::Exec) => return self.exec(shared),
+            Some(SessionRunner::Exec) => {
+                let start = shared.now();
+                let (is_done, waiting) = self.exec(shared, args);
+                if is_done {
+                    self.note(shared, known.id, args, shared.now() - start);
+                }
+                return (is_done, waiting);
+            }
             None => unreachable!("{} is not a session's command", known.full_name),
         };
+        self.session.client.last_command.store(known.id + 1, Ordering::Relaxed);
         let start = shared.now();
         let after = self.reply_gated(|session, replies| {
             let mut call = Call::new(shared, session, args, replies, None);

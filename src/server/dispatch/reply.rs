@@ -4,7 +4,7 @@ use crate::context::ServerContext;
 use crate::dispatch::execute::Core;
 use crate::output::{Posted, Replies};
 use crate::session::{MONITORED_BYTES_MAX, ReplyMode, Session};
-use crate::stats::{self, Slow};
+use crate::stats::{self, Slow, WorkerStats};
 use engramdb_engine::command::{Args, CommandError, Reply, flag};
 use engramdb_engine::log::Lsn;
 use std::sync::atomic::Ordering;
@@ -60,7 +60,7 @@ impl Core {
         let result = write(&mut self.session, &mut replies);
         self.has_failed = replies.errors.count > 0;
         let (is_written, is_insisted) = (replies.is_written(), replies.is_insisted);
-        if self.has_failed {
+        if self.has_failed && !replies.errors.is_counted {
             self.shared.stats.error(&replies.errors.first_code);
         }
         self.outbox.end_unwanted();
@@ -69,6 +69,12 @@ impl Core {
             self.outbox.rewind(start);
         }
         result
+    }
+
+    /// Whether there are pushes for a connection that waits for keys.
+    #[inline]
+    pub fn has_mail_while_parked(&self) -> bool {
+        self.parked_bytes > 0 && self.session.mailbox.as_ref().is_some_and(|mailbox| mailbox.has_mail())
     }
 
     /// Moves pushes from the mailbox behind the replies so far. True if there were any.
@@ -130,34 +136,66 @@ impl Core {
 
     #[inline]
     pub(super) fn note(&mut self, shared: &ServerContext, id: usize, args: Args<'_>, took: Duration) {
-        let counters = &self.stats.commands[id];
-        counters.calls.add(1);
-        counters.failed.add(u64::from(self.has_failed));
-        counters.nanoseconds.add(took.as_nanos() as u64);
-        if shared.limits.tracks_latencies.load(Ordering::Relaxed) {
-            counters.latencies.get_or_init(Box::default).add(took.as_nanos() as u64);
-        }
-        let is_fast = || shared.table.by_id(id).is_some_and(|known| known.command.has(flag::FAST));
-        if shared.latency.threshold_ms() > 0 {
-            let event = if is_fast() { "fast-command" } else { "command" };
-            let now_s = || shared.engine.env().clock.wall_ms() / 1000;
-            shared.latency.note(event, took.as_millis() as u64, now_s);
-        }
         self.session.client.last_command.store(id + 1, Ordering::Relaxed);
-        let threshold_us = shared.limits.slow_us.load(Ordering::Relaxed);
-        if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us {
-            note_slow(shared, &self.session, args, took);
-        }
+        let noted = (&*self.stats, &self.session);
+        note_call(shared, noted, (id, took, self.has_failed), || stats::slow_words(args));
+    }
+
+    /// Keeps what is noted of a command that waits for keys until it has its reply.
+    pub(super) fn note_when_answered(&mut self, id: usize, args: Args<'_>, took: Duration) {
+        self.session.client.last_command.store(id + 1, Ordering::Relaxed);
+        self.unnoted = Some(Box::new(Unnoted { id, took, words: stats::slow_words(args) }));
+    }
+
+    /// Notes the command that has waited and now has its reply.
+    pub(super) fn note_answered(&mut self, shared: &ServerContext) {
+        let Some(unnoted) = self.unnoted.take() else { return };
+        let Unnoted { id, took, words } = *unnoted;
+        note_call(shared, (&self.stats, &self.session), (id, took, self.has_failed), || words);
+    }
+}
+
+/// A command that waits for keys: how long it ran, and its words as the slow log keeps them.
+pub(super) struct Unnoted {
+    id: usize,
+    took: Duration,
+    words: Vec<Vec<u8>>,
+}
+
+/// Counts a call, and keeps it if it was slow. `words` are those for the slow log.
+#[inline]
+pub(super) fn note_call(
+    shared: &ServerContext,
+    (stats, session): (&WorkerStats, &Session),
+    (id, took, has_failed): (usize, Duration, bool),
+    words: impl FnOnce() -> Vec<Vec<u8>>,
+) {
+    let counters = &stats.commands[id];
+    counters.calls.add(1);
+    counters.failed.add(u64::from(has_failed));
+    counters.nanoseconds.add(took.as_nanos() as u64);
+    if shared.limits.tracks_latencies.load(Ordering::Relaxed) {
+        counters.latencies.get_or_init(Box::default).add(took.as_nanos() as u64);
+    }
+    let is = |flag| shared.table.by_id(id).is_some_and(|known| known.command.has(flag));
+    if shared.latency.threshold_ms() > 0 {
+        let event = if is(flag::FAST) { "fast-command" } else { "command" };
+        let now_s = || shared.engine.env().clock.wall_ms() / 1000;
+        shared.latency.note(event, took.as_millis() as u64, now_s);
+    }
+    let threshold_us = shared.limits.slow_us.load(Ordering::Relaxed);
+    if threshold_us >= 0 && took.as_micros() as i64 >= threshold_us && !is(flag::SKIP_SLOWLOG) {
+        note_slow(shared, session, words(), took);
     }
 }
 
 #[cold]
-fn note_slow(shared: &ServerContext, session: &Session, args: Args<'_>, took: Duration) {
+fn note_slow(shared: &ServerContext, session: &Session, words: Vec<Vec<u8>>, took: Duration) {
     let slow = Slow {
         id: 0,
         at_ms: shared.engine.now_ms(),
         microseconds: took.as_micros() as u64,
-        words: stats::slow_words(args),
+        words,
         client: session.client.address.to_string(),
         client_name: stats::cut(session.client.names.lock().name.as_bytes()),
     };

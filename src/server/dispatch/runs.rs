@@ -189,6 +189,10 @@ impl Core {
             run.park(command, args, park, waiter)
         });
         self.seal(run.finish());
+        if shared.engine.is_memory_full() {
+            // Now and not before the next write: who learns of evictions learns of them before later replies.
+            _ = shared.make_memory();
+        }
         self.collect_mail();
         if done > 0 {
             // The writer that had the turn is done. The next one takes its own.
@@ -279,7 +283,10 @@ impl Core {
                 self.session.end_caching(&known.full_name);
             }
             let now = shared.now();
-            self.note(shared, known.id, args, now - before);
+            match stage {
+                Stage::Park(_) => self.note_when_answered(known.id, args, now - before),
+                _ => self.note(shared, known.id, args, now - before),
+            }
             before = now;
             let is_enough =
                 now - start > RUN_TIME_MAX || self.outbox.len() > output_max || self.outbox.has_overflowed();

@@ -141,10 +141,10 @@ impl<'c> ScriptCall<'c, '_, '_> {
     ) -> Result<R, CommandError> {
         let args = Args::new(words);
         let shared = self.shared;
-        let known = resolve(shared, args)?;
-        let checked = self.check(known, args);
-        if let Err(error) = checked {
-            self.shared.stats.error(error.text().split(' ').next().unwrap_or("ERR"));
+        let known = resolve(shared, args).inspect_err(|error| shared.stats.error(&error.text()))?;
+        if let Err(error) = self.check(known, args) {
+            shared.stats.error(&error.text());
+            self.stats.commands[known.id].rejected.add(1);
             return Err(error);
         }
         if known.command.is_write() && !shared.scripts.note_write() {
@@ -163,6 +163,10 @@ impl<'c> ScriptCall<'c, '_, '_> {
         let command = known.command;
         if command.has(flag::NO_SCRIPT) {
             return Err(CommandError::of("ERR This Redis command is not allowed from script"));
+        }
+        if matches!(command.name, "XREAD" | "XREADGROUP") && says_block(args) {
+            let text = " command is not allowed with BLOCK option from scripts";
+            return Err(CommandError::of_parts(&[b"ERR ", args.word(0), text.as_bytes()]));
         }
         let (shared, inner) = (self.shared, &self.inner);
         if !inner.is_unrestricted() {
@@ -186,6 +190,11 @@ impl<'c> ScriptCall<'c, '_, '_> {
             return Err(CommandError::of("OOM command not allowed when used memory > 'maxmemory'."));
         }
         Ok(())
+    }
+
+    /// Says that the script's reply is the error of one of its commands, which the statistics have.
+    pub fn error_was_counted(&mut self) {
+        self.reply.errors.is_counted = true;
     }
 
     /// Whether the caller may run a command with these words; an error if there is none.
@@ -220,9 +229,18 @@ impl<'c> ScriptCall<'c, '_, '_> {
         }
         let counters = &self.stats.commands[known.id];
         counters.calls.add(1);
-        counters.failed.add(replies.errors.count.min(1));
+        if replies.errors.count > 0 {
+            counters.failed.add(1);
+            self.shared.stats.error(&replies.errors.first_code);
+        }
         result
     }
+}
+
+/// Whether the options of a read of streams have BLOCK.
+fn says_block(args: Args<'_>) -> bool {
+    let options = (1..args.len()).take_while(|word| !args.is(*word, "STREAMS"));
+    options.into_iter().any(|word| args.is(word, "BLOCK"))
 }
 
 /// The command that a script calls with these words.

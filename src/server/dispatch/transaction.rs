@@ -5,13 +5,14 @@ use crate::dispatch::admission::{Admission, retry, with_slack};
 use crate::dispatch::call::{Call, SessionRunner, session_runner};
 use crate::dispatch::execute::Core;
 use crate::dispatch::permission::check_queued;
+use crate::dispatch::reply::note_call;
 use crate::dispatch::runs::remember_keys;
 use crate::dispatch::scripting::{run_in, take_writes};
 use crate::dispatch::wait::Waiting;
 use crate::output::Replies;
 use crate::scripts::ScriptSlot;
 use crate::session::{Multi, Queued, Session};
-use crate::stats::WorkerStats;
+use crate::stats::{self, WorkerStats};
 use engramdb_engine::command::{Args, CommandError, Reply};
 use engramdb_engine::log::pipeline::Credit;
 use engramdb_engine::log::{Lsn, Purpose};
@@ -21,7 +22,7 @@ use std::sync::atomic::Ordering;
 
 impl Core {
     /// EXEC: the queue as one batch.
-    pub(super) fn exec(&mut self, shared: &Arc<ServerContext>) -> (bool, Option<Waiting>) {
+    pub(super) fn exec(&mut self, shared: &Arc<ServerContext>, args: Args<'_>) -> (bool, Option<Waiting>) {
         let Some(multi) = self.session.multi.take() else {
             self.refuse(&CommandError::of("ERR EXEC without MULTI"));
             return (true, None);
@@ -40,7 +41,7 @@ impl Core {
         }
         match admitted {
             Ok(credit) => {
-                if let Err(again) = self.run_transaction(shared, &multi, credit) {
+                if let Err(again) = self.run_transaction(shared, (&multi, args), credit) {
                     self.session.multi = Some(multi);
                     match again {
                         TryAgain::WithRoom(bytes) => self.retained.room_bytes = with_slack(bytes),
@@ -78,7 +79,7 @@ impl Core {
     fn run_transaction(
         &mut self,
         shared: &Arc<ServerContext>,
-        multi: &Multi,
+        (multi, args): (&Multi, Args<'_>),
         credit: Credit,
     ) -> Result<(), TryAgain> {
         // Taken before the keyspace's lock, and given back after it.
@@ -101,7 +102,7 @@ impl Core {
                 return Err(TryAgain::WithRoom(needed));
             }
         }
-        let stats = self.stats.clone();
+        let counters = self.stats.clone();
         let mut gate = self.session.watch_gate;
         self.end_transaction();
         self.reply_sealed(|session, replies| {
@@ -110,9 +111,13 @@ impl Core {
             } else {
                 replies.array(multi.queue.len());
                 for queued in &multi.queue {
-                    let within = (shared, &*stats, slot.as_ref());
+                    let within = (shared, &*counters, slot.as_ref());
+                    let (start, errors) = (shared.now(), replies.errors.count);
                     let step = Step { within, session: &mut *session, queued };
                     gate = gate.max(step.run(&mut transaction, replies));
+                    let call = (queued.id, shared.now() - start, replies.errors.count > errors);
+                    let words = || stats::slow_words(Args::new(&queued.words()));
+                    note_call(shared, (&counters, session), call, words);
                 }
             }
             (gate.max(transaction.finish()), ())
@@ -122,13 +127,12 @@ impl Core {
             && let Some(known) = shared.table.get(b"EXEC")
         {
             let wall_ms = shared.engine.env().clock.wall_ms();
-            self.session.show_to_monitors(wall_ms, known.command, Args::new(&[b"EXEC"]));
+            self.session.show_to_monitors(wall_ms, known.command, args);
         }
         self.session.end_caching("exec");
         self.collect_mail();
-        for queued in &multi.queue {
-            self.stats.commands[queued.id].calls.add(1);
-        }
+        // An error of a queued command is not one of EXEC.
+        self.has_failed = false;
         Ok(())
     }
 
@@ -156,21 +160,27 @@ fn frees_memory(shared: &ServerContext, multi: &Multi) -> bool {
     multi.queue.iter().all(|queued| queued.command.frees_memory(Args::new(&queued.words()), now_ms))
 }
 
+/// What commands may add to each other's needs of room in the log, in bytes, as far as it is reserved before
+/// they run. A command that needs more reserves it while the transaction runs.
+const MUTUAL_ROOM_BYTES_MAX: usize = 4 << 20;
+
 /// How much the queue's commands may log beyond what their words show, in bytes. By their words commands in
-/// front of one can add to its needs, so that these count again for each.
+/// front of one can add to its needs, so that these count again for each, up to a bound: their product
+/// would be gigabytes for some thousands of commands.
 #[cold]
 fn room_of(multi: &Multi, mut database: u32, transaction: &mut Transaction<'_>) -> usize {
-    let mut bytes = 0;
+    let (mut bytes, mut asking) = (0, 0);
     for queued in &multi.queue {
         let words = queued.words();
         let args = Args::new(&words);
         if queued.command.name == "SELECT" {
             database = args.integer(1).ok().and_then(|number| number.try_into().ok()).unwrap_or(database);
         } else if queued.command.room.is_some() {
-            bytes += transaction.room_of(database, queued.command, args) + multi.bytes;
+            bytes += transaction.room_of(database, queued.command, args);
+            asking += 1;
         }
     }
-    bytes
+    bytes + (asking * multi.bytes).min(multi.bytes.max(MUTUAL_ROOM_BYTES_MAX))
 }
 
 /// One queued command of a running transaction.
@@ -217,9 +227,7 @@ impl Step<'_> {
             Some(SessionRunner::Script(function)) => {
                 let slot = slot.expect("the queue has a script");
                 let parts = (shared, stats, slot);
-                let gate = run_in(function, parts, self.session, args, (replies, transaction));
-                self.show(args);
-                return gate;
+                return run_in(function, parts, self.session, args, (replies, transaction));
             }
             _ => {}
         }

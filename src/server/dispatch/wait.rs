@@ -63,6 +63,8 @@ impl Core {
             Resumed::Made(made) => {
                 let Made { outbox, gate, errors } = *made;
                 self.reply_gated(|_, replies| (gate, replies.append(outbox, errors)));
+                let shared = self.shared.clone();
+                self.note_answered(&shared);
             }
             Resumed::Reply(write) => self.reply(|replies| write(replies)),
         }

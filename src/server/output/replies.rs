@@ -29,6 +29,8 @@ pub struct Errors {
     /// The code of the first of them, for the error statistics. Errors inside EXEC's array count as one,
     /// under its name.
     pub first_code: String,
+    /// The statistics have it already: it is the error of a script's command.
+    pub is_counted: bool,
 }
 
 /// How a connection wants its replies.

@@ -5,4 +5,5 @@ mod durability;
 mod golden;
 mod limits;
 mod permissions;
+mod statistics;
 mod support;

@@ -8,8 +8,11 @@ use crate::types::stream::StreamEntry;
 use crate::types::{Stream, StreamId};
 
 /// A stream at the key. The commands of all waiting clients run again, since each waits for another ID.
-static STREAM: Awaited =
-    Awaited { name: "stream", holds: |view, key| stream_of(view, key).is_ok_and(|stream| stream.is_some()) };
+static STREAM: Awaited = Awaited {
+    name: "stream",
+    holds: |view, key| stream_of(view, key).is_ok_and(|stream| stream.is_some()),
+    ends_without_key: false,
+};
 
 pub(super) fn xread(
     view: &View<'_>,

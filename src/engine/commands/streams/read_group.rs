@@ -15,7 +15,7 @@ use crate::types::stream::StreamGroup;
 use crate::types::{Stream, StreamId};
 
 /// Any change of the key: a client that waits for a group learns when the group or the key goes.
-static ANY_CHANGE: Awaited = Awaited { name: "stream group", holds: |_, _| true };
+static ANY_CHANGE: Awaited = Awaited { name: "stream group", holds: |_, _| true, ends_without_key: true };
 
 /// One stream of the command.
 struct Asked<'a> {

@@ -85,6 +85,13 @@ fn configuration_in_flight() {
         "CONFIG SET port 1",
         "-ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config\r\n",
     );
+    for name in ["daemonize", "pidfile", "unixsocket"] {
+        let error = format!(
+            "-ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config\r\n"
+        );
+        client.call(&format!("CONFIG SET {name} x"), &error);
+    }
+    client.call("COMMAND GETKEYSANDFLAGS SORT a STORE b", GETKEYS_OF_SORT);
     client.call(
         "CONFIG SET timeout 9 maxclients x",
         "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - argument couldn't be parsed into an \
@@ -426,3 +433,13 @@ fn expired_keys_and_fields_are_counted_as_in_redis() {
     client.call("CONFIG RESETSTAT", "+OK\r\n");
     has(&lines(&mut client, "INFO stats"), "expired_subkeys:0");
 }
+
+#[test]
+fn the_allocator_has_no_statistics() {
+    let server = TestServer::start();
+    let reply = "$45\r\nStats not supported for the current allocator\r\n";
+    server.client().call("MEMORY MALLOC-STATS", reply);
+}
+
+const GETKEYS_OF_SORT: &str =
+    "*2\r\n*2\r\n$1\r\na\r\n*2\r\n+RO\r\n+access\r\n*2\r\n$1\r\nb\r\n*2\r\n+OW\r\n+update\r\n";

@@ -12,6 +12,7 @@ mod preparing;
 mod protocol;
 mod pubsub;
 mod room;
+mod statistics;
 mod streams;
 mod support;
 mod tracking;

@@ -22,8 +22,11 @@ const COMMANDS: &[Command] = &[
     blocking("TEST.CLEARANY", "key", clear_any).room(room_to_clear),
 ];
 
-static IS_THERE: Awaited =
-    Awaited { name: "key", holds: |view, key| view.peek(view.database(), key).is_some() };
+static IS_THERE: Awaited = Awaited {
+    name: "key",
+    holds: |view, key| view.peek(view.database(), key).is_some(),
+    ends_without_key: false,
+};
 
 fn keys(view: &View<'_>) -> Vec<Vec<u8>> {
     view.whole_database()
@@ -208,4 +211,27 @@ fn a_client_that_is_closed_gives_up_its_turn() {
     server.sync();
     last.expect("+OK\r\n");
     last.call("GET large", "$-1\r\n");
+}
+
+/// Thousands of commands whose room their words do not tell must not ask for the product of their numbers and
+/// words.
+#[test]
+fn the_room_of_a_transaction_grows_with_its_commands() {
+    const COMMANDS: usize = 3000;
+    let log = TestLog::new(Schedule::AtOnce);
+    let server = TestServer::of(Arc::new(log.clone()), |_| (), Options::default(), &[]);
+    log.bound_room(32 << 20, None);
+    let mut client = server.client();
+    client.call("MULTI", "+OK\r\n");
+    for number in 1..=COMMANDS {
+        client.command(&format!("XADD stream {number}-0 item {number}"));
+    }
+    client.expect("+QUEUED\r\n".repeat(COMMANDS));
+    client.command("EXEC");
+    let ids: String = (1..=COMMANDS)
+        .map(|number| format!("{number}-0"))
+        .map(|id| format!("${}\r\n{id}\r\n", id.len()))
+        .collect();
+    client.expect(format!("*{COMMANDS}\r\n{ids}"));
+    client.call("XLEN stream", format!(":{COMMANDS}\r\n").as_str());
 }

@@ -1,5 +1,6 @@
 //! Client-side caching: what is invalidated, for whom, and when that leaves.
 
+use crate::parking::wait_for_parked;
 use crate::support::{TestClient, TestServer};
 
 fn resp3(server: &TestServer) -> TestClient {
@@ -148,4 +149,19 @@ fn what_expires_is_invalidated_and_the_table_is_bounded() {
         info += &(writer.line() + "\r\n");
     }
     assert!(info.contains("tracking_total_keys:2\r\n"), "{info}");
+}
+
+#[test]
+fn the_reply_that_ends_a_wait_comes_before_the_invalidations_of_its_batch() {
+    let server = TestServer::start();
+    let mut other = server.client();
+    let mut client = resp3(&server);
+    client.call("CLIENT TRACKING ON", "+OK\r\n");
+    for round in 0..20 {
+        client.call("LLEN destination", format!(":{round}\r\n").as_str());
+        client.command("BLMOVE source destination LEFT LEFT 0");
+        wait_for_parked(&server, 1);
+        other.call("RPUSH source x", ":1\r\n");
+        client.expect("$1\r\nx\r\n".to_owned() + &invalidation(&["destination"]));
+    }
 }
