@@ -70,6 +70,9 @@ pub fn fetch(
     Ok(Fetched { env: env.clone(), path: path.to_owned(), source: format!("{address}, by {how}") })
 }
 
+/// The mark after a copy whose length is not known when it begins.
+const MARK_BYTES: usize = 40;
+
 /// Asks for a copy as a replica does. Returns why the server does not grant it.
 fn copy_for_replica(
     env: &Env,
@@ -95,7 +98,7 @@ fn copy_for_replica(
     let mut maker = FileMaker::create(env, path)?;
     let write_failed = |error| MoveError::Write { file: path.to_owned(), error };
     match (header.strip_prefix("$EOF:"), header.strip_prefix('$')) {
-        (Some(mark), _) => {
+        (Some(mark), _) if mark.len() == MARK_BYTES => {
             let mark = mark.as_bytes().to_vec();
             copy.until_mark(&mark, &mut |bytes, done| {
                 line.show("receiving", (done, 0), 0);
@@ -109,7 +112,7 @@ fn copy_for_replica(
                 maker.write_all(bytes).map_err(write_failed)
             })?;
         }
-        (None, None) => return Err(copy.failed(&format!("it answers PSYNC with {header}"))),
+        _ => return Err(copy.failed(&format!("it answers PSYNC with {header}"))),
     }
     maker.finish()?;
     Ok(None)
