@@ -23,7 +23,6 @@ pub use crate::lua::api::sha1hex;
 
 use crate::lua::convert::{Failure, is_counted_error, to_reply};
 use crate::lua::current::CommandRunner;
-use crate::lua::strings::SharedTicker;
 use engramdb_engine::command::CommandError;
 use engramdb_server::{ScriptCall, Tick};
 use mlua::chunk::ChunkMode;
@@ -54,7 +53,7 @@ struct Running {
 pub struct Interpreter {
     lua: Lua,
     running: Arc<Running>,
-    ticker: SharedTicker,
+    ticker: Arc<parking_lot::Mutex<Option<Ticker>>>,
     globals: Table,
     run: Function,
     run_function: Function,
