@@ -157,6 +157,8 @@ pub fn error_of_reply(reply: &[u8]) -> Vec<u8> {
 /// Values that a reply may have. A table can contain others several times, and those others again, so that a
 /// few tables are more values than can ever be written.
 const VALUES_MAX: usize = 1 << 25;
+/// What a table counts for: it is looked at for each of the names that mean something.
+const TABLE_VALUES: usize = 16;
 
 /// Writes a script's value as its reply. `is_resp3` is what the script has chosen for replies of commands: it
 /// decides what booleans are.
@@ -171,7 +173,7 @@ pub fn to_reply(value: &Value, is_resp3: bool, reply: &mut dyn Reply) -> Result<
         return Ok(());
     }
     reply.rewind(mark);
-    Err(CommandError::new(format!("ERR the reply of the script has more than {VALUES_MAX} values")))
+    Err(CommandError::of("ERR the reply of the script has too many values"))
 }
 
 struct ReplyWriter<'r> {
@@ -210,7 +212,8 @@ impl ReplyWriter<'_> {
     fn write(&mut self, value: &Value, depth: usize) {
         // Nothing more is needed of a reply that is dropped because too much of it is unread.
         self.left = if self.reply.room() == 0 { 1 } else { self.left };
-        self.left = self.left.saturating_sub(1);
+        let counts_for = if matches!(value, Value::Table(_)) { TABLE_VALUES } else { 1 };
+        self.left = self.left.saturating_sub(counts_for);
         if self.left == 0 {
             return;
         }

@@ -13,12 +13,6 @@ fn too_much_of_anything_is_an_error() {
         ("return string.rep('x', 1e10)", "not enough memory"),
         ("return {unpack({}, 1, 1e7)}", "too many results to unpack"),
         ("local t = {} t.x = t return cjson.encode(t)", "excessive nesting"),
-        ("local t = {} t[1] = t t[2] = t return cjson.encode(t)", "more than 536870912 bytes"),
-        ("local t = {} for i = 1, 9 do t[i] = t end return #cmsgpack.pack(t)", "more than 536870912 bytes"),
-        (
-            "cjson.encode_sparse_array(true, 0) return #cjson.encode({[1e15] = 1})",
-            "more than 536870912 bytes",
-        ),
         ("return (('a'):rep(200000)):find(('a?'):rep(200000))", "pattern too complex"),
         ("local co co = coroutine.wrap(function() co() end) co()", "cannot resume"),
         ("return coroutine.yield(1)", "attempt to yield"),
@@ -42,7 +36,7 @@ fn a_reply_has_a_bounded_number_of_values() {
     let server = Scripted::start();
     let mut client = server.client();
     let reply = eval(&mut client, "local t = {} t[1] = t t[2] = t return t");
-    assert!(reply.contains("more than 33554432 values"), "{reply}");
+    assert!(reply.contains("too many values"), "{reply}");
     assert!(eval(&mut client, "return 'fine'").contains("fine"));
 }
 
