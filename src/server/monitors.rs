@@ -50,7 +50,7 @@ pub fn shows(command: &Command) -> bool {
     command.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0
 }
 
-/// A call as a monitor sees it, by `from`: the client's address, or `lua` for a script. Passwords are left out.
+/// A call as a monitor sees it, by `from`: the client's address, or `lua`. Passwords are left out.
 pub fn line(
     wall_ms: u64,
     (database, from): (u32, &dyn Display),

@@ -266,9 +266,11 @@ pub(super) fn run_in(
     args: Args<'_>,
     (replies, transaction): (&mut Replies<'_>, &mut Transaction<'_>),
 ) -> Lsn {
-    // A script comes before its commands.
+    // A script comes before its commands. Its row has `skip_monitor` for that in Redis.
     if shared.monitors.is_any() {
-        session.show_to_monitors(shared.engine.env().clock.wall_ms(), known, args);
+        let from = (session.database, &session.client.address as _);
+        let line = monitors::line(shared.engine.env().clock.wall_ms(), from, known, args);
+        session.monitored.push(line);
     }
     let inner = session.for_script();
     // Messages that the script publishes wait for what its connection wrote before.
