@@ -21,6 +21,12 @@ pub mod settings {
     pub use engramdb_search::{setting_help as help, try_setting};
 }
 
+/// Memory of modules that the allocator does not know, in bytes.
+#[allow(dead_code, reason = "tests that include this file have an allocator of their own")]
+pub fn mapped_bytes() -> usize {
+    engramdb_search::mapped_bytes()
+}
+
 /// For serving: with derived state, and threads that keep it up to date.
 pub fn serving(env: &Env, directory: &Path, threads: usize) -> Vec<Box<dyn Module>> {
     let directory = Some(directory.join(INDEX_DIRECTORY));

@@ -214,7 +214,8 @@ pub fn run(arguments: ServeArgs, unknown_flags: &[String]) -> Result<(), Box<dyn
     let engine = Arc::new(engine);
     let settings = SnapshotSettings::new(directory.clone())?;
     let snapshotter = Arc::new(BackgroundSnapshots::start(engine.clone(), settings)?);
-    let hooks = Hooks { configured: follow, ..Hooks::new(snapshotter.clone()) };
+    let allocated = || crate::memory::allocated_bytes() + modules::mapped_bytes();
+    let hooks = Hooks { configured: follow, allocated: Some(allocated), ..Hooks::new(snapshotter.clone()) };
     let server = Server::start_on(listeners, config, engine.clone(), modules::COMMANDS, hooks)?;
     for address in server.addresses() {
         say(format_args!(

@@ -3,18 +3,17 @@
 //! One thread uses one connection, which suits a closed loop of few connections. `bench keys` uses hundreds
 //! of connections on one thread and has its own loop.
 
-use std::io::{Read, Write};
+use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use clap::Args;
-use engramdb_resp::{ReplyReader, Value, encode_command};
+use engramdb_resp::{CommandLink, ReplyError, Value, encode_command};
 
 use crate::error::BenchError;
 use crate::machine::Process;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_BYTES: usize = 64 * 1024;
 
 /// The flags that select the server.
 #[derive(Args, Clone, Debug)]
@@ -73,16 +72,13 @@ impl ServerTarget {
 
 /// An authenticated connection.
 pub struct Connection {
-    stream: TcpStream,
-    reader: ReplyReader,
-    chunk: Box<[u8]>,
+    link: CommandLink<TcpStream>,
 }
 
 impl Connection {
     pub fn open(target: &ServerTarget) -> Result<Self, BenchError> {
         let stream = target.connect()?;
-        let chunk = vec![0; READ_BYTES].into_boxed_slice();
-        let mut connection = Self { stream, reader: ReplyReader::new(), chunk };
+        let mut connection = Self { link: CommandLink::new(stream) };
         for command in target.greeting() {
             connection.command(&command)?;
         }
@@ -91,7 +87,7 @@ impl Connection {
 
     /// The socket, for a caller with its own loop. No received bytes are left unread.
     pub fn into_stream(self) -> TcpStream {
-        self.stream
+        self.link.into_stream()
     }
 
     /// Name and version of the server from INFO; `None` if it has no INFO.
@@ -106,7 +102,8 @@ impl Connection {
     /// The server's process, if the server is on this machine and reports its process id. The process must
     /// have the age that the server reports.
     pub fn local_process(&mut self) -> Option<Process> {
-        if self.stream.peer_addr().ok()?.ip() != self.stream.local_addr().ok()?.ip() {
+        let stream = self.link.stream();
+        if stream.peer_addr().ok()?.ip() != stream.local_addr().ok()?.ip() {
             return None;
         }
         let info = self.command(&["INFO", "server"]).ok()?;
@@ -124,19 +121,21 @@ impl Connection {
 
     /// Sends encoded commands without waiting.
     pub fn send(&mut self, encoded: &[u8]) -> Result<(), BenchError> {
-        Ok(self.stream.write_all(encoded)?)
+        Ok(self.link.send(encoded)?)
     }
 
     /// The next reply, which may be an error reply. Push messages are skipped.
     pub fn receive(&mut self) -> Result<Value, BenchError> {
         loop {
-            match self.reader.next_reply()? {
-                Some(Value::Push(_)) => {}
-                Some(reply) => return Ok(reply),
-                None => match self.stream.read(&mut self.chunk)? {
-                    0 => return Err(BenchError::Closed),
-                    count => self.reader.feed(&self.chunk[..count]),
-                },
+            match self.link.reply() {
+                Ok(Value::Push(_)) => {}
+                Ok(reply) => return Ok(reply),
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Err(BenchError::Closed),
+                Err(error) => {
+                    return Err(error
+                        .downcast::<ReplyError>()
+                        .map_or_else(BenchError::from, BenchError::from));
+                }
             }
         }
     }

@@ -17,6 +17,7 @@
 //! | `lua/mod.rs` | one interpreter: its sandbox, and a run of a script | `Interpreter` |
 //! | `lua/prelude.lua` | the part of the sandbox and of `redis.*` that is written in Lua | |
 //! | `lua/api.rs` | the functions of `redis.*` in Rust | |
+//! | `lua/current.rs` | the script that runs on this thread | |
 //! | `lua/convert.rs` | replies of commands as Lua values, and Lua values as replies | |
 //! | `lua/cjson.rs`, `cmsgpack.rs`, `bits.rs`, `structs.rs` | the libraries of Redis | |
 //!

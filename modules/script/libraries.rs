@@ -5,8 +5,8 @@
 //! kind 2, delete:  name
 //! kind 3, flush:   nothing
 //! ```
-//! A text is its length in 32 bits, little-endian, and its bytes. A description that is absent has the length
-//! 2^32-1. The functions are those that the code registered when it was loaded: whoever applies the effect
+//! A text is its length in 32 bits, little-endian, and its bytes. The length of an absent description has all
+//! bits set. The effect names the functions that the code registered when it was loaded, so that applying it
 //! needs no interpreter.
 
 use crate::header::Flags;
@@ -220,6 +220,42 @@ mod tests {
         };
         let functions = functions.iter().map(function).collect();
         Library { name: name.to_owned(), code: b"#!lua\n\0code".to_vec(), functions }
+    }
+
+    const VERSION_1: &str = include_str!("../../tests/formats/functions/v1.txt");
+
+    fn show(libraries: &Libraries) -> String {
+        let function = |function: &RegisteredFunction| match &function.description {
+            Some(description) => format!("{}: {}", function.name, description.escape_ascii()),
+            None => function.name.clone(),
+        };
+        let library = |library: &std::sync::Arc<Library>| {
+            let functions: Vec<String> = library.functions.iter().map(function).collect();
+            format!("{} ({})", library.name, functions.join(", "))
+        };
+        libraries.iter().map(library).collect::<Vec<_>>().join("; ")
+    }
+
+    /// A line is a kind, the payload, and the libraries after it.
+    #[test]
+    fn effects_of_version_1_stay_readable() {
+        let mut libraries = Libraries::default();
+        let mut kinds = Vec::new();
+        for line in VERSION_1.lines() {
+            let mut parts = line.splitn(3, ' ');
+            let kind: u8 = parts.next().expect("a kind").parse().expect("a number");
+            let digits = parts.next().expect("a payload").trim_start_matches('-');
+            let byte =
+                |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("two hexadecimal digits");
+            let payload: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+            libraries.apply(kind, &payload).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert_eq!(show(&libraries), parts.next().unwrap_or_default(), "{line}");
+            if kind == KIND_LOAD {
+                assert_eq!(Library::decode(&payload).expect("it was read").encode(), payload);
+            }
+            kinds.push(kind);
+        }
+        assert_eq!(kinds, [KIND_LOAD, KIND_LOAD, KIND_DELETE, KIND_FLUSH]);
     }
 
     #[test]

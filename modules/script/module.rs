@@ -66,6 +66,14 @@ impl Module for ScriptModule {
         }
     }
 
+    fn defining_commands(&self) -> Vec<(u32, Vec<Vec<u8>>)> {
+        let load = |library: &Library| {
+            let words = [&b"FUNCTION"[..], b"LOAD", b"REPLACE", &library.code];
+            (0, words.map(<[u8]>::to_vec).to_vec())
+        };
+        self.libraries.iter().map(|library| load(library)).collect()
+    }
+
     fn info_fields(&self) -> Vec<(&'static str, &'static str, u64)> {
         let usage = self.engine.usage();
         let (eval, functions) = (usage.eval_bytes as u64, usage.function_bytes as u64);

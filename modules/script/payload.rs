@@ -48,7 +48,7 @@ pub fn read(payload: &[u8]) -> Result<Vec<Vec<u8>>, CommandError> {
     let Some((content, footer)) = payload.split_last_chunk::<FOOTER_BYTES>() else { return Err(wrong) };
     let version = u16::from_le_bytes([footer[0], footer[1]]);
     let checksum = u64::from_le_bytes(footer[2..].try_into().expect("eight bytes"));
-    let is_right = checksum == 0 || checksum == crc64(&payload[..payload.len() - 8]);
+    let is_right = checksum == crc64(&payload[..payload.len() - 8]);
     if version > VERSION_MAX || !is_right {
         return Err(wrong);
     }

@@ -96,6 +96,8 @@ mod vectors;
 mod weight;
 mod words;
 
+pub use engramdb_vector::mapped_bytes;
+
 pub use aggregate::{fuzz_aggregation, fuzz_hybrid};
 pub use commands::COMMANDS;
 pub use documents::shapes::fuzz_shape;

@@ -423,6 +423,27 @@ impl Module for SearchModule {
         });
     }
 
+    fn defining_commands(&self) -> Vec<(u32, Vec<Vec<u8>>)> {
+        let mut commands = Vec::new();
+        for (database, index) in self.indexes() {
+            let definition = &index.definition;
+            commands.push((database, definition.words()));
+            for alias in self.registry.aliases_of(definition.id) {
+                let words = [&b"FT.ALIASADD"[..], alias, &definition.name];
+                commands.push((database, words.map(<[u8]>::to_vec).to_vec()));
+            }
+            definition.synonyms.each_part(SAVED_PARTS_MAX, |group, terms| {
+                let words = [&b"FT.SYNUPDATE"[..], &definition.name, group].map(<[u8]>::to_vec);
+                commands.push((database, [&words[..], terms].concat()));
+            });
+        }
+        self.dictionaries.each_part(SAVED_PARTS_MAX, |database, name, terms| {
+            let words = [&b"FT.DICTADD"[..], name].map(<[u8]>::to_vec);
+            commands.push((database, [&words[..], terms].concat()));
+        });
+        commands
+    }
+
     fn recovered(&mut self, keyspace: &mut Housing<'_>) -> Vec<String> {
         if self.options.offline {
             return Vec::new();

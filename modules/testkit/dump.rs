@@ -1,7 +1,9 @@
 //! The complete content of a keyspace in a comparable form, including expired keys and fields.
 
-use engramdb_engine::keyspace::{Keyspace, ValueRef};
+use engramdb_engine::effect::Effect;
+use engramdb_engine::keyspace::{EncodingLimits, Keyspace, TypedValue, ValueRef};
 use engramdb_engine::module::Modules;
+use engramdb_engine::store::users::Users;
 use std::collections::BTreeMap;
 
 type Bytes = Vec<u8>;
@@ -9,14 +11,23 @@ type Bytes = Vec<u8>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dumped {
     pub expires_at_ms: u64,
+    /// What OBJECT ENCODING replies with the limits that are the default.
+    pub encoding: &'static str,
     pub content: Content,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     String(Bytes),
-    /// Of another type: its name, and its digest, which is the same for equal values.
-    Object(String, u64),
+    /// Of another type.
+    Object {
+        type_name: String,
+        /// The same for equal values.
+        digest: u64,
+        /// The effects that build it, encoded, without what is not durable: of a stream all entries, groups,
+        /// consumers and pending entries.
+        effects: Vec<Bytes>,
+    },
     /// By field name: the value, and the expiry (0 for never).
     Hash(BTreeMap<Bytes, (Bytes, u64)>),
 }
@@ -30,12 +41,8 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
         for entry in database.iter() {
             let content = match entry.value() {
                 ValueRef::String(string) => Content::String(string.to_bytes().into_owned()),
-                ValueRef::Object(object) => {
-                    Content::Object(object.data_type().name().to_owned(), object.digest())
-                }
-                ValueRef::Small(small) => {
-                    Content::Object(small.data_type().name().to_owned(), small.digest())
-                }
+                ValueRef::Object(object) => dump_object(object),
+                ValueRef::Small(small) => dump_object(&*small.unpack()),
                 ValueRef::Hash(hash) => Content::Hash(
                     hash.iter()
                         .map(|field| {
@@ -45,7 +52,8 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
                         .collect(),
                 ),
             };
-            let dumped = Dumped { expires_at_ms: entry.expires_at_ms(), content };
+            let encoding = entry.encoding(&EncodingLimits::default());
+            let dumped = Dumped { expires_at_ms: entry.expires_at_ms(), encoding, content };
             let before = dump.insert((number, entry.key().to_vec()), dumped);
             assert!(before.is_none(), "a key occurs once");
         }
@@ -54,9 +62,51 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
     dump
 }
 
-/// The effects that the modules would write to a snapshot, encoded.
-pub fn definitions(modules: &Modules) -> Vec<Vec<u8>> {
+fn dump_object(object: &dyn TypedValue) -> Content {
+    let (mut effects, mut cursor) = (Vec::new(), 0);
+    loop {
+        let next = object.save(b"", cursor, &mut |effect| {
+            dump_effect(effect, &mut effects);
+            Ok(())
+        });
+        cursor = next.expect("memory does not fail");
+        if cursor == 0 {
+            break;
+        }
+    }
+    // The order of a set's members is that of its table.
+    if object.data_type().name() == "set" {
+        effects.sort_unstable();
+    }
+    Content::Object { type_name: object.data_type().name().to_owned(), digest: object.digest(), effects }
+}
+
+fn dump_effect(effect: &Effect<'_>, effects: &mut Vec<Bytes>) {
+    let mut add = |effect: &Effect<'_>| {
+        let mut bytes = Vec::new();
+        effect.encode(0, &mut bytes);
+        effects.push(bytes);
+    };
+    match *effect {
+        Effect::SetAdd { members, .. } => effects.extend(members.iter().map(<[u8]>::to_vec)),
+        // Reads note when a consumer was seen, without an effect.
+        Effect::StreamConsumer { key, group, active_ms, consumer, .. } => {
+            add(&Effect::StreamConsumer { key, group, seen_ms: 0, active_ms, consumer });
+        }
+        _ => add(effect),
+    }
+}
+
+/// What a snapshot has beside the keys, encoded: users, and the definitions of modules.
+pub fn definitions(users: &Users, modules: &Modules) -> Vec<Vec<u8>> {
     let mut definitions = Vec::new();
+    let saved: Result<(), std::convert::Infallible> = users.save(|effect| {
+        let mut bytes = Vec::new();
+        effect.encode(0, &mut bytes);
+        definitions.push(bytes);
+        Ok(())
+    });
+    saved.expect("it is infallible");
     for module in modules.iter() {
         module.save(&mut |record| {
             let mut bytes = Vec::new();

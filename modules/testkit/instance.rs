@@ -5,10 +5,12 @@
 use super::dump::{Dump, definitions, dump};
 use super::effects::show_batch;
 use super::run::{begin, write_once};
+use super::seats::{Seat, begin_parking};
 use super::wire::Wire;
-use engramdb_engine::command::{Args, Command, CommandTable, Stage};
+use engramdb_engine::command::{Args, Command, CommandTable, Handler, Stage};
 use engramdb_engine::commands::FAMILIES;
 use engramdb_engine::env::Env;
+use engramdb_engine::keyspace::EvictionPolicy;
 use engramdb_engine::log::memory::MemoryLog;
 use engramdb_engine::log::pipeline::Options;
 use engramdb_engine::log::replay::{Checkpoint, Recovered, Replay};
@@ -22,12 +24,15 @@ use engramdb_engine::{Engine, Retained};
 pub use engramdb_resp::{Protocol, Value};
 use engramdb_sim::disk::FaultyDisk;
 use engramdb_sim::env::SimEnv;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 /// The initial time of the clock: a round number that is in the future for every reference server.
 pub const START_MS: u64 = 2_000_000_000_000;
 const DATABASES: usize = 16;
+/// The room in the log for commands that run as one batch, in bytes.
+const TOGETHER_BYTES: usize = 4 << 20;
 
 /// The modules of an instance.
 #[derive(Clone, Copy)]
@@ -77,6 +82,10 @@ pub struct Instance {
     followed: Checkpoint,
     database: u32,
     protocol: Protocol,
+    /// The clients that wait for keys, by number, in the order in which they came.
+    seats: BTreeMap<u64, Seat>,
+    last_seat: u64,
+    served: Vec<(u64, Value)>,
 }
 
 /// A reply, and its effects in the log.
@@ -106,6 +115,9 @@ impl Instance {
             sim,
             log,
             protocol,
+            seats: BTreeMap::new(),
+            last_seat: 0,
+            served: Vec::new(),
         }
     }
 
@@ -135,7 +147,7 @@ impl Instance {
     }
 
     /// Runs a command as its own batch. Also checks that an error changes nothing and that a read logs
-    /// nothing.
+    /// nothing. A command that waits for keys has no place here: see [`Instance::run_or_park`].
     pub fn run(&mut self, words: &[impl AsRef<[u8]>]) -> Answer {
         let words: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
         let mut wire = Wire::new(self.protocol);
@@ -148,6 +160,117 @@ impl Instance {
             "{answer:?} failed and changed something"
         );
         answer
+    }
+
+    /// Runs a command as its own batch; one that finds nothing at its keys waits there, as a client would.
+    /// `None` if it does.
+    pub fn run_or_park(&mut self, words: &[impl AsRef<[u8]>]) -> Option<Answer> {
+        let list: Vec<&[u8]> = words.iter().map(AsRef::as_ref).collect();
+        let args = Args::new(&list);
+        let blocking = |known: &engramdb_engine::command::Known| {
+            matches!(known.command.handler, Handler::Blocking(_) | Handler::BlockingRead(_))
+        };
+        let known = self.table.resolve(args).ok().filter(|known| blocking(known)).map(|known| known.command);
+        let answer = match known {
+            Some(command) => {
+                let begun = begin_parking(self.engine(), self.database, (command, args), self.protocol);
+                let effects = self.follow();
+                match begun {
+                    Ok(reply) => Some(Answer { reply, effects }),
+                    Err(seat) => {
+                        self.last_seat += 1;
+                        self.seats.insert(self.last_seat, seat);
+                        None
+                    }
+                }
+            }
+            None => Some(self.run(words)),
+        };
+        self.leave_seats();
+        answer
+    }
+
+    /// Runs commands as one batch, as EXEC and scripts do, with a reply each.
+    pub fn run_together(&mut self, commands: &[Vec<Vec<u8>>]) -> Vec<Value> {
+        let engine = self.engine();
+        let credit = engine.admit(1, TOGETHER_BYTES).expect("a log in memory has room");
+        let mut run = engine.writes(credit);
+        let mut transaction = run.transaction().with_spare(TOGETHER_BYTES);
+        let mut replies = Vec::new();
+        for words in commands {
+            let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+            let args = Args::new(&words);
+            let mut wire = Wire::new(self.protocol);
+            match self.table.resolve(args) {
+                Ok(known) => {
+                    let done = transaction.run_in_script(self.database, known.command, args, &mut wire);
+                    done.expect("a log in memory has room");
+                }
+                Err(error) => engramdb_engine::command::Reply::error(&mut wire, &error),
+            }
+            replies.push(wire.value());
+        }
+        let gate = transaction.finish();
+        drop(run);
+        self.follow();
+        assert!(gate <= self.followed.lsn, "a reply waits for a batch that exists");
+        self.leave_seats();
+        replies
+    }
+
+    /// The number of the client that was the last to wait. They are counted from 1 on.
+    pub fn last_seat(&self) -> u64 {
+        self.last_seat
+    }
+
+    /// The number of clients that wait for keys.
+    pub fn waiting(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// The client that has waited longest.
+    pub fn first_seat(&self) -> Option<u64> {
+        self.seats.keys().next().copied()
+    }
+
+    /// Ends a client's wait as the end of its connection does. False if it does not wait.
+    pub fn kill(&mut self, seat: u64) -> bool {
+        self.seats.remove(&seat).is_some()
+    }
+
+    /// Ends a client's wait as its timeout does, and returns the reply. `None` if it does not wait.
+    pub fn time_out(&mut self, seat: u64) -> Option<Value> {
+        let seat = self.seats.remove(&seat)?;
+        seat.time_out();
+        Some(seat.answer().expect("no other client serves it at this moment").0)
+    }
+
+    /// The clients that were served since this was called last, and their replies.
+    pub fn take_served(&mut self) -> Vec<(u64, Value)> {
+        std::mem::take(&mut self.served)
+    }
+
+    /// Removes clients that have their reply.
+    fn leave_seats(&mut self) {
+        let (lsn, served) = (self.followed.lsn, &mut self.served);
+        self.seats.retain(|number, seat| match seat.answer() {
+            Some((reply, gate)) => {
+                assert!(gate <= lsn, "a served client waits for a batch that exists");
+                served.push((*number, reply));
+                false
+            }
+            None => true,
+        });
+        assert_eq!(self.seats.len(), self.engine().parked(), "whoever has no reply waits");
+    }
+
+    /// Deletes up to `limit` keys, as the server does where memory is over its limit.
+    pub fn evict(&mut self, policy: EvictionPolicy, limit: usize) -> Vec<String> {
+        let engine = self.engine();
+        engine.limit_memory(1);
+        engine.evict(policy, 5, limit).expect("a log in memory has room");
+        engine.limit_memory(0);
+        self.follow()
     }
 
     /// Runs a write in database 0 once, with what it retained when it was run before. Returns the reply if it
@@ -176,7 +299,7 @@ impl Instance {
         match ran.stage {
             Stage::Done => ran.gate,
             Stage::Prepare(_) | Stage::NeedsRoom(_) => unreachable!("`begin` has prepared it"),
-            Stage::Park(_) => unreachable!("none of the commands here waits for keys"),
+            Stage::Park(_) => unreachable!("a command that waits for keys goes to `run_or_park`"),
             Stage::Wait(wait) => ran.gate.max(engine.complete(self.database, wait.block(), wire)),
             Stage::Run(job) | Stage::Offload(job) | Stage::Copy(job) => {
                 ran.gate.max(engine.complete(self.database, job, wire))
@@ -211,6 +334,7 @@ impl Instance {
     /// Ends as a kill would, and starts again from the log alone after `down_ms`.
     pub fn crash(&mut self, down_ms: u64) {
         let before = (self.dump(), self.definitions());
+        self.seats.clear();
         drop(self.engine.take().expect("open between restarts"));
         self.sim.clock.advance_ms(down_ms);
         self.sim.clock.restart_monotonic();
@@ -222,6 +346,7 @@ impl Instance {
     /// Stops, and starts again from the log and from the saved state that `kept` allows.
     pub fn restart_with(&mut self, kept: Kept) -> StartReport {
         let before = (self.dump(), self.definitions());
+        self.seats.clear();
         let engine = self.engine.take().expect("open between restarts");
         engine.close().expect("memory does not fail");
         drop(engine);
@@ -258,9 +383,11 @@ impl Instance {
         dump(self.engine().inspect().view(0).whole_keyspace())
     }
 
-    /// The ground state of the modules.
+    /// The users, and the ground state of the modules.
     pub fn definitions(&self) -> Vec<Vec<u8>> {
-        definitions(self.engine().inspect().view(0).modules())
+        let run = self.engine().inspect();
+        let view = run.view(0);
+        definitions(view.users(), view.modules())
     }
 
     /// The disk with snapshots and what modules saved.
@@ -278,7 +405,7 @@ impl Instance {
     pub fn check_follower(&self) {
         let run = self.follower.inspect();
         let view = run.view(0);
-        let follower = (dump(view.whole_keyspace()), definitions(view.modules()));
+        let follower = (dump(view.whole_keyspace()), definitions(view.users(), view.modules()));
         assert_eq!(follower, (self.dump(), self.definitions()), "the follower has what is live");
     }
 
@@ -344,7 +471,7 @@ fn open(sim: &SimEnv, log: &Arc<MemoryLog>, parts: Parts, kept: Kept) -> Opened 
     let options = StartOptions { databases: DATABASES, threads: 2, ..StartOptions::default() };
     let recovered = recover(&sim.env, snapshots, &**log, &modules, &options);
     let (recovering, recovered, mut report) = recovered.expect("snapshots and log are whole");
-    let replayed = (dump(recovering.keyspace()), definitions(recovering.modules()));
+    let replayed = (dump(recovering.keyspace()), definitions(recovering.users(), recovering.modules()));
     let options = Options { log_thread: false, ..Options::default() };
     let log: Arc<dyn ShardLog> = log.clone();
     let (engine, modules) = recovering.start(log, &recovered, options).expect("nobody else claims it");

@@ -20,10 +20,12 @@ pub mod process;
 pub mod raw;
 pub mod records;
 pub mod run;
+pub mod seats;
 pub mod store;
 pub mod tcp;
 mod temp;
 pub mod text;
+pub mod users;
 pub mod wire;
 pub mod words;
 

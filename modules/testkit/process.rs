@@ -3,8 +3,8 @@
 pub use crate::TempDir;
 
 use crate::built;
-use engramdb_resp::{ReplyReader, Value, encode_command_into};
-use std::io::{self, Read, Write};
+use engramdb_resp::{CommandLink, Value, encode_command_into};
+use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -143,8 +143,7 @@ pub fn free_port() -> u16 {
 
 /// One connection, one command or pipeline at a time.
 pub struct Client {
-    stream: TcpStream,
-    reader: ReplyReader,
+    link: CommandLink<TcpStream>,
 }
 
 impl Client {
@@ -152,7 +151,7 @@ impl Client {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Client { stream, reader: ReplyReader::new() })
+        Ok(Client { link: CommandLink::new(stream) })
     }
 
     pub fn call<A: AsRef<[u8]>>(&mut self, command: &[A]) -> io::Result<Value> {
@@ -170,20 +169,11 @@ impl Client {
     }
 
     pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        self.link.send(bytes)
     }
 
     pub fn receive(&mut self) -> io::Result<Value> {
-        loop {
-            if let Some(value) = self.reader.next_reply().map_err(io::Error::other)? {
-                return Ok(value);
-            }
-            let mut chunk = [0; 16 * 1024];
-            match self.stream.read(&mut chunk)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => self.reader.feed(&chunk[..count]),
-            }
-        }
+        self.link.reply()
     }
 
     /// True once the server has closed the connection.

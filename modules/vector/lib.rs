@@ -51,6 +51,7 @@ pub use hnsw::{
     ExactSearch, GraphCheck, Hnsw, HnswParameters, Input, LoadError, Loading, Recoding, fuzz_load,
 };
 pub use kernels::{distance, distance_of, kernel_name};
+pub use region::mapped_bytes;
 pub use vectors::{Placed, Vectors};
 
 /// How the distance of two vectors is computed. Smaller is nearer for every metric; values are those that

@@ -11,6 +11,15 @@
 #![allow(unsafe_code, reason = "the graph's storage, shared between threads without locks")]
 
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of all regions that are in use or will be soon.
+static USED_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// Memory of graphs that no allocator knows, in bytes.
+pub fn mapped_bytes() -> usize {
+    USED_BYTES.load(Ordering::Relaxed)
+}
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// The real page size may be a multiple of this, which is harmless.
@@ -26,6 +35,8 @@ pub(crate) struct Regions {
     mappings: Vec<Mapping>,
     /// The offset of the unused rest of the last mapping.
     next: usize,
+    /// What was counted in `USED_BYTES`.
+    used: usize,
 }
 
 struct Mapping {
@@ -51,6 +62,7 @@ impl Regions {
         // SAFETY: `next` and the piece after it lie within the mapping.
         let piece = unsafe { last.start.add(self.next) };
         self.next += bytes;
+        self.count(bytes);
         Some(piece)
     }
 
@@ -62,7 +74,19 @@ impl Regions {
         let start = mapping.start;
         self.mappings.push(mapping);
         self.next = bytes;
+        self.count(filled);
         Some(start)
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.used += bytes;
+        USED_BYTES.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Regions {
+    fn drop(&mut self) {
+        USED_BYTES.fetch_sub(self.used, Ordering::Relaxed);
     }
 }
 

@@ -131,6 +131,12 @@ pub trait Module: Any + Send + Sync {
         false
     }
 
+    /// The commands with which a client makes the ground state anew in another server, each with its
+    /// database.
+    fn defining_commands(&self) -> Vec<(u32, Vec<Vec<u8>>)> {
+        Vec::new()
+    }
+
     /// The module's memory outside of the keyspace, in bytes, estimated. Must take constant time.
     fn memory_bytes(&self) -> usize {
         0

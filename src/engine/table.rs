@@ -6,9 +6,10 @@
 //! about two cache lines of hashes and the item.
 //!
 //! A full segment splits in two, so growth moves at most `SEGMENT_ITEMS_MAX` items for any size of the table
-//! (directory doubling copies four bytes per segment). In a table with several segments all arrays have the
-//! same size, so that the allocator can reuse freed ones. (Arrays that grew with their content left twice
-//! their size unused in the allocator's pages.)
+//! (directory doubling copies four bytes per segment). In a table with several segments arrays have one of two
+//! sizes, so that the allocator can reuse freed ones: after a split there is room for three quarters of
+//! `SEGMENT_ITEMS_MAX`, later for all of it. (Arrays that grew with their content left twice their size unused
+//! in the allocator's pages.)
 //!
 //! Invariants:
 //! - the hash of every item starts with the `depth` bits of its segment; a segment of depth d has
@@ -26,6 +27,9 @@ use std::sync::OnceLock;
 /// A segment with this many items splits before an insert. On average an insert moves half of them by one
 /// place, about 2 KB in the keyspace.
 const SEGMENT_ITEMS_MAX: usize = 128;
+/// The room of a segment after a split, which is a size class of allocators for items of 8 and 16 bytes. A half
+/// of a full segment has 64 items, give or take 6.
+const SEGMENT_ITEMS_FEW: usize = SEGMENT_ITEMS_MAX * 3 / 4;
 /// Two buddy segments with fewer items together are merged.
 const SEGMENT_ITEMS_MERGE: usize = 32;
 /// The number of hashes around the expected position that are compared at once. In a segment of n hashes, the
@@ -34,6 +38,8 @@ const SEGMENT_ITEMS_MERGE: usize = 32;
 const WINDOW: usize = 32;
 /// A single segment with at most this capacity does not shrink.
 const ROOM_LEAST: usize = 8;
+/// How many items more than the average few segments have.
+const SPREAD: usize = 16;
 /// The number of hashes in a cache line.
 const LINE_HASHES: usize = 16;
 /// The number of lookups that are prefetched together.
@@ -118,6 +124,8 @@ pub struct Table<T> {
     /// Segment numbers that merging freed.
     vacant: Vec<u32>,
     length: usize,
+    /// The capacity of all segments, in items.
+    room: usize,
 }
 
 /// The part of a hash that tables keep.
@@ -129,6 +137,11 @@ fn kept(hash: u64) -> u32 {
 #[inline]
 fn prefix(hash: u32, depth: u32) -> usize {
     if depth == 0 { 0 } else { (hash >> (HASH_BITS - depth)) as usize }
+}
+
+/// The room of one of several segments with this many items.
+fn room_for(items: usize) -> usize {
+    if items <= SEGMENT_ITEMS_FEW { SEGMENT_ITEMS_FEW } else { SEGMENT_ITEMS_MAX }
 }
 
 impl<T> Segment<T> {
@@ -202,9 +215,6 @@ impl<T> Segment<T> {
     }
 
     fn insert(&mut self, hash: u32, item: T) -> &mut T {
-        if self.items.len() == self.items.capacity() {
-            self.grow();
-        }
         let place = self.lower_bound(hash);
         self.hashes.insert(place, hash);
         self.items.insert(place, item);
@@ -213,16 +223,20 @@ impl<T> Segment<T> {
 
     fn remove(&mut self, place: usize) -> T {
         self.hashes.remove(place);
-        let item = self.items.remove(place);
-        if self.depth == 0 && self.items.capacity() > ROOM_LEAST && self.len() * 3 < self.items.capacity() {
-            self.hashes.shrink_to(self.len() * 3 / 2);
-            self.items.shrink_to(self.len() * 3 / 2);
-        }
-        item
+        self.items.remove(place)
     }
 
-    /// A single segment grows by a half at a time. One of several segments has its full size from the start,
-    /// and grows only if hashes collide.
+    fn room(&self) -> usize {
+        self.items.capacity()
+    }
+
+    fn shrink_to(&mut self, items: usize) {
+        self.hashes.shrink_to(items);
+        self.items.shrink_to(items);
+    }
+
+    /// A single segment grows by a half at a time. One of several grows to its full size, and beyond only if
+    /// hashes collide.
     #[cold]
     fn grow(&mut self) {
         let wanted = self.len() + (self.len() / 2).max(4);
@@ -240,6 +254,7 @@ impl<T> Table<T> {
             segments: vec![Segment::with_capacity(0, 0)],
             vacant: Vec::new(),
             length: 0,
+            room: 0,
         }
     }
 
@@ -248,8 +263,9 @@ impl<T> Table<T> {
         assert!(self.is_empty(), "only an empty table can reserve");
         let segments = items.div_ceil(SEGMENT_ITEMS_MAX * 7 / 8).next_power_of_two();
         let depth = segments.ilog2();
-        let each = if depth == 0 { items } else { SEGMENT_ITEMS_MAX };
+        let each = if depth == 0 { items } else { room_for(items.div_ceil(segments) + SPREAD) };
         self.segments = (0..segments).map(|_| Segment::with_capacity(each, depth)).collect();
+        self.room = each * segments;
         self.directory = (0..segments as u32).collect();
         self.depth = depth;
         self.vacant.clear();
@@ -357,7 +373,13 @@ impl<T> Table<T> {
             self.split(number, hash);
             number = self.segment_of(hash);
         }
-        self.segments[number].insert(hash, item)
+        let segment = &mut self.segments[number];
+        if segment.len() == segment.room() {
+            self.room -= segment.room();
+            segment.grow();
+            self.room += segment.room();
+        }
+        segment.insert(hash, item)
     }
 
     /// Moves all items of another table into this one. `Err` with the key if both have one; some items have
@@ -389,8 +411,14 @@ impl<T> Table<T> {
         let hash = kept(hash);
         let number = self.segment_of(hash);
         let place = self.segments[number].find_where(hash, is_it)?;
-        let item = self.segments[number].remove(place);
+        let segment = &mut self.segments[number];
+        let item = segment.remove(place);
         self.length -= 1;
+        let (length, room) = (segment.len(), segment.room());
+        if segment.depth == 0 && room > ROOM_LEAST && length * 3 < room {
+            segment.shrink_to(length * 3 / 2);
+            self.room = self.room + segment.room() - room;
+        }
         self.merge(number, hash);
         Some(item)
     }
@@ -441,16 +469,11 @@ impl<T> Table<T> {
         segment.items.get((second % segment.len() as u64) as usize)
     }
 
-    /// Bytes of the directory and the segments with their items, without memory that the items own;
-    /// estimated.
+    /// Bytes of the directory and the segments with their items, without memory that the items own.
     pub fn heap_bytes(&self) -> usize {
-        let items = match self.segments.len() - self.vacant.len() {
-            1 => self.length,
-            segments => segments * SEGMENT_ITEMS_MAX,
-        };
-        self.directory.len() * 4
-            + self.segments.len() * size_of::<Segment<T>>()
-            + items * (size_of::<T>() + size_of::<u32>())
+        self.directory.capacity() * size_of::<u32>()
+            + self.segments.capacity() * size_of::<Segment<T>>()
+            + self.room * (size_of::<T>() + size_of::<u32>())
     }
 
     /// True if a split keeps the directory in proportion to the number of items: colliding hashes must grow
@@ -473,13 +496,12 @@ impl<T> Table<T> {
         let upper_bit = 1 << (HASH_BITS - 1 - depth);
         let middle = lower.hashes.partition_point(|hash| hash & upper_bit == 0);
         lower.depth = depth + 1;
-        let mut segment = Segment::with_capacity(SEGMENT_ITEMS_MAX, depth + 1);
+        let mut segment = Segment::with_capacity(room_for(lower.len() - middle), depth + 1);
         segment.hashes.extend(lower.hashes.drain(middle..));
         segment.items.extend(lower.items.drain(middle..));
-        if lower.items.capacity() > SEGMENT_ITEMS_MAX {
-            lower.hashes.shrink_to(SEGMENT_ITEMS_MAX);
-            lower.items.shrink_to(SEGMENT_ITEMS_MAX);
-        }
+        self.room -= lower.room();
+        lower.shrink_to(room_for(middle));
+        self.room += lower.room() + segment.room();
         let new_number = match self.vacant.pop() {
             Some(vacant) => {
                 self.segments[vacant as usize] = segment;
@@ -518,8 +540,10 @@ impl<T> Table<T> {
         if hash & bit != 0 {
             std::mem::swap(&mut upper, lower);
         }
+        self.room -= lower.room() + upper.room();
         lower.hashes.append(&mut upper.hashes);
         lower.items.append(&mut upper.items);
+        self.room += lower.room();
         lower.depth = depth - 1;
         let (start, places) = self.places(hash, depth - 1);
         self.directory[start..start + places].fill(number as u32);

@@ -2,21 +2,18 @@
 
 use super::address::Address;
 use super::error::MoveError;
-use engramdb_resp::{ReplyReader, Value, encode_command, encode_command_into};
-use std::io::{self, Read, Write};
+use engramdb_resp::{CommandLink, Value, encode_command, encode_command_into};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that is busy saving may be silent for long; one that is silent for longer is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(300);
-const BUFFER_BYTES: usize = 64 << 10;
 
 pub struct ServerLink {
     server: String,
-    stream: TcpStream,
-    replies: ReplyReader,
-    buffer: Vec<u8>,
+    link: CommandLink<TcpStream>,
 }
 
 impl ServerLink {
@@ -40,8 +37,7 @@ impl ServerLink {
         stream.set_read_timeout(Some(SILENCE_MAX)).map_err(failed)?;
         stream.set_write_timeout(Some(SILENCE_MAX)).map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
-        let buffer = vec![0; BUFFER_BYTES];
-        let mut connection = ServerLink { server, stream, replies: ReplyReader::new(), buffer };
+        let mut connection = ServerLink { server, link: CommandLink::new(stream) };
         if let Some((user, password)) = &address.credentials {
             let words: &[&str] =
                 if user.is_empty() { &["AUTH", password] } else { &["AUTH", user, password] };
@@ -56,24 +52,12 @@ impl ServerLink {
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), MoveError> {
-        self.stream.write_all(bytes).map_err(|error| self.failed(error))
+        self.link.send(bytes).map_err(|error| self.failed(error))
     }
 
     /// The next reply; an error reply is one.
     pub fn reply(&mut self) -> Result<Value, MoveError> {
-        loop {
-            let next = self.replies.next_reply();
-            match next.map_err(|error| MoveError::Protocol { server: self.server.clone(), error })? {
-                Some(reply) => return Ok(reply),
-                None => {
-                    let count = self.stream.read(&mut self.buffer).map_err(|error| self.failed(error))?;
-                    if count == 0 {
-                        return Err(self.failed(io::ErrorKind::UnexpectedEof.into()));
-                    }
-                    self.replies.feed(&self.buffer[..count]);
-                }
-            }
-        }
+        self.link.reply().map_err(|error| self.failed(error))
     }
 
     /// Sends one command, and returns its reply, which is no error.
@@ -105,7 +89,7 @@ impl ServerLink {
 
     /// The stream itself, where what follows is no reply. Nothing that was received may be unread.
     pub fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        self.link.stream()
     }
 
     fn failed(&self, error: io::Error) -> MoveError {

@@ -4,7 +4,6 @@ use engramdb_engine::backup::BackupError;
 use engramdb_engine::log::pipeline::Fatal;
 use engramdb_engine::recovery::StartError;
 use engramdb_rdb::RdbError;
-use engramdb_resp::ReplyError;
 use std::io;
 use std::path::PathBuf;
 
@@ -26,8 +25,6 @@ pub enum MoveError {
     UnknownModules { file: PathBuf, types: Vec<String> },
     #[error("{server}: {error}")]
     Connection { server: String, error: io::Error },
-    #[error("{server}: {error}")]
-    Protocol { server: String, error: ReplyError },
     #[error("{server} refused {command}: {text}")]
     Refused { server: String, command: String, text: String },
     #[error("key {}: {text}", shown(key))]

@@ -6,6 +6,7 @@ use super::connection::ServerLink;
 use super::error::MoveError;
 use super::fetching;
 use super::files::{FileMaker, FileReader};
+use super::indexes::{indexes_of, shown_words};
 use super::offline::ProgramParts;
 use super::progress::{ProgressLine, size};
 use super::tally::TypeCounts;
@@ -32,6 +33,10 @@ struct Exported {
     bytes: u64,
     /// Types that RDB has no form for, with their keys.
     left_out: BTreeMap<String, u64>,
+    /// How many libraries of functions the file has.
+    functions: u64,
+    /// Commands of definitions that an RDB file has no form for, each with its database.
+    definitions: Vec<(u32, String)>,
 }
 
 /// Runs `engramdb export`.
@@ -54,7 +59,9 @@ pub fn export(
     if arguments.json {
         let value = json!({
             "file": arguments.file, "types": exported.tally.json(), "keys": exported.tally.keys(),
-            "left_out": exported.left_out, "bytes": exported.bytes, "seconds": took.as_secs_f64(),
+            "left_out": exported.left_out, "functions": exported.functions,
+            "definitions_left_out": exported.definitions.iter().map(|(_, command)| command).collect::<Vec<_>>(),
+            "bytes": exported.bytes, "seconds": took.as_secs_f64(),
         });
         writeln!(out, "{value:#}")?;
         return Ok(());
@@ -62,6 +69,16 @@ pub fn export(
     write!(out, "{}", exported.tally.table())?;
     for (name, keys) in &exported.left_out {
         writeln!(out, "{keys} keys of type {name} were left out: RDB has no form for them")?;
+    }
+    if exported.functions > 0 {
+        writeln!(out, "{} libraries of functions are in the file", exported.functions)?;
+    }
+    if !exported.definitions.is_empty() {
+        writeln!(out, "definitions of indexes are not in the file. Run, where RediSearch is loaded:")?;
+    }
+    for (database, command) in &exported.definitions {
+        let place = if *database == 0 { String::new() } else { format!("(database {database}) ") };
+        writeln!(out, "  {place}{command}")?;
     }
     let file = arguments.file.display();
     writeln!(out, "exported {file} ({}) in {:.2} s", size(exported.bytes), took.as_secs_f64())?;
@@ -128,6 +145,30 @@ impl Exporter {
         Ok(())
     }
 
+    /// A command that makes a definition; false if the file has no form for it.
+    fn definition(&mut self, database: u32, words: &[Vec<u8>]) -> Result<bool, MoveError> {
+        match self {
+            Exporter::Rdb(writer) => {
+                let [name, .., code] = words else { return Ok(false) };
+                let is_library = name == b"FUNCTION";
+                if is_library {
+                    writer.function(code)?;
+                }
+                Ok(is_library)
+            }
+            Exporter::Commands { file, database: last, bytes } => {
+                let mut out = Vec::new();
+                if last.replace(database) != Some(database) {
+                    encode_command_into(&mut out, &["SELECT", &database.to_string()]);
+                }
+                encode_command_into(&mut out, words);
+                file.write_all(&out)?;
+                *bytes += out.len() as u64;
+                Ok(true)
+            }
+        }
+    }
+
     fn finish(self) -> Result<u64, MoveError> {
         match self {
             Exporter::Rdb(writer) => {
@@ -163,13 +204,15 @@ fn export_directory(
         LocalLog::open(env.clone(), &directory.join(LOG_DIRECTORY), options).map_err(StartError::from)?;
     let snapshots = directory.join(SNAPSHOT_DIRECTORY);
     let (recovering, ..) = recovery::recover(env, &snapshots, &log, parts.modules, &StartOptions::default())?;
-    export_keyspace(env, arguments, recovering.keyspace(), parts.version, line)
+    let commands: Vec<_> =
+        recovering.modules().iter().flat_map(|module| module.defining_commands()).collect();
+    export_keyspace(env, arguments, (recovering.keyspace(), &commands), parts.version, line)
 }
 
 fn export_keyspace(
     env: &Env,
     arguments: &ExportArgs,
-    keyspace: &Keyspace,
+    (keyspace, definitions): (&Keyspace, &[DefiningCommand]),
     program: &str,
     line: &mut ProgressLine,
 ) -> Result<Exported, MoveError> {
@@ -193,9 +236,19 @@ fn export_keyspace(
             line.show("exporting", (0, 0), exported.tally.keys());
         }
     }
+    for (database, words) in definitions {
+        let is_library = words.first().is_some_and(|name| name == b"FUNCTION");
+        exported.functions += u64::from(is_library);
+        if !exporter.definition(*database, words)? {
+            exported.definitions.push((*database, shown_words(words)));
+        }
+    }
     exported.bytes = exporter.finish()?;
     Ok(exported)
 }
+
+/// A database, and the words of a command.
+type DefiningCommand = (u32, Vec<Vec<u8>>);
 
 /// The lowest version that has all values.
 fn version_of(keyspace: &Keyspace) -> u32 {
@@ -212,11 +265,17 @@ fn export_server(
     line: &mut ProgressLine,
 ) -> Result<Exported, MoveError> {
     let mut connection = ServerLink::open(&Address::parse(address)?)?;
+    let indexes = indexes_of(&mut connection)?;
+    let definitions = indexes.into_iter().map(|index| match index.words {
+        Ok(words) => (0, shown_words(&words)),
+        Err(cause) => (0, format!("FT.CREATE {} ... ({cause})", String::from_utf8_lossy(&index.name))),
+    });
+    let definitions: Vec<_> = definitions.collect();
     if arguments.format == ExportFormat::Rdb {
         let mut file = FileMaker::create(env, &arguments.file)?;
         fetching::scan(&mut connection, &mut file, line)?;
         file.finish()?;
-        return tally_of(env, &arguments.file);
+        return Ok(Exported { definitions, ..tally_of(env, &arguments.file)? });
     }
     let mut between = arguments.file.as_os_str().to_owned();
     between.push(".rdb.tmp");
@@ -226,32 +285,40 @@ fn export_server(
     file.finish()?;
     let converted = convert(env, between, arguments);
     _ = env.disk.remove(between);
-    converted
+    Ok(Exported { definitions, ..converted? })
 }
 
 /// Writes an RDB file as commands.
 fn convert(env: &Env, from: &Path, arguments: &ExportArgs) -> Result<Exported, MoveError> {
     let file = FileMaker::create(env, &arguments.file)?;
     let mut exporter = Exporter::begin(arguments.format, file, writer::VERSION_TIMES, "")?;
-    let exported = walk(env, from, &mut |place, value| exporter.key(place, value))?;
+    let (exported, libraries) = walk(env, from, &mut |place, value| exporter.key(place, value))?;
+    for code in libraries {
+        let words = [&b"FUNCTION"[..], b"LOAD", b"REPLACE", &code].map(<[u8]>::to_vec);
+        exporter.definition(0, &words)?;
+    }
     Ok(Exported { bytes: exporter.finish()?, ..exported })
 }
 
 fn tally_of(env: &Env, path: &Path) -> Result<Exported, MoveError> {
-    walk(env, path, &mut |_, _| Ok(()))
+    Ok(walk(env, path, &mut |_, _| Ok(()))?.0)
 }
 
 type EachKey<'e> = dyn FnMut((u32, &[u8], u64), (u32, &mut Vec<u8>)) -> Result<(), MoveError> + 'e;
 
-/// Reads a file that was made here.
-fn walk(env: &Env, path: &Path, each: &mut EachKey<'_>) -> Result<Exported, MoveError> {
+/// Reads a file that was made here. Also returns the libraries of functions.
+fn walk(env: &Env, path: &Path, each: &mut EachKey<'_>) -> Result<(Exported, Vec<Vec<u8>>), MoveError> {
+    let mut libraries = Vec::new();
     let (reader, bytes) = FileReader::open(&*env.disk, path)?;
     let mut exported = Exported { bytes, ..Exported::default() };
     let failed = |error, position| MoveError::Rdb { file: path.to_owned(), error, position, key: Vec::new() };
     let mut file = RdbFile::open(reader).map_err(|error| failed(error, 0))?;
     loop {
         match file.next_record().map_err(|error| failed(error, file.position()))? {
-            RdbRecord::End => return Ok(exported),
+            RdbRecord::End => {
+                exported.functions = libraries.len() as u64;
+                return Ok((exported, libraries));
+            }
             RdbRecord::Key(header) => {
                 let raw =
                     file.raw_value(&header, usize::MAX).map_err(|error| failed(error, file.position()))?;
@@ -267,7 +334,8 @@ fn walk(env: &Env, path: &Path, each: &mut EachKey<'_>) -> Result<Exported, Move
             RdbRecord::ModuleAux { .. } => {
                 file.items(&mut |_| {}).map_err(|error| failed(error, file.position()))?;
             }
-            RdbRecord::Aux { .. } | RdbRecord::Function(_) => {}
+            RdbRecord::Aux { .. } => {}
+            RdbRecord::Function(code) => libraries.push(code),
         }
     }
 }

@@ -203,6 +203,7 @@ pub fn scan(
     out: &mut dyn Write,
     line: &mut ProgressLine,
 ) -> Result<u64, MoveError> {
+    let libraries = libraries_of(connection)?;
     let info = connection.accepted(&["INFO"])?;
     let info = String::from_utf8_lossy(info.as_bytes().unwrap_or_default()).into_owned();
     let databases = keys_of_info(&info);
@@ -250,12 +251,27 @@ pub fn scan(
             }
         }
     }
-    let file = match file {
+    let mut file = match file {
         Some(file) => file,
         None => FileWriter::begin(out.take().expect("the file has not begun"), 12, &[])?,
     };
+    for code in &libraries {
+        file.function(code)?;
+    }
     file.finish()?.flush()?;
     Ok(keys)
+}
+
+/// The code of each library of functions; none where the server does not say.
+fn libraries_of(connection: &mut ServerLink) -> Result<Vec<Vec<u8>>, MoveError> {
+    connection.send(&encode_command(&["FUNCTION", "LIST", "WITHCODE"]))?;
+    let reply = connection.reply()?;
+    let code = |library: &Value| {
+        let mut pairs = library.as_array()?.chunks_exact(2);
+        let code = pairs.find(|pair| pair[0].as_bytes() == Some(b"library_code"))?;
+        Some(code[1].as_bytes()?.to_vec())
+    };
+    Ok(reply.as_array().unwrap_or_default().iter().filter_map(code).collect())
 }
 
 /// A key, when it expires in milliseconds since the epoch, and its value as DUMP replies it.

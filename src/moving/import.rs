@@ -6,6 +6,7 @@ use super::connection::ServerLink;
 use super::error::MoveError;
 use super::fetching::{self, Fetched};
 use super::files::FileReader;
+use super::indexes::{FoundIndex, indexes_of, shown_words};
 use super::offline::{OfflineTarget, ProgramParts};
 use super::progress::{ProgressLine, size};
 use super::remote::RemoteTarget;
@@ -35,6 +36,17 @@ struct Imported {
     expired: u64,
     skipped: u64,
     functions: u64,
+    /// Names of indexes that were made.
+    indexes: Vec<String>,
+    /// Indexes that were not: name, cause, and the command.
+    indexes_left: Vec<LeftIndex>,
+}
+
+/// An index that was not made.
+struct LeftIndex {
+    name: String,
+    cause: String,
+    command: String,
 }
 
 /// Runs `engramdb import`.
@@ -61,10 +73,12 @@ fn run(
     parts: ProgramParts<'_>,
     line: &mut ProgressLine,
 ) -> Result<(Survey, Imported, String), MoveError> {
+    let mut indexes = Vec::new();
     let fetched = match &arguments.from {
         None => None,
         Some(address) => {
             let address = Address::parse(address)?;
+            indexes = indexes_of(&mut ServerLink::open(&address)?)?;
             Some(fetching::fetch(env, &address, &spool(arguments), arguments.scan, line)?)
         }
     };
@@ -75,7 +89,7 @@ fn run(
     let types = parts.types();
     let survey = Survey::make(env, &path, &types, line)?;
     check(arguments, &path, &survey)?;
-    let work = Work { env, path: &path, types: &types, arguments, survey: &survey };
+    let work = Work { env, path: &path, types: &types, arguments, survey: &survey, indexes: &indexes };
     let imported = match &arguments.to {
         Some(address) => {
             let mut target = RemoteTarget::new(ServerLink::open(&Address::parse(address)?)?);
@@ -117,6 +131,8 @@ struct Work<'w> {
     types: &'w DataTypes,
     arguments: &'w ImportArgs,
     survey: &'w Survey,
+    /// Those of the server that it comes from.
+    indexes: &'w [FoundIndex],
 }
 
 impl Work<'_> {
@@ -196,8 +212,27 @@ impl Work<'_> {
             }
             line.show("importing", (file.position(), size), imported.tally.keys());
         }
+        self.make_indexes(target, &mut imported)?;
         target.finish()?;
         Ok(imported)
+    }
+
+    fn make_indexes(&self, target: &mut dyn MoveTarget, imported: &mut Imported) -> Result<(), MoveError> {
+        for index in self.indexes {
+            let name = String::from_utf8_lossy(&index.name).into_owned();
+            let (cause, command) = match &index.words {
+                Err(cause) => (Some(cause.clone()), String::new()),
+                Ok(words) => {
+                    let given: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+                    (target.tried(&given)?, shown_words(words))
+                }
+            };
+            match cause {
+                None => imported.indexes.push(name),
+                Some(cause) => imported.indexes_left.push(LeftIndex { name, cause, command }),
+            }
+        }
+        Ok(())
     }
 
     fn key(
@@ -301,6 +336,12 @@ impl Work<'_> {
     }
 }
 
+impl LeftIndex {
+    fn json(&self) -> serde_json::Value {
+        json!({ "name": self.name, "cause": self.cause, "command": self.command })
+    }
+}
+
 fn report(
     arguments: &ImportArgs,
     (survey, imported, source): (&Survey, &Imported, &str),
@@ -313,6 +354,8 @@ fn report(
             "source": source, "written_by": writer, "types": imported.tally.json(), "keys": imported.tally.keys(),
             "functions": imported.functions, "expired": imported.expired, "empty": survey.empty,
             "skipped_keys": imported.skipped, "skipped_types": survey.unknown_types,
+            "indexes": imported.indexes,
+            "indexes_left": imported.indexes_left.iter().map(LeftIndex::json).collect::<Vec<_>>(),
             "module_notes": survey.module_notes, "bytes": survey.bytes, "seconds": took.as_secs_f64(),
         });
         return writeln!(out, "{value:#}");
@@ -330,7 +373,17 @@ fn report(
     for (name, keys) in &survey.unknown_types {
         writeln!(out, "{keys} keys of the module type {name} were left out")?;
     }
-    for name in &survey.module_notes {
+    if !imported.indexes.is_empty() {
+        writeln!(out, "indexes were made: {}", imported.indexes.join(", "))?;
+    }
+    for LeftIndex { name, cause, command } in &imported.indexes_left {
+        writeln!(out, "the index {name} was not made: {cause}")?;
+        if !command.is_empty() {
+            writeln!(out, "  change and run: {command}")?;
+        }
+    }
+    let carried = |name: &String| name == "ft_index0" && !imported.indexes.is_empty();
+    for name in survey.module_notes.iter().filter(|name| !carried(name)) {
         writeln!(out, "what the module of {name} keeps beside keys was left out")?;
     }
     let written = writer.map_or(String::new(), |version| format!(", written by version {version}"));

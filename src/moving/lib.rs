@@ -12,6 +12,7 @@
 //! | `export` | the same of an export: to RDB, or to commands |
 //! | `fetching` | a running server's data into a file: PSYNC, or SCAN with DUMP |
 //! | `connection`, `address` | a client that blocks; `redis://` addresses |
+//! | `indexes` | a server's RediSearch indexes, from FT.INFO |
 //! | `survey` | what is in a file, by type |
 //! | `words` | the parts of a value as commands |
 //! | `target` | who takes the commands; `offline` and `remote` are the two |
@@ -28,6 +29,7 @@ mod export;
 mod fetching;
 mod files;
 mod import;
+mod indexes;
 mod offline;
 mod progress;
 mod remote;

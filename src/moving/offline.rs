@@ -112,6 +112,10 @@ impl MoveTarget for OfflineTarget {
         }
     }
 
+    fn tried(&mut self, words: &[&[u8]]) -> Result<Option<String>, MoveError> {
+        Ok(self.run(0, words)?.map(|error| error.to_string()))
+    }
+
     fn finish(&mut self) -> Result<(), MoveError> {
         Ok(self.engine.pipeline().wait(self.engine.last_lsn())?)
     }

@@ -3,7 +3,7 @@
 use super::connection::ServerLink;
 use super::error::MoveError;
 use super::target::MoveTarget;
-use engramdb_resp::{Value, encode_command_into};
+use engramdb_resp::{Value, encode_command, encode_command_into};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Bytes that are sent together, and how many replies may be missing.
@@ -56,6 +56,19 @@ impl MoveTarget for RemoteTarget {
             self.exchange(UNANSWERED_MAX / 2)?;
         }
         Ok(())
+    }
+
+    fn tried(&mut self, words: &[&[u8]]) -> Result<Option<String>, MoveError> {
+        if self.database != 0 {
+            self.push(b"", &[b"SELECT", b"0"]);
+            self.database = 0;
+        }
+        self.exchange(0)?;
+        self.connection.send(&encode_command(words))?;
+        Ok(match self.connection.reply()? {
+            Value::Error(text) => Some(String::from_utf8_lossy(&text).into_owned()),
+            _ => None,
+        })
     }
 
     fn finish(&mut self) -> Result<(), MoveError> {

@@ -58,7 +58,7 @@ impl<'k> CommandMaker<'k> {
                 }
                 self.element("HSET", &[name, value], each)?;
             }
-            ValuePart::Entry { id, fields } => {
+            ValuePart::Entry { id, fields, .. } => {
                 self.entries += 1;
                 let id = id_text(id);
                 let words = [&b"XADD"[..], self.key, id.as_bytes()];
@@ -211,7 +211,7 @@ mod tests {
         let group = GroupPart { name: b"g", last_id: id(5), entries_read: None };
         let pending = PendingPart { id: id(5), delivered_at_ms: 77, deliveries: 2 };
         let parts = [
-            ValuePart::Entry { id: id(5), fields: &[b"a", b"1"] },
+            ValuePart::Entry { id: id(5), begins_node: true, fields: &[b"a", b"1"] },
             ValuePart::Stream(meta),
             ValuePart::Group(group),
             ValuePart::Consumer(engramdb_rdb::ConsumerPart { name: b"c", seen_at_ms: 1, active_at_ms: None }),

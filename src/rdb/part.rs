@@ -45,8 +45,9 @@ pub enum ValuePart<'a> {
     Scored { member: &'a [u8], score: f64 },
     /// A field of a hash; the expiry is in milliseconds since the epoch, 0 for none.
     Field { name: &'a [u8], value: &'a [u8], expires_at_ms: u64 },
-    /// The next entry of a stream: names and values in turn.
-    Entry { id: RdbStreamId, fields: &'a [&'a [u8]] },
+    /// The next entry of a stream: names and values in turn. `begins_node` says that it is the first one of a
+    /// node, which approximate trims remove whole.
+    Entry { id: RdbStreamId, begins_node: bool, fields: &'a [&'a [u8]] },
     /// What a stream has beside its entries; comes once, after them.
     Stream(StreamMeta),
     /// A group of a stream; its consumers follow.

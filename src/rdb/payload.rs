@@ -32,8 +32,7 @@ impl<'a> Payload<'a> {
         let version = u32::from(u16::from_le_bytes(*version));
         let sum = u64::from_le_bytes(sum.try_into().ok()?);
         let (&value_type, content) = framed.split_first()?;
-        // A sum of 0 was written without being computed.
-        let is_whole = sum == 0 || crc64(0, &bytes[..bytes.len() - 8]) == sum;
+        let is_whole = crc64(0, &bytes[..bytes.len() - 8]) == sum;
         (is_whole && is_known(version)).then_some(Payload { value_type, version, content })
     }
 

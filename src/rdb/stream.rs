@@ -4,9 +4,9 @@
 use super::error::{Read, damaged};
 use super::listpack::{Listpack, ListpackWriter, PackedElement};
 use super::part::{ConsumerPart, EachPart, GroupPart, PendingPart, RdbStreamId, StreamMeta, ValuePart};
-use super::source::{ByteSource, length, moment, string};
+use super::source::{ByteSource, length, moment, owned_string, string};
 use super::writer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const DELETED: i64 = 1;
 const SAME_FIELDS: i64 = 2;
@@ -38,7 +38,7 @@ pub(crate) fn read(version: u8, source: &mut impl ByteSource, each: &mut EachPar
         };
         entries(first, &node, &mut |part| {
             let ValuePart::Entry { id, .. } = part else { return Ok(()) };
-            if last.is_some_and(|last| id <= last) {
+            if id <= last.unwrap_or_default() {
                 return damaged("a stream's entries are not in order");
             }
             (last, found) = (Some(id), found + 1);
@@ -57,8 +57,11 @@ pub(crate) fn read(version: u8, source: &mut impl ByteSource, each: &mut EachPar
         return damaged("a stream has another length, or another last entry, than it says");
     }
     each(ValuePart::Stream(meta))?;
+    let mut names = BTreeSet::new();
     for _ in 0..length(source)? {
-        group(version, &meta, source, each)?;
+        if !names.insert(group(version, &meta, source, each)?) {
+            return damaged("a stream has a group twice");
+        }
     }
     Ok(())
 }
@@ -99,9 +102,13 @@ fn entries(first: RdbStreamId, bytes: &[u8], each: &mut EachPart<'_>) -> Read<()
             continue;
         }
         found_alive += 1;
+        if fields.is_empty() {
+            return damaged("a stream's entry has no fields");
+        }
         let mut digits = vec![itoa::Buffer::new(); fields.len()];
         let texts = fields.iter().zip(&mut digits).map(|(field, digits)| field.text(digits));
-        each(ValuePart::Entry { id, fields: &texts.collect::<Vec<_>>() })?;
+        let begins_node = found_alive == 1;
+        each(ValuePart::Entry { id, begins_node, fields: &texts.collect::<Vec<_>>() })?;
     }
     let is_whole = (found_alive, found_deleted) == (alive, deleted);
     if is_whole { Ok(()) } else { damaged("a stream's listpack has another count of entries than it says") }
@@ -118,15 +125,14 @@ fn group(
     stream: &StreamMeta,
     source: &mut impl ByteSource,
     each: &mut EachPart<'_>,
-) -> Read<()> {
-    let mut name = Vec::new();
-    string(source, &mut name)?;
+) -> Read<Vec<u8>> {
+    let group_name = owned_string(source)?;
     let last_id = id(source)?;
     let entries_read = match version {
         2.. => Some(length(source)?).filter(|read| *read as i64 >= 0),
         _ => (last_id == stream.last_id).then_some(stream.entries_added),
     };
-    each(ValuePart::Group(GroupPart { name: &name, last_id, entries_read }))?;
+    each(ValuePart::Group(GroupPart { name: &group_name, last_id, entries_read }))?;
     let mut pending = BTreeMap::new();
     for _ in 0..length(source)? {
         let id = RdbStreamId::of_bytes(source.array()?);
@@ -136,8 +142,9 @@ fn group(
             return damaged("a stream's group has an entry twice");
         }
     }
+    let mut names = BTreeSet::new();
     for _ in 0..length(source)? {
-        string(source, &mut name)?;
+        let name = owned_string(source)?;
         let seen_at_ms = moment(source)?.max(0) as u64;
         let active_at_ms = match version {
             3.. => u64::try_from(moment(source)?).ok(),
@@ -151,8 +158,11 @@ fn group(
             };
             each(ValuePart::Pending(PendingPart { id, delivered_at_ms, deliveries }))?;
         }
+        if !names.insert(name) {
+            return damaged("a stream's group has a consumer twice");
+        }
     }
-    if pending.is_empty() { Ok(()) } else { damaged("a stream's group has an entry of no consumer") }
+    if pending.is_empty() { Ok(group_name) } else { damaged("a stream's group has an entry of no consumer") }
 }
 
 /// Writes a stream: entries in the order of their ids, then [`StreamWriter::finish`].
@@ -185,11 +195,16 @@ impl StreamWriter {
         }
     }
 
-    /// Adds the next entry: names and values in turn.
-    pub fn entry<'a>(&mut self, id: RdbStreamId, fields: impl ExactSizeIterator<Item = &'a [u8]>) {
-        const NODE_ENTRIES_MAX: usize = 100;
-        const NODE_BYTES_MAX: usize = 4096;
-        if self.node.len() == NODE_ENTRIES_MAX || self.node_bytes >= NODE_BYTES_MAX {
+    /// Adds the next entry: names and values in turn. It begins a node where the caller says so, and where
+    /// the node would become too large for its format.
+    pub fn entry<'a>(
+        &mut self,
+        id: RdbStreamId,
+        begins_node: bool,
+        fields: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) {
+        const NODE_BYTES_MAX: usize = 1 << 30;
+        if begins_node || self.node_bytes >= NODE_BYTES_MAX {
             self.end_node();
         }
         self.first_id.get_or_insert(id);

@@ -64,7 +64,8 @@ fn stream_value(out: &mut Vec<u8>) {
     for number in 0..250u64 {
         let value = number.to_string();
         let fields: [&[u8]; 2] = [if number == 17 { b"other" } else { b"name" }, value.as_bytes()];
-        stream.entry(RdbStreamId { ms: 1000 + number / 2, sequence: number % 2 }, fields.into_iter());
+        let id = RdbStreamId { ms: 1000 + number / 2, sequence: number % 2 };
+        stream.entry(id, number % 100 == 0, fields.into_iter());
     }
     let last_id = RdbStreamId { ms: 2000, sequence: 0 };
     let consumer = ConsumerPart { name: b"me", seen_at_ms: 5, active_at_ms: None };
@@ -115,6 +116,7 @@ fn what_was_written_comes_back() {
     has(&format!("{:?}", ValuePart::Field { name: b"a", value: b"1", expires_at_ms: 1_900_000_000_000 }));
     has(&format!("{:?}", ValuePart::ModuleItem(ModuleItem::String(b"{\"a\":1}"))));
     assert_eq!(found.iter().filter(|line| line.starts_with("Entry")).count(), 250);
+    assert_eq!(found.iter().filter(|line| line.contains("begins_node: true")).count(), 3);
     has("deliveries: 2");
 }
 

@@ -22,6 +22,7 @@ use engramdb_engine::command::{Command, CommandTable};
 use engramdb_engine::keyspace::EvictionPolicy;
 use engramdb_engine::log::Lsn;
 use engramdb_engine::shard::evict::Eviction;
+use engramdb_engine::store::memory::{MemoryUse, OfOthers};
 use engramdb_engine::store::notices::{Notice, Noticed};
 use parking_lot::{Mutex, RwLock};
 use std::net::SocketAddr;
@@ -76,6 +77,8 @@ pub struct ServerContext {
     pub module_defaults: Vec<(&'static str, String)>,
     /// Called when CONFIG SET has changed something.
     pub configured: Box<dyn Fn(&Config) + Send + Sync>,
+    /// See `Hooks::allocated`.
+    pub allocated: Option<fn() -> usize>,
     /// Held while the configuration file is rewritten.
     pub rewriting: Mutex<()>,
     pub stopping: Stopping,
@@ -177,9 +180,13 @@ impl ServerContext {
         engine_ms.saturating_sub(self.engine.env().clock.wall_ms())
     }
 
-    /// Memory in use by keys and modules, in bytes, by estimate: what INFO calls `used_memory`.
-    pub fn used_memory(&self) -> usize {
-        self.engine.measure_memory() + self.acl.heap_bytes()
+    /// Measures the memory in use, and compares it with `maxmemory`.
+    pub fn measure_memory(&self) -> MemoryUse {
+        let of_others = match self.allocated {
+            Some(allocated) => OfOthers::Rest { allocated: allocated() },
+            None => OfOthers::Known(self.acl.heap_bytes() + self.client_bytes()),
+        };
+        self.engine.measure_memory(of_others)
     }
 
     /// Deletes keys, where the policy allows it, until there is memory again, but not for long. False if

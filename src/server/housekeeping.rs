@@ -275,7 +275,7 @@ async fn watch_memory(shared: Arc<ServerContext>) {
     loop {
         // This thread accepts connections, too: it waits for no script.
         if let Some(_held_off) = shared.scripts.hold_off() {
-            let used_bytes = shared.used_memory() as u64;
+            let used_bytes = shared.measure_memory().total() as u64;
             shared.engine.note_usage(shared.client_bytes() as u64, used_bytes);
             if shared.engine.is_memory_full() {
                 shared.make_memory();

@@ -5,9 +5,9 @@
 
 use crate::clients::Client;
 use crate::output::Push;
+use crate::stats::secret_words;
 use engramdb_engine::command::{Args, Command, flag};
 use parking_lot::Mutex;
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -50,18 +50,15 @@ pub fn shows(command: &Command) -> bool {
     command.flags & (flag::SKIP_MONITOR | flag::ADMIN) == 0
 }
 
-/// A call as a monitor sees it, by `from`: the client's address, or `lua`. Passwords are left out.
-pub fn line(
-    wall_ms: u64,
-    (database, from): (u32, &dyn Display),
-    command: &Command,
-    args: Args<'_>,
-) -> Arc<Push> {
-    let mut text = format!("{}.{:06} [{database} {from}]", wall_ms / 1000, wall_ms % 1000 * 1000);
-    let hides = matches!(command.name, "AUTH" | "HELLO");
+/// A call as a monitor sees it: of a client, or of a script. Passwords are left out.
+pub fn line(wall_ms: u64, database: u32, client: Option<&Client>, args: Args<'_>) -> Arc<Push> {
+    let caller = client.map_or("lua".to_owned(), |client| client.address.to_string());
+    let mut text = format!("{}.{:06} [{database} {caller}]", wall_ms / 1000, wall_ms % 1000 * 1000);
+    let is_secret = secret_words(args);
+    let hides = args.is(0, "AUTH") || args.is(0, "HELLO");
     for (index, word) in args.iter().enumerate() {
         text.push(' ');
-        match hides && index > 0 {
+        match (hides && index > 0) || is_secret(index) {
             true => text.push_str("\"(redacted)\""),
             false => quote(word, &mut text),
         }

@@ -15,7 +15,7 @@ use engramdb_engine::command::CommandError;
 use engramdb_engine::env::Clock;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a thread of connections waits for a script, or for the lock that a script has, before it serves
@@ -65,6 +65,11 @@ pub enum Tick {
     End,
 }
 
+/// What a running script has done, and what was done to it.
+const FRESH: u8 = 0;
+const WRITTEN: u8 = 1;
+const KILLED: u8 = 2;
+
 pub struct Scripts {
     clock: Arc<dyn Clock>,
     /// Held by the script that waits for the keyspace's lock or has it.
@@ -76,8 +81,9 @@ pub struct Scripts {
     threshold_ms: AtomicI64,
     /// The script has run for that long.
     is_busy: AtomicBool,
-    has_written: AtomicBool,
-    is_killed: AtomicBool,
+    /// [`FRESH`], [`WRITTEN`] or [`KILLED`]: a script that has written is not killed, and one that is killed
+    /// does not write.
+    progress: AtomicU8,
     /// The server stops: the script ends whatever it has written.
     is_stopping: AtomicBool,
 }
@@ -112,8 +118,7 @@ impl Scripts {
             since_ns: AtomicU64::new(0),
             threshold_ms: AtomicI64::new(0),
             is_busy: AtomicBool::new(false),
-            has_written: AtomicBool::new(false),
-            is_killed: AtomicBool::new(false),
+            progress: AtomicU8::new(FRESH),
             is_stopping: AtomicBool::new(false),
         }
     }
@@ -127,8 +132,7 @@ impl Scripts {
     /// for more than a moment.
     pub fn begin(&self) -> Option<ScriptSlot<'_>> {
         let slot = self.slot.try_lock_for(MOMENT)?;
-        self.is_killed.store(false, Ordering::Relaxed);
-        self.has_written.store(false, Ordering::Relaxed);
+        self.progress.store(FRESH, Ordering::SeqCst);
         self.is_busy.store(false, Ordering::Relaxed);
         self.since_ns.store(self.now_ns().max(1), Ordering::SeqCst);
         Some(ScriptSlot { scripts: self, _slot: slot })
@@ -175,7 +179,7 @@ impl Scripts {
     /// Called regularly by the interpreter while a script runs: notes that it takes long, and says whether
     /// it must end.
     pub fn tick(&self) -> Tick {
-        if self.is_killed.load(Ordering::Relaxed) || self.is_stopping.load(Ordering::Relaxed) {
+        if self.progress.load(Ordering::Relaxed) == KILLED || self.is_stopping.load(Ordering::Relaxed) {
             return Tick::End;
         }
         let threshold_ms = self.threshold_ms.load(Ordering::Relaxed);
@@ -203,15 +207,20 @@ impl Scripts {
         );
     }
 
-    /// Notes that the script is about to write: it cannot be killed from then on.
-    pub fn note_write(&self) {
-        if !self.has_written.load(Ordering::Relaxed) {
-            self.has_written.store(true, Ordering::SeqCst);
-        }
+    /// Notes that the script is about to write: it cannot be killed from then on. False if it was killed: it
+    /// must not write.
+    pub fn note_write(&self) -> bool {
+        self.progress.load(Ordering::Relaxed) == WRITTEN || self.advance_to(WRITTEN)
+    }
+
+    /// Leaves [`FRESH`]. False if the other way out was taken.
+    fn advance_to(&self, progress: u8) -> bool {
+        let before = self.progress.compare_exchange(FRESH, progress, Ordering::SeqCst, Ordering::SeqCst);
+        before.is_ok() || before == Err(progress)
     }
 
     pub fn has_written(&self) -> bool {
-        self.has_written.load(Ordering::Relaxed)
+        self.progress.load(Ordering::Relaxed) == WRITTEN
     }
 
     /// SCRIPT KILL and FUNCTION KILL: ends the script if it is of this kind and has not written.
@@ -220,17 +229,13 @@ impl Scripts {
         let Some(script) = &*current else {
             return Err(CommandError::of("NOTBUSY No scripts in execution right now."));
         };
-        if self.has_written.load(Ordering::SeqCst) {
-            let text = "UNKILLABLE Sorry the script already executed write commands against the dataset. You can \
-                        either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE \
-                        command.";
-            return Err(CommandError::of(text));
+        if self.has_written() {
+            return Err(unkillable());
         }
         if script.kind != kind {
             return Err(script.kind.busy());
         }
-        self.is_killed.store(true, Ordering::SeqCst);
-        Ok(())
+        if self.advance_to(KILLED) { Ok(()) } else { Err(unkillable()) }
     }
 
     /// Ends any script, because the server stops.
@@ -243,6 +248,13 @@ impl Scripts {
         let current = self.current.lock();
         show(current.as_ref().map(|script| (script, self.clock.monotonic().saturating_sub(script.began))))
     }
+}
+
+fn unkillable() -> CommandError {
+    CommandError::of(
+        "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the \
+         script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
+    )
 }
 
 #[cfg(test)]
@@ -276,10 +288,11 @@ mod tests {
         assert_eq!(scripts.tick(), Tick::GoOn);
         scripts.kill(ScriptKind::Function).expect("it has not written");
         assert_eq!(scripts.tick(), Tick::End);
+        assert!(!scripts.note_write(), "it must not write before it notices");
         drop(slot);
         let slot = running(&scripts, ScriptKind::Eval);
         assert_eq!(scripts.tick(), Tick::GoOn, "the next script is another one");
-        scripts.note_write();
+        assert!(scripts.note_write());
         let written = scripts.kill(ScriptKind::Eval).expect_err("it has written");
         assert!(written.text().starts_with("UNKILLABLE "));
         scripts.stop();

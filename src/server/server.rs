@@ -44,11 +44,20 @@ pub struct Hooks {
     /// CONFIG SET has changed something: for what the program itself keeps of the configuration, as its log's
     /// level.
     pub configured: Box<dyn Fn(&Config) + Send + Sync>,
+    /// The bytes that the process has allocated, where its allocator counts them. Otherwise what keys, modules,
+    /// users and clients take is estimated.
+    pub allocated: Option<fn() -> usize>,
 }
 
 impl Hooks {
     pub fn new(snapshotter: Arc<dyn Snapshotter>) -> Hooks {
-        Hooks { snapshotter, log_failed: Box::new(abort), signals: true, configured: Box::new(|_| ()) }
+        Hooks {
+            snapshotter,
+            log_failed: Box::new(abort),
+            signals: true,
+            configured: Box::new(|_| ()),
+            allocated: None,
+        }
     }
 }
 
@@ -247,6 +256,7 @@ fn share(
         module_commands: module_commands.to_vec(),
         module_defaults,
         configured: std::mem::replace(&mut hooks.configured, Box::new(|_| ())),
+        allocated: hooks.allocated,
         rewriting: Mutex::new(()),
         stopping: Stopping::default(),
         scripts: Arc::new(scripts),

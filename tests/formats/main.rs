@@ -16,6 +16,8 @@ use engramdb_testkit::store::{self, Store, directory};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+mod types;
+
 /// The format level that this version writes.
 const CURRENT: &str = "v1";
 
@@ -140,14 +142,22 @@ fn written() -> Store {
 
 /// Writes the files of a new format level.
 fn bless() {
-    let store = written();
-    let (sim, text) = (store.sim.clone(), show(store.live.keyspace()));
+    freeze(CURRENT, written(), |store| show(store.live.keyspace()));
+}
+
+/// Writes a store's files into a folder of the repository.
+fn freeze(name: &str, store: Store, show: impl Fn(&Store) -> String) {
+    let (sim, text) = (store.sim.clone(), show(&store));
     store.pipeline.close().expect("nothing fails");
     for path in sim.disk.paths() {
         let inside = path.strip_prefix(directory()).expect("all files are in the data directory");
-        let target = folder(CURRENT).join(inside);
+        // What a process keeps while it runs is no part of a format.
+        if path.extension().is_none_or(|extension| extension == "reserve") && !path.ends_with("MANIFEST") {
+            continue;
+        }
+        let target = folder(name).join(inside);
         std::fs::create_dir_all(target.parent().expect("it is in a folder")).expect("a writable repository");
         std::fs::write(target, sim.disk.bytes(&path).expect("it was listed")).expect("a writable repository");
     }
-    std::fs::write(folder(CURRENT).join("expected.txt"), text).expect("a writable repository");
+    std::fs::write(folder(name).join("expected.txt"), text).expect("a writable repository");
 }

@@ -55,6 +55,13 @@ fn reason(name: &str) -> &'static str {
     known.map_or(NOT_YET, |(_, reason)| reason)
 }
 
+/// The names of the commands of Redis 7.2 that are there, in capitals.
+pub fn commands_that_are_there() -> Vec<String> {
+    let ours = our_commands();
+    let there = redis_commands().into_iter().filter(|line| ours.contains(&line.name));
+    there.map(|line| line.name.replace('|', " ").to_uppercase()).collect()
+}
+
 fn page() -> String {
     let (redis, ours) = (redis_commands(), our_commands());
     let there = redis.iter().filter(|line| ours.contains(&line.name)).count();

@@ -3,12 +3,14 @@
 mod backup;
 mod bad_input;
 mod bench;
+mod command_coverage;
 mod command_page;
 mod commands;
 mod following;
 mod fuzz;
 mod json;
 mod json_model;
+mod models;
 mod objects;
 mod program;
 mod properties;
@@ -19,3 +21,4 @@ mod search;
 #[allow(dead_code, reason = "`limits` uses the rest")]
 mod served;
 mod snapshots;
+mod waiting;

@@ -158,6 +158,41 @@ const ATTACKS: &[Attack] = &[
         run: no_replies,
     },
     Attack {
+        name: "a subscriber that never reads",
+        parameter: "client-output-buffer-limit=pubsub 16mb 0 0",
+        limit: 16 * MIB,
+        margin: 32 * MIB,
+        exceeds: true,
+        run: |server| never_reads(server, b"SUBSCRIBE news\r\n", &[b"PUBLISH", b"news", &[b'x'; 100_000]]),
+    },
+    Attack {
+        name: "a MONITOR that never reads",
+        parameter: "client-output-buffer-limit=normal 16mb 0 0",
+        limit: 16 * MIB,
+        margin: 32 * MIB,
+        exceeds: true,
+        run: |server| never_reads(server, b"MONITOR\r\n", &[b"EXISTS", &[b'x'; 100_000]]),
+    },
+    Attack {
+        name: "a client that tracks keys and never reads",
+        parameter: "client-output-buffer-limit=normal 16mb 0 0",
+        limit: 16 * MIB,
+        margin: 32 * MIB,
+        exceeds: true,
+        run: |server| {
+            let track = b"HELLO 3\r\nCLIENT TRACKING ON BCAST\r\n";
+            never_reads(server, track, &[b"SET", &[b'k'; 100_000], b"v"]);
+        },
+    },
+    Attack {
+        name: "10,000 clients that wait for a list",
+        parameter: "maxclients=10000",
+        limit: 10_000 * (IDLE_CLIENT_BYTES + PARKED_BYTES),
+        margin: 8 * MIB,
+        exceeds: false,
+        run: parked_clients,
+    },
+    Attack {
         name: "10,000 idle clients",
         parameter: "maxclients=10000",
         limit: 10_000 * IDLE_CLIENT_BYTES,
@@ -169,6 +204,8 @@ const ATTACKS: &[Attack] = &[
 
 /// The memory of an idle connection, including that of the runtime and the allocator.
 const IDLE_CLIENT_BYTES: u64 = 5 * 1024;
+/// What a command adds to that which waits for a key.
+const PARKED_BYTES: u64 = 3 * 1024;
 
 #[test]
 fn memory_under_attack_stays_within_each_limit() {
@@ -293,14 +330,14 @@ fn fill(server: &Server) {
     }
 }
 
-fn memory_bytes(server: &Server, field: &str) -> u64 {
+pub fn memory_bytes(server: &Server, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
     let line = status.lines().find(|line| line.starts_with(field)).expect("Linux reports it");
     let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
     kib * 1024
 }
 
-fn connect(server: &Server) -> TcpStream {
+pub fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens")
 }
 
@@ -390,10 +427,49 @@ fn no_replies(server: &Server) {
     assert_eq!(on, Value::SimpleString(b"OK".to_vec()));
 }
 
-fn idle_clients(server: &Server) {
+/// One client asks for pushes and reads none of them, while another causes more and more.
+fn never_reads(server: &Server, ask: &[u8], cause: &[&[u8]]) {
+    let mut deaf = connect(server);
+    deaf.write_all(ask).expect("the server reads");
+    let closed =
+        |server| info(server, "client_output_buffer_limit_disconnections") + info(server, "evicted_clients");
+    let (before, mut other, mut sent) = (closed(server), server.client(), 0);
+    while closed(server) == before {
+        let reply = other.call(cause).expect("others are served");
+        assert!(!matches!(reply, Value::Error(_)), "{reply:?}");
+        sent += cause.iter().map(|word| word.len() as u64).sum::<u64>();
+        assert!(sent < 400 * MIB, "{sent} bytes were taken");
+    }
+}
+
+fn open_all_files() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
         .expect("up to the hard limit");
+}
+
+/// All wait for one list, and are served in the order in which they came.
+fn parked_clients(server: &Server) {
+    open_all_files();
+    let clients = 9_990;
+    let mut streams: Vec<TcpStream> = (0..clients).map(|_| connect(server)).collect();
+    for (number, stream) in streams.iter_mut().enumerate() {
+        stream.write_all(b"BLPOP queue 0\r\n").expect("the server reads");
+        if number == 0 {
+            until("the first one waits", || info(server, "blocked_clients") == 1);
+        }
+    }
+    until("all wait", || info(server, "blocked_clients") == clients);
+    let mut other = server.client();
+    assert_eq!(other.call(&["RPUSH", "queue", "item"]).expect("it is served"), Value::Integer(1));
+    let mut reply = [0; b"*2\r\n$5\r\nqueue\r\n$4\r\nitem\r\n".len()];
+    streams[0].read_exact(&mut reply).expect("the first one is served");
+    assert_eq!(&reply, b"*2\r\n$5\r\nqueue\r\n$4\r\nitem\r\n");
+    assert_eq!(info(server, "blocked_clients"), clients - 1);
+}
+
+fn idle_clients(server: &Server) {
+    open_all_files();
     let clients = 9_990;
     let mut streams: Vec<TcpStream> = (0..clients).map(|_| connect(server)).collect();
     let mut reply = [0; 7];
@@ -405,7 +481,7 @@ fn idle_clients(server: &Server) {
     assert!(info(server, "connected_clients") >= clients);
 }
 
-fn info(server: &Server, field: &str) -> u64 {
+pub fn info(server: &Server, field: &str) -> u64 {
     let mut client = Client::connect(server.port).expect("the server listens");
     let text = client.call(&["INFO"]).expect("the server answers");
     let text = text.as_str().expect("INFO is text").to_owned();

@@ -3,6 +3,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
+mod accounting;
 mod attack;
 mod clients;
 mod descriptors;

@@ -7,63 +7,56 @@ mod scripts;
 use engramdb_engine::command::{Args, Command, CommandError, acl, container, flag};
 use engramdb_server::{RunScript, script};
 
-const FLAGS: u32 = flag::NO_SCRIPT | flag::STALE | flag::SKIP_MONITOR | flag::NO_MANDATORY_KEYS;
+const DEPENDS_ON_SCRIPT: &str = "Depends on the script that is executed.";
+const DEPENDS_ON_FUNCTION: &str = "Depends on the function that is executed.";
+
+/// A command that runs a script. MONITOR shows it before what the script calls, not after it.
+const fn runs(name: &'static str, usage: &'static str, run: &'static RunScript) -> Command {
+    script(name, usage, run)
+        .group("scripting")
+        .flags(flag::NO_SCRIPT | flag::STALE | flag::SKIP_MONITOR | flag::NO_MANDATORY_KEYS)
+        .acl(acl::SCRIPTING)
+        .keys(keys)
+        .access(&["RW access update"])
+}
+
+/// One whose script may only read.
+const fn only_reads(row: Command) -> Command {
+    let flags = row.flags | flag::READ_ONLY;
+    row.flags(flags).access(&["RO access"])
+}
 
 pub const COMMANDS: &[Command] = &[
-    script("EVAL", "script numkeys [key+] [arg+]", &RunScript(eval::eval))
-        .group("scripting")
-        .flags(FLAGS)
-        .acl(acl::SCRIPTING)
-        .keys(keys)
-        .access(&["RW access update"])
-        .docs("2.6.0", "Depends on the script that is executed.", "Executes a server-side Lua script."),
-    script("EVALSHA", "sha1 numkeys [key+] [arg+]", &RunScript(eval::evalsha))
-        .group("scripting")
-        .flags(FLAGS)
-        .acl(acl::SCRIPTING)
-        .keys(keys)
-        .access(&["RW access update"])
-        .docs(
-            "2.6.0",
-            "Depends on the script that is executed.",
-            "Executes a server-side Lua script by SHA1 digest.",
-        ),
-    script("EVAL_RO", "script numkeys [key+] [arg+]", &RunScript(eval::eval_ro))
-        .group("scripting")
-        .flags(FLAGS | flag::READ_ONLY)
-        .acl(acl::SCRIPTING)
-        .keys(keys)
-        .access(&["RO access"])
-        .docs(
-            "7.0.0",
-            "Depends on the script that is executed.",
-            "Executes a read-only server-side Lua script.",
-        ),
-    script("EVALSHA_RO", "sha1 numkeys [key+] [arg+]", &RunScript(eval::evalsha_ro))
-        .group("scripting")
-        .flags(FLAGS | flag::READ_ONLY)
-        .acl(acl::SCRIPTING)
-        .keys(keys)
-        .access(&["RO access"])
-        .docs(
-            "7.0.0",
-            "Depends on the script that is executed.",
-            "Executes a read-only server-side Lua script by SHA1 digest.",
-        ),
-    script("FCALL", "function numkeys [key+] [arg+]", &RunScript(functions::fcall))
-        .group("scripting")
-        .flags(FLAGS)
-        .acl(acl::SCRIPTING)
-        .keys(keys)
-        .access(&["RW access update"])
-        .docs("7.0.0", "Depends on the function that is executed.", "Invokes a function."),
-    script("FCALL_RO", "function numkeys [key+] [arg+]", &RunScript(functions::fcall_ro))
-        .group("scripting")
-        .flags(FLAGS | flag::READ_ONLY)
-        .acl(acl::SCRIPTING)
-        .keys(keys)
-        .access(&["RO access"])
-        .docs("7.0.0", "Depends on the function that is executed.", "Invokes a read-only function."),
+    runs("EVAL", "script numkeys [key+] [arg+]", &RunScript(eval::eval)).docs(
+        "2.6.0",
+        DEPENDS_ON_SCRIPT,
+        "Executes a server-side Lua script.",
+    ),
+    runs("EVALSHA", "sha1 numkeys [key+] [arg+]", &RunScript(eval::evalsha)).docs(
+        "2.6.0",
+        DEPENDS_ON_SCRIPT,
+        "Executes a server-side Lua script by SHA1 digest.",
+    ),
+    only_reads(runs("EVAL_RO", "script numkeys [key+] [arg+]", &RunScript(eval::eval_ro))).docs(
+        "7.0.0",
+        DEPENDS_ON_SCRIPT,
+        "Executes a read-only server-side Lua script.",
+    ),
+    only_reads(runs("EVALSHA_RO", "sha1 numkeys [key+] [arg+]", &RunScript(eval::evalsha_ro))).docs(
+        "7.0.0",
+        DEPENDS_ON_SCRIPT,
+        "Executes a read-only server-side Lua script by SHA1 digest.",
+    ),
+    runs("FCALL", "function numkeys [key+] [arg+]", &RunScript(functions::fcall)).docs(
+        "7.0.0",
+        DEPENDS_ON_FUNCTION,
+        "Invokes a function.",
+    ),
+    only_reads(runs("FCALL_RO", "function numkeys [key+] [arg+]", &RunScript(functions::fcall_ro))).docs(
+        "7.0.0",
+        DEPENDS_ON_FUNCTION,
+        "Invokes a read-only function.",
+    ),
     container("SCRIPT", scripts::COMMANDS).group("scripting").docs(
         "2.6.0",
         "Depends on subcommand.",

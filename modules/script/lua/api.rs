@@ -3,8 +3,10 @@
 use crate::header::{Flags, checked_name};
 use crate::lua::checked::{self, CallArguments, ErrorText, raised_table};
 use crate::lua::convert::{ReplyToLua, error_of_reply, handled};
+use crate::lua::current::current;
 use crate::lua::number::write_number;
 use crate::lua::random::LuaRandom;
+use crate::lua::strings::{self, SharedTicker};
 use crate::lua::{Running, bits, cjson, cmsgpack, structs};
 use engramdb_engine::{REDIS_VERSION, REDIS_VERSION_NUMBER};
 use engramdb_server::ScriptCall;
@@ -20,8 +22,9 @@ fn packed_version(number: u32) -> u32 {
 }
 
 /// The functions for `prelude.lua`.
-pub fn native(lua: &Lua, running: &Arc<Running>) -> mlua::Result<Table> {
+pub fn native(lua: &Lua, running: &Arc<Running>, ticker: &SharedTicker) -> mlua::Result<Table> {
     let native = lua.create_table()?;
+    strings::add(lua, &native, (running, ticker))?;
     native.raw_set("REDIS_VERSION", REDIS_VERSION)?;
     native.raw_set("REDIS_VERSION_NUM", packed_version(REDIS_VERSION_NUMBER))?;
     let random = Arc::new(LuaRandom::default());
@@ -37,6 +40,17 @@ pub fn native(lua: &Lua, running: &Arc<Running>) -> mlua::Result<Table> {
     native.raw_set("set_repl", lua.create_function(|_, values: MultiValue| set_repl(&values))?)?;
     native.raw_set("sha1hex", lua.create_function(|lua, values: MultiValue| sha1hex_of(lua, &values))?)?;
     native.raw_set("log", lua.create_function(|_, values: MultiValue| log(&values))?)?;
+    let run = |raises: bool| {
+        lua.create_function(move |lua, words: MultiValue| {
+            current(|runner| runner.call(lua, &words, raises)).unwrap_or_else(|| Err(outside()))
+        })
+    };
+    native.raw_set("call", run(true)?)?;
+    native.raw_set("pcall", run(false)?)?;
+    let may_call = |_: &Lua, words: MultiValue| {
+        current(|runner| runner.may_call(&words)).unwrap_or_else(|| Err(outside()))
+    };
+    native.raw_set("acl_check_cmd", lua.create_function(may_call)?)?;
     let error_text =
         lua.create_function(|lua, text: LuaString| lua.create_string(error_text(&text.as_bytes())));
     native.raw_set("error_text", error_text?)?;
@@ -58,6 +72,10 @@ pub fn native(lua: &Lua, running: &Arc<Running>) -> mlua::Result<Table> {
     native.raw_set("cmsgpack", cmsgpack::library(lua)?)?;
     native.raw_set("cjson", cjson::library(lua)?)?;
     Ok(native)
+}
+
+fn outside() -> mlua::Error {
+    raised_table(b"ERR redis.call/pcall can only be called inside a script invocation")
 }
 
 /// `math.random`, with Lua's arguments.

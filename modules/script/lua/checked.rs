@@ -39,12 +39,18 @@ pub fn raised_by_command(text: &[u8]) -> mlua::Error {
 
 /// An error whose value is a text, with the place of the function's caller in front.
 pub fn raised(lua: &Lua, text: &str) -> mlua::Error {
-    let place = lua.inspect_stack(1, |debug| {
-        let line = debug.current_line().filter(|line| *line > 0)?;
-        let source = debug.source();
-        Some(format!("{}:{line}: ", source.short_src.as_deref().unwrap_or("?")))
+    // Functions of the prelude stand in for those of Rust.
+    let places = (1..).map_while(|level| {
+        lua.inspect_stack(level, |debug| {
+            let source = debug.source();
+            let is_prelude = source.source.as_deref() == Some(super::PRELUDE);
+            let line = debug.current_line().filter(|line| *line > 0);
+            let place = line.map(|line| format!("{}:{line}: ", source.short_src.as_deref().unwrap_or("?")));
+            (!is_prelude, place.unwrap_or_default())
+        })
     });
-    let text = format!("{}{text}", place.flatten().unwrap_or_default());
+    let place = places.into_iter().find_map(|(is_own, place)| is_own.then_some(place));
+    let text = format!("{}{text}", place.unwrap_or_default());
     mlua::Error::external(Raised { text: text.into_bytes(), is_table: false, is_counted: false })
 }
 
@@ -89,7 +95,7 @@ pub fn add<R: IntoLuaMulti>(
     call: impl Fn(&Lua, &CallArguments<'_>) -> Result<R, ErrorText> + Send + 'static,
 ) -> mlua::Result<()> {
     let function = lua.create_function(move |lua, values: MultiValue| {
-        call(lua, &CallArguments { lua, name, values: &values }).map_err(|text| raised(lua, &text))
+        call(lua, &CallArguments::new(lua, name, &values)).map_err(|text| raised(lua, &text))
     })?;
     library.raw_set(name, function)
 }
@@ -106,7 +112,11 @@ pub struct CallArguments<'a> {
     values: &'a MultiValue,
 }
 
-impl CallArguments<'_> {
+impl<'a> CallArguments<'a> {
+    pub fn new(lua: &'a Lua, name: &'static str, values: &'a MultiValue) -> CallArguments<'a> {
+        CallArguments { lua, name, values }
+    }
+
     pub fn len(&self) -> usize {
         self.values.len()
     }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 /// Tables inside tables that are read or written at most, whatever a script sets.
 const DEPTH_MAX: usize = 1000;
+/// The longest text that is made, in bytes: the longest string that a command takes.
+const MADE_BYTES_MAX: usize = 512 << 20;
 
 /// What scripts can set, for each table of functions that `cjson.new` makes.
 #[derive(Clone, Copy)]
@@ -184,8 +186,17 @@ fn cannot(value: &Value, reason: &str) -> ErrorText {
     format!("Cannot serialise {kind}: {reason}")
 }
 
+/// A table can contain others several times, and those others again: its text has a bound of its own.
+pub fn check_size(bytes: usize) -> Result<(), ErrorText> {
+    match bytes <= MADE_BYTES_MAX {
+        true => Ok(()),
+        false => Err(format!("Cannot serialise: more than {MADE_BYTES_MAX} bytes")),
+    }
+}
+
 impl Writer {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), ErrorText> {
+        check_size(self.text.len())?;
         match value {
             Value::String(text) => self.string(&text.as_bytes()),
             Value::Number(number) => return self.number(value, *number),

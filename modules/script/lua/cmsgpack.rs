@@ -1,6 +1,7 @@
 //! `cmsgpack`: MessagePack, as in Redis's library.
 
 use crate::lua::checked::{CallArguments, ErrorText, add, internal};
+use crate::lua::cjson::check_size;
 use mlua::{Lua, MultiValue, Table, Value};
 
 /// Tables inside tables beyond which nil is written.
@@ -44,6 +45,7 @@ fn pack(lua: &Lua, arguments: &CallArguments<'_>) -> Result<Value, ErrorText> {
 }
 
 fn write(bytes: &mut Vec<u8>, value: &Value, level: usize) -> mlua::Result<()> {
+    check_size(bytes.len()).map_err(mlua::Error::runtime)?;
     match value {
         Value::String(text) => write_text(bytes, &text.as_bytes()),
         Value::Boolean(truth) => bytes.push(if *truth { 0xc3 } else { 0xc2 }),

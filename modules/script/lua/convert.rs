@@ -154,25 +154,31 @@ pub fn error_of_reply(reply: &[u8]) -> Vec<u8> {
     with_code(reply.strip_suffix(b"\r\n").unwrap_or(reply).strip_prefix(b"-").unwrap_or(reply))
 }
 
+/// Values that a reply may have. A table can contain others several times, and those others again, so that a
+/// few tables are more values than can ever be written.
+const VALUES_MAX: usize = 1 << 25;
+
 /// Writes a script's value as its reply. `is_resp3` is what the script has chosen for replies of commands: it
 /// decides what booleans are.
-pub fn to_reply(value: &Value, is_resp3: bool, reply: &mut dyn Reply) {
-    write(value, is_resp3, 0, reply);
+///
+/// # Errors
+/// A value that is too large to be written; nothing is left of it in the reply.
+pub fn to_reply(value: &Value, is_resp3: bool, reply: &mut dyn Reply) -> Result<(), CommandError> {
+    let mark = reply.mark();
+    let mut writer = ReplyWriter { reply, is_resp3, left: VALUES_MAX };
+    writer.write(value, 0);
+    if writer.left > 0 {
+        return Ok(());
+    }
+    reply.rewind(mark);
+    Err(CommandError::new(format!("ERR the reply of the script has more than {VALUES_MAX} values")))
 }
 
-fn write(value: &Value, is_resp3: bool, depth: usize, reply: &mut dyn Reply) {
-    match value {
-        Value::String(text) => reply.bulk(&text.as_bytes()),
-        Value::Boolean(truth) if is_resp3 => reply.boolean(*truth),
-        Value::Boolean(true) => reply.integer(1),
-        Value::Integer(number) => reply.integer(*number),
-        Value::Number(number) => reply.integer(to_integer(*number)),
-        Value::Table(_) if depth >= DEPTH_MAX => {
-            reply.error(&CommandError::of("ERR reached lua stack limit"));
-        }
-        Value::Table(table) => write_table(table, is_resp3, depth + 1, reply),
-        _ => reply.null(),
-    }
+struct ReplyWriter<'r> {
+    reply: &'r mut dyn Reply,
+    is_resp3: bool,
+    /// Values that may still be written; 0 ends the writing.
+    left: usize,
 }
 
 /// As C converts: towards zero, and to the smallest number where it does not fit.
@@ -200,51 +206,90 @@ fn one_line(text: &LuaString) -> Vec<u8> {
     text.as_bytes().iter().map(line).collect()
 }
 
-fn write_table(table: &Table, is_resp3: bool, depth: usize, reply: &mut dyn Reply) {
-    if let Some(text) = text_field(table, "err") {
-        return reply.error(&CommandError::new(text.as_bytes().to_vec()));
-    }
-    if let Some(text) = text_field(table, "ok") {
-        return reply.simple(&String::from_utf8_lossy(&one_line(&text)));
-    }
-    match table.raw_get("double") {
-        Ok(Value::Number(number)) => return reply.double(number),
-        Ok(Value::Integer(number)) => return reply.double(number as f64),
-        _ => {}
-    }
-    if let Some(text) = text_field(table, "big_number") {
-        return reply.big_number(&one_line(&text));
-    }
-    if let Some(inner) = table_field(table, "verbatim_string")
-        && let (Some(format), Some(text)) = (text_field(&inner, "format"), text_field(&inner, "string"))
-    {
-        let format: Vec<u8> = format.as_bytes().iter().copied().chain(*b"   ").take(3).collect();
-        return reply.verbatim(&String::from_utf8_lossy(&format), &text.as_bytes());
-    }
-    if let Some(inner) = table_field(table, "map") {
-        let pairs: Vec<(Value, Value)> = inner.pairs::<Value, Value>().filter_map(Result::ok).collect();
-        reply.map(pairs.len());
-        for (key, value) in &pairs {
-            write(key, is_resp3, depth, reply);
-            write(value, is_resp3, depth, reply);
+impl ReplyWriter<'_> {
+    fn write(&mut self, value: &Value, depth: usize) {
+        // Nothing more is needed of a reply that is dropped because too much of it is unread.
+        self.left = if self.reply.room() == 0 { 1 } else { self.left };
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            return;
         }
-        return;
+        let reply = &mut *self.reply;
+        match value {
+            Value::String(text) => reply.bulk(&text.as_bytes()),
+            Value::Boolean(truth) if self.is_resp3 => reply.boolean(*truth),
+            Value::Boolean(true) => reply.integer(1),
+            Value::Integer(number) => reply.integer(*number),
+            Value::Number(number) => reply.integer(to_integer(*number)),
+            Value::Table(_) if depth >= DEPTH_MAX => {
+                reply.error(&CommandError::of("ERR reached lua stack limit"));
+            }
+            Value::Table(table) => self.write_table(table, depth + 1),
+            _ => reply.null(),
+        }
     }
-    if let Some(inner) = table_field(table, "set") {
-        let members: Vec<Value> =
-            inner.pairs::<Value, Value>().filter_map(|pair| Some(pair.ok()?.0)).collect();
-        reply.set(members.len());
-        members.iter().for_each(|member| write(member, is_resp3, depth, reply));
-        return;
+
+    fn write_table(&mut self, table: &Table, depth: usize) {
+        if self.write_named(table) {
+            return;
+        }
+        if let Some(inner) = table_field(table, "map") {
+            let pairs: Vec<(Value, Value)> = inner.pairs::<Value, Value>().filter_map(Result::ok).collect();
+            self.reply.map(pairs.len());
+            for (key, value) in &pairs {
+                self.write(key, depth);
+                self.write(value, depth);
+            }
+            return;
+        }
+        if let Some(inner) = table_field(table, "set") {
+            let members: Vec<Value> =
+                inner.pairs::<Value, Value>().filter_map(|pair| Some(pair.ok()?.0)).collect();
+            self.reply.set(members.len());
+            members.iter().for_each(|member| self.write(member, depth));
+            return;
+        }
+        let mut count = 0;
+        while !matches!(table.raw_get(count + 1), Ok(Value::Nil) | Err(_)) {
+            count += 1;
+        }
+        self.reply.array(count);
+        for index in 1..=count {
+            if self.left == 0 {
+                return;
+            }
+            self.write(&table.raw_get(index).unwrap_or(Value::Nil), depth);
+        }
     }
-    let mut count = 0;
-    while !matches!(table.raw_get(count + 1), Ok(Value::Nil) | Err(_)) {
-        count += 1;
+
+    /// Writes a table that is one value, by the name of its field. False if it is none.
+    fn write_named(&mut self, table: &Table) -> bool {
+        let reply = &mut *self.reply;
+        if let Some(text) = text_field(table, "err") {
+            reply.error(&CommandError::new(text.as_bytes().to_vec()));
+        } else if let Some(text) = text_field(table, "ok") {
+            reply.simple(&String::from_utf8_lossy(&one_line(&text)));
+        } else if let Ok(Value::Number(number)) = table.raw_get("double") {
+            reply.double(number);
+        } else if let Ok(Value::Integer(number)) = table.raw_get("double") {
+            reply.double(number as f64);
+        } else if let Some(text) = text_field(table, "big_number") {
+            reply.big_number(&one_line(&text));
+        } else if let Some(inner) = table_field(table, "verbatim_string")
+            && let (Some(format), Some(text)) = (text_field(&inner, "format"), text_field(&inner, "string"))
+        {
+            reply.verbatim(&verbatim_format(&format.as_bytes()), &text.as_bytes());
+        } else {
+            return false;
+        }
+        true
     }
-    reply.array(count);
-    for index in 1..=count {
-        write(&table.raw_get(index).unwrap_or(Value::Nil), is_resp3, depth, reply);
-    }
+}
+
+/// The three letters of a verbatim string's format, whatever a script says.
+fn verbatim_format(format: &[u8]) -> String {
+    let letter = |byte: u8| if byte.is_ascii_graphic() { char::from(byte) } else { ' ' };
+    format.iter().copied().chain(*b"   ").take(3).map(letter).collect()
 }
 
 /// Why a script ended, with the place where it did.

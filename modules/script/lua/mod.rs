@@ -12,13 +12,18 @@ mod checked;
 mod cjson;
 mod cmsgpack;
 mod convert;
+mod current;
 mod number;
+mod pattern;
 mod random;
+mod strings;
 mod structs;
 
 pub use crate::lua::api::sha1hex;
 
 use crate::lua::convert::{Failure, is_counted_error, to_reply};
+use crate::lua::current::CommandRunner;
+use crate::lua::strings::SharedTicker;
 use engramdb_engine::command::CommandError;
 use engramdb_server::{ScriptCall, Tick};
 use mlua::chunk::ChunkMode;
@@ -42,14 +47,14 @@ struct Running {
     resp: AtomicU8,
     /// The script is being ended; catching that does not help it.
     is_ending: AtomicBool,
+    /// A function in Rust has noticed that the script is to end. The hook will, too.
+    has_ended_work: AtomicBool,
 }
 
 pub struct Interpreter {
     lua: Lua,
     running: Arc<Running>,
-    ticker: Arc<parking_lot::Mutex<Option<Ticker>>>,
-    /// Where the functions are while a script runs that run commands.
-    host: Table,
+    ticker: SharedTicker,
     globals: Table,
     run: Function,
     run_function: Function,
@@ -77,13 +82,7 @@ impl Interpreter {
         let running = Arc::new(Running::default());
         let ticker = Arc::new(parking_lot::Mutex::new(None));
         let scripts_globals = lua.create_table()?;
-        let native = api::native(&lua, &running)?;
-        // EVAL's scripts keep nothing: they call the functions of their run. Functions may keep
-        // `redis.call` in a local, and get one that looks for that of the run.
-        let host = lua.create_table()?;
-        if purpose == InterpreterUse::Functions {
-            native.raw_set("host", &host)?;
-        }
+        let native = api::native(&lua, &running, &ticker)?;
         let prelude = lua.load(include_str!("prelude.lua")).set_name(PRELUDE).set_mode(ChunkMode::Text);
         let prelude = prelude.set_environment(scripts_globals.clone());
         let interface: Table = prelude.call((lua.globals(), native, &scripts_globals))?;
@@ -99,7 +98,6 @@ impl Interpreter {
         let interpreter = Interpreter {
             running,
             ticker,
-            host: if purpose == InterpreterUse::Eval { interface.raw_get("redis")? } else { host },
             globals: interface.raw_get("globals")?,
             run: interface.raw_get("run")?,
             run_function: interface.raw_get("run_function")?,
@@ -149,12 +147,13 @@ impl Interpreter {
     fn end(&self) -> bool {
         *self.ticker.lock() = None;
         let was_ended = self.running.is_ending.swap(false, Ordering::Relaxed);
+        let has_ended_work = self.running.has_ended_work.swap(false, Ordering::Relaxed);
         if was_ended {
             // The hook of before comes back. Where it cannot, scripts could not be ended: that is a full
             // memory.
             _ = self.watch();
         }
-        was_ended
+        was_ended || has_ended_work
     }
 
     /// Memory of the interpreter, in bytes.
@@ -212,23 +211,8 @@ impl Interpreter {
     ) -> Result<(), CommandError> {
         let scripts = call.scripts().clone();
         self.begin(Arc::new(move || scripts.tick()));
-        let shared = RefCell::new(&mut *call);
-        let running = &self.running;
-        let outcome = self.lua.scope(|scope| {
-            let call = |raises: bool| {
-                let shared = &shared;
-                scope.create_function(move |lua, words: MultiValue| {
-                    let is_resp3 = running.resp.load(Ordering::Relaxed) == 3;
-                    api::call(lua, &mut shared.borrow_mut(), &words, (is_resp3, raises))
-                })
-            };
-            let may_call = scope
-                .create_function(|_, words: MultiValue| api::may_call(&mut shared.borrow_mut(), &words))?;
-            self.host.raw_set("call", call(true)?)?;
-            self.host.raw_set("pcall", call(false)?)?;
-            self.host.raw_set("acl_check_cmd", may_call)?;
-            run(self)
-        });
+        let runner = RunOfScript { call: RefCell::new(&mut *call), running: &self.running };
+        let outcome = current::within(&runner, || run(self));
         let is_resp3 = self.running.resp.load(Ordering::Relaxed) == 3;
         let was_ended = self.end();
         match outcome {
@@ -236,8 +220,7 @@ impl Interpreter {
                 if is_counted_error(&value) {
                     call.error_was_counted();
                 }
-                to_reply(&value, is_resp3, call.reply());
-                Ok(())
+                to_reply(&value, is_resp3, call.reply())
             }
             Ok((false, failure)) => {
                 let failure = Failure::of(&failure, was_ended);
@@ -284,6 +267,23 @@ impl Interpreter {
         }
         self.registered.clear()?;
         Ok(all)
+    }
+}
+
+/// A run of a script, to which its commands go.
+struct RunOfScript<'r, 'c, 'o, 't> {
+    call: RefCell<&'r mut ScriptCall<'c, 'o, 't>>,
+    running: &'r Running,
+}
+
+impl CommandRunner for RunOfScript<'_, '_, '_, '_> {
+    fn call(&self, lua: &Lua, words: &MultiValue, raises: bool) -> mlua::Result<Value> {
+        let is_resp3 = self.running.resp.load(Ordering::Relaxed) == 3;
+        api::call(lua, &mut self.call.borrow_mut(), words, (is_resp3, raises))
+    }
+
+    fn may_call(&self, words: &MultiValue) -> mlua::Result<bool> {
+        api::may_call(&mut self.call.borrow_mut(), words)
     }
 }
 

@@ -137,10 +137,26 @@ function base.pcall(...)
   return caught(pcall(...))
 end
 
-function base.xpcall(call, handler)
-  return xpcall(call, function(failure)
-    return handler(value_of(failure))
-  end)
+-- Lua calls a handler where the error was raised. That is inside of the hook if the script is being ended, and
+-- there no hook would end the handler. So handlers are called after the call has ended.
+
+local function handled_by(handler, is_done, failure, ...)
+  if is_done then
+    return true, failure, ...
+  end
+  local is_handled, value = pcall(handler, value_of(failure))
+  if is_handled then
+    return false, value
+  end
+  return false, "error in error handling"
+end
+
+function base.xpcall(...)
+  if select("#", ...) < 2 then
+    error("bad argument #2 to 'xpcall' (value expected)", 2)
+  end
+  local call, handler = ...
+  return handled_by(handler, pcall(call))
 end
 
 local function resumed(is_done, failure, ...)
@@ -183,6 +199,28 @@ function table.insert(list, ...)
   return insert(list, ...)
 end
 
+-- Lua's own matcher overflows the stack, and no hook ends it.
+string.find, string.match, string.gsub = native.find, native.match, native.gsub
+
+local gmatch_next = native.gmatch
+
+function string.gmatch(...)
+  local text, pattern = ...
+  if select("#", ...) < 2 then
+    gmatch_next(...)
+  end
+  -- Refuses what is no text: there is nothing behind the end.
+  gmatch_next(text, pattern, 2 ^ 53)
+  local position = 0
+  local function step(next, ...)
+    position = next or position
+    return ...
+  end
+  return function()
+    return step(gmatch_next(text, pattern, position))
+  end
+end
+
 math.random, math.randomseed = native.random, native.randomseed
 
 base.string, base.table, base.math = string, table, math
@@ -199,22 +237,7 @@ base.bit, base.struct, base.cmsgpack, base.cjson = native.bit, native.struct, na
 
 -- redis.*
 
--- `call`, `pcall` and `acl_check_cmd` of EVAL are there while a script runs. Those of functions look for the
--- ones of the run, and are no tail calls: an error has the place of their caller.
-local redis = {}
-
-local function given(...)
-  return ...
-end
-
-if native.host then
-  for _, name in pairs({ "call", "pcall", "acl_check_cmd" }) do
-    local host = native.host
-    redis[name] = function(...)
-      return given(host[name](...))
-    end
-  end
-end
+local redis = { call = native.call, pcall = native.pcall, acl_check_cmd = native.acl_check_cmd }
 
 local function failed(text)
   return { err = "ERR " .. text }
@@ -423,7 +446,7 @@ end
 
 local handle = native.handle
 
-local interface = { kind = kind, redis = redis, registered = registered, globals = real_globals }
+local interface = { kind = kind, registered = registered, globals = real_globals }
 
 function interface.run(script)
   return xpcall(script, handle)

@@ -28,6 +28,7 @@ pub mod filter;
 pub mod language;
 pub mod sound;
 pub mod synonyms;
+mod words;
 
 use bytes::{Reader, Writer};
 use engramdb_engine::keyspace::{DataTypes, DocumentPath, DocumentType};

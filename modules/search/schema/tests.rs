@@ -20,7 +20,7 @@ const FROZEN: &[&str] = &[
 
 /// Every option for itself, so that none can be taken for another; numbers differ for the same reason.
 /// Nothing is left to a default that may be another one some day.
-const COMMANDS: &[&str] = &[
+pub(super) const COMMANDS: &[&str] = &[
     "FT.CREATE plain SCHEMA n NUMERIC",
     "FT.CREATE head ON HASH PREFIX 2 d: {e}: LANGUAGE german LANGUAGE_FIELD lang SCORE 0.5 SCORE_FIELD sc PAYLOAD_FIELD pl \
      STOPWORDS 2 der die SCHEMA n NUMERIC",

@@ -1,10 +1,11 @@
 //! Hash commands. Those for the expiry of fields are in `hash_expiry.rs`.
 
+use super::random_picks::{draw, parse_random};
 use super::scan::{ScanFound, ScanOf, ScanOptions, parse_cursor};
 use super::slices::{AT_ONCE, Copied, Parts, copy_fields, sum_fields};
 use crate::command::{
     Args, Command, CommandError, Finish, Job, Outcome, ReadHandler, Reply, Rest, Stage, StagedHandler,
-    WriteHandler, acl, flag, integer, read, sliced, write,
+    WriteHandler, acl, flag, read, sliced, write,
 };
 use crate::effect::{Cause, Effect, List};
 use crate::hashing::{HashSet, HashState};
@@ -236,7 +237,7 @@ fn hrandfield(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<
         reply.optional_bulk(picked.map(|field| field.name));
         return Ok(Stage::Done);
     }
-    let (count, with_values) = parse_random(args)?;
+    let (count, with_values) = parse_random(args, "WITHVALUES")?;
     if view.hash(args.word(1))?.is_some_and(|hash| is_long_pick(hash, count)) {
         return Ok(pick_from_copy(view, args.word(1), count, with_values));
     }
@@ -407,27 +408,6 @@ fn count_up(tx: &mut Tx<'_>, args: Args<'_>, value: &[u8]) {
     tx.apply(Effect::HashSet { key: args.word(1), fields, keep_expiry: true });
 }
 
-/// HRANDFIELD's count, and whether values are requested.
-fn parse_random(args: Args<'_>) -> Result<(i64, bool), CommandError> {
-    /// A negative count repeats fields, so the size of the hash does not bound the reply: this constant does.
-    const REPEATS_MAX: u64 = 1 << 24;
-    let count = integer(args.word(2))?;
-    if count == i64::MIN {
-        return Err(CommandError::of(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
-    }
-    let with_values = args.len() == 4 && args.is(3, "WITHVALUES");
-    if args.len() > 3 && !with_values {
-        return Err(CommandError::SYNTAX);
-    }
-    let beyond_pairs = with_values && count.abs() > i64::MAX / 2;
-    if beyond_pairs || (count < 0 && count.unsigned_abs() > REPEATS_MAX) {
-        return Err(CommandError::of("ERR value is out of range"));
-    }
-    Ok((count, with_values))
-}
-
 /// Whether HRANDFIELD examines many fields: because it picks many, or has to know all of them to pick some.
 fn is_long_pick(hash: HashView<'_>, count: i64) -> bool {
     let picks = count.unsigned_abs() as usize;
@@ -475,13 +455,8 @@ fn write_picked(
         return;
     }
     let mut order: Vec<usize> = (0..length).collect();
-    for place in 0..picks {
-        // As in Redis, all fields are returned in their order.
-        if picks < length {
-            order.swap(place, place + (random() % (length - place) as u64) as usize);
-        }
-        write(order[place]);
-    }
+    draw(&mut order, picks, random);
+    order.into_iter().for_each(write);
 }
 
 /// A random field of the hash, which has at least one.
@@ -508,13 +483,6 @@ fn pick_distinct<'v>(view: &View<'_>, hash: HashView<'v>, count: usize) -> Vec<F
         return picked;
     }
     let mut fields: Vec<Field<'_>> = hash.iter().collect();
-    if count >= length {
-        return fields;
-    }
-    for place in 0..count {
-        let rest = (length - place) as u64;
-        fields.swap(place, place + (view.random() % rest) as usize);
-    }
-    fields.truncate(count);
+    draw(&mut fields, count, &|| view.random());
     fields
 }

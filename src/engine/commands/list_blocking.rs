@@ -53,20 +53,21 @@ static HAS_ELEMENTS: Awaited = Awaited {
     ends_without_key: false,
 };
 
-/// Redis adds the timeout to the time, and refuses one whose sum is out of range: that of the year 2109.
-const CLOCK_MS_MAX: i64 = 1 << 42;
-
-/// The longest wait, from seconds as a number, also a hexadecimal one; `None` for no limit.
-pub fn parse_timeout(word: &[u8]) -> Result<Option<Duration>, CommandError> {
+/// The longest wait from now, from seconds as a number, also a hexadecimal one; `None` for no limit. As in
+/// Redis, its end must be a time in milliseconds of 63 bits.
+pub fn parse_timeout(word: &[u8], now_ms: u64) -> Result<Option<Duration>, CommandError> {
     const NOT_A_NUMBER: CommandError = CommandError::of("ERR timeout is not a float or out of range");
     const BEYOND: CommandError = CommandError::of("ERR timeout is out of range");
     let seconds = parse_score(word).ok_or(NOT_A_NUMBER)?;
     let ms = (seconds * 1000.0).ceil();
-    if ms > (i64::MAX - CLOCK_MS_MAX) as f64 {
+    if ms > i64::MAX as f64 {
         return Err(BEYOND);
     }
     if seconds < 0.0 {
         return Err(CommandError::of("ERR timeout is negative"));
+    }
+    if ms as u64 > i64::MAX as u64 - now_ms {
+        return Err(BEYOND);
     }
     Ok((ms > 0.0).then(|| Duration::from_millis(ms as u64)))
 }
@@ -80,11 +81,13 @@ fn wait_for(keys: &[&[u8]], at_most: Option<Duration>, in_exec: fn(&mut dyn Repl
 
 fn blmove(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let ends = [parse_end(args.word(3))?, parse_end(args.word(4))?];
-    move_or_wait(tx, args, ends, parse_timeout(args.word(5))?, reply)
+    let at_most = parse_timeout(args.word(5), tx.now_ms())?;
+    move_or_wait(tx, args, ends, at_most, reply)
 }
 
 fn brpoplpush(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
-    move_or_wait(tx, args, [ListEnd::Back, ListEnd::Front], parse_timeout(args.word(3))?, reply)
+    let at_most = parse_timeout(args.word(3), tx.now_ms())?;
+    move_or_wait(tx, args, [ListEnd::Back, ListEnd::Front], at_most, reply)
 }
 
 fn move_or_wait(
@@ -102,7 +105,7 @@ fn move_or_wait(
 
 fn blmpop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let wanted = ManyPop::parse(args, 2)?;
-    let at_most = parse_timeout(args.word(1))?;
+    let at_most = parse_timeout(args.word(1), tx.now_ms())?;
     if wanted.pop(tx, reply)? {
         return Ok(BlockingStage::Done);
     }
@@ -124,7 +127,7 @@ fn pop_or_wait(
     reply: &mut dyn Reply,
 ) -> Result<BlockingStage, CommandError> {
     let (timeout, keys) = args.from(1).split_last().expect("the arity was checked");
-    let at_most = parse_timeout(timeout)?;
+    let at_most = parse_timeout(timeout, tx.now_ms())?;
     for key in keys {
         if tx.read(|view| Ok(view.list(key)?.is_some()))? {
             reply.array(2);
@@ -144,7 +147,8 @@ mod tests {
     #[test]
     fn timeouts_are_read_as_in_redis() {
         let read = |word: &str| {
-            parse_timeout(word.as_bytes()).map_err(|error| error.text().trim_start_matches("ERR ").to_owned())
+            parse_timeout(word.as_bytes(), 1_700_000_000_000)
+                .map_err(|error| error.text().trim_start_matches("ERR ").to_owned())
         };
         assert_eq!(read("0"), Ok(None));
         assert_eq!(read("0.0001"), Ok(Some(Duration::from_millis(1))));

@@ -27,13 +27,8 @@ pub(super) const STATS: Command =
 /// Below this, as in Redis, there is nothing to say.
 const SMALL_BYTES: usize = 5 << 20;
 
-fn used_bytes(view: &View<'_>) -> usize {
-    let of_modules = view.modules().iter().map(|module| module.memory_bytes()).sum::<usize>();
-    view.whole_keyspace().heap_bytes() + of_modules
-}
-
 fn doctor(view: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let text = if used_bytes(view) < SMALL_BYTES {
+    let text = if view.memory().total() < SMALL_BYTES {
         "Hi Sam, this instance is empty or is using very little memory, my issues detector can't be used in these \
          conditions. Please, leave for your mission on Earth and fill it with some data. The new Sam and I will be \
          back to our programming as soon as I finished rebooting.\n"
@@ -56,27 +51,28 @@ fn purge(_: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
 }
 
 fn stats(view: &View<'_>, _: Args<'_>, reply: &mut dyn Reply) -> Outcome {
-    let used = used_bytes(view);
+    let memory = view.memory();
+    let used = memory.total();
     let databases = view.whole_keyspace().databases();
     let keys: usize = databases.iter().map(|database| database.len()).sum();
     let of_clients = view.client_bytes();
     let integers = [
         ("peak.allocated", view.peak_bytes().max(used as u64)),
         ("total.allocated", used as u64),
-        ("startup.allocated", 0),
+        ("startup.allocated", memory.startup as u64),
         ("replication.backlog", 0),
         ("clients.slaves", 0),
         ("clients.normal", of_clients),
         ("cluster.links", 0),
-        ("aof.buffer", 0),
-        ("overhead.total", of_clients),
+        ("aof.buffer", memory.log as u64),
+        ("overhead.total", memory.overhead() as u64),
         ("keys.count", keys as u64),
-        ("keys.bytes-per-key", (used / keys.max(1)) as u64),
-        ("dataset.bytes", used as u64),
+        ("keys.bytes-per-key", (used.saturating_sub(memory.startup) / keys.max(1)) as u64),
+        ("dataset.bytes", memory.dataset() as u64),
     ];
     let percent = |part: f64, whole: f64| if whole > 0.0 { part * 100.0 / whole } else { 0.0 };
     let doubles = [
-        ("dataset.percentage", percent(used as f64, used as f64)),
+        ("dataset.percentage", memory.dataset_percent()),
         ("peak.percentage", percent(used as f64, view.peak_bytes().max(used as u64) as f64)),
     ];
     reply.map(integers.len() + doubles.len());

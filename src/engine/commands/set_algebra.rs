@@ -6,10 +6,11 @@ use crate::command::{
     Args, Command, CommandError, Outcome, ReadHandler, Reply, WriteHandler, acl, flag, integer, read, write,
 };
 use crate::effect::{Cause, Effect, List};
-use crate::hashing::HashSet;
+use crate::hashing::{HashSet, HashState};
 use crate::store::tx::Tx;
 use crate::store::view::View;
 use crate::types::{RowElement, SetRef};
+use std::borrow::Cow;
 
 pub const COMMANDS: &[Command] = &[
     read_row("SDIFF", "key+", sdiff).tips(ANY_ORDER).docs(
@@ -86,10 +87,14 @@ fn unite<'v>(sets: &[Option<SetRef<'v>>]) -> Vec<RowElement<'v>> {
     if sets.iter().flatten().count() == 1 {
         return present.next().into_iter().flat_map(SetRef::iter).collect();
     }
-    let mut seen = HashSet::default();
+    let largest = sets.iter().flatten().map(|set| set.len()).max().unwrap_or(0);
+    let mut seen = HashSet::with_capacity_and_hasher(largest, HashState::default());
     // The same member can be an integer in one set and a text in another.
-    let united = present.flat_map(SetRef::iter).filter(|member| seen.insert(member.to_vec()));
-    united.collect()
+    let text = |member: RowElement<'v>| match member {
+        RowElement::Bytes(bytes) => Cow::Borrowed(bytes),
+        integer @ RowElement::Integer(_) => Cow::Owned(integer.to_vec()),
+    };
+    present.flat_map(SetRef::iter).filter(|member| seen.insert(text(*member))).collect()
 }
 
 /// The members of the first set that are in none of the others.

@@ -1,6 +1,7 @@
 //! Set commands of one set. Those that combine several are in `set_algebra.rs`.
 
 use super::list_reads::reply_element;
+use super::random_picks::{draw, parse_random};
 use super::scan::{ScanFound, ScanOf, ScanOptions, parse_cursor};
 use super::slices::{AT_ONCE, Copied, SLICE};
 use crate::command::{
@@ -109,31 +110,35 @@ fn sismember(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome 
 fn smembers(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let set = view.set(args.word(1))?;
     if is_long(set) {
-        return Ok(copy(args.word(1)));
+        return Ok(copy(args.word(1), true));
     }
     reply_members(set, reply);
     Ok(Stage::Done)
 }
 
 /// Whether reading the whole set would delay other clients.
-pub fn is_long(set: Option<SetRef<'_>>) -> bool {
+fn is_long(set: Option<SetRef<'_>>) -> bool {
     set.is_some_and(|set| set.len() > AT_ONCE)
 }
 
-pub fn reply_members(set: Option<SetRef<'_>>, reply: &mut dyn Reply) {
+fn reply_members(set: Option<SetRef<'_>>, reply: &mut dyn Reply) {
     reply.set(set.map_or(0, SetRef::len));
     set.into_iter().flat_map(SetRef::iter).for_each(|member| reply_element(reply, member));
 }
 
-/// Copies a long set in slices, and replies the copy.
-pub fn copy(key: &[u8]) -> Stage {
+/// Copies a long set in slices, and replies the copy, as a set or as an array.
+fn copy(key: &[u8], as_set: bool) -> Stage {
     let key = key.to_vec();
     let job: Job = Box::new(move |looks| {
         let copied = copy_members(looks, &key, looks.room());
         let finish: Finish = Box::new(move |_, _| {
             let copied = copied?;
             Ok(Rest::Write(Box::new(move |reply| {
-                reply.set(copied.len());
+                if as_set {
+                    reply.set(copied.len())
+                } else {
+                    reply.array(copied.len())
+                }
                 copied.write_all(reply);
             })))
         });
@@ -143,7 +148,7 @@ pub fn copy(key: &[u8]) -> Stage {
 }
 
 /// The members of a set as of one moment; none if the key does not exist. The copy stops beyond `room` bytes.
-pub fn copy_members(looks: &dyn Looks, key: &[u8], room: usize) -> Result<Copied, CommandError> {
+fn copy_members(looks: &dyn Looks, key: &[u8], room: usize) -> Result<Copied, CommandError> {
     /// The number of interrupted walks after which the set is read in one look.
     const ATTEMPTS: usize = 4;
     for attempt in 0..=ATTEMPTS {
@@ -229,12 +234,12 @@ fn smove(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-/// The members that SPOP may log: a set that it empties is deleted.
+/// The members that SPOP may log: a set that a count empties is deleted, so that none is logged.
 fn room_to_pop(view: &View<'_>, args: Args<'_>) -> usize {
-    let count = args.get(2).map_or(Some(1), |word| integer(word).ok());
-    let count = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-    let set = view.set(args.word(1)).ok().flatten();
-    set.filter(|set| count < set.len()).map_or(0, |set| set.text_bytes_max(count))
+    let Some(set) = view.set(args.word(1)).ok().flatten() else { return 0 };
+    let Some(count) = args.get(2) else { return set.text_bytes_max(1) };
+    let count = integer(count).ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    if count < set.len() { set.text_bytes_max(count) } else { 0 }
 }
 
 fn spop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
@@ -297,27 +302,23 @@ fn pick_distinct<'a>(random: &dyn Fn() -> u64, set: SetRef<'a>, count: usize) ->
         return picked;
     }
     let mut members: Vec<RowElement<'_>> = set.iter().collect();
-    for place in 0..count.min(length) {
-        let rest = (length - place) as u64;
-        members.swap(place, place + (random() % rest) as usize);
-    }
-    members.truncate(count);
+    draw(&mut members, count, random);
     members
 }
 
 fn srandmember(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<Stage, CommandError> {
     let key = args.word(1);
-    let Some(count) = args.get(2) else {
+    if args.len() == 2 {
         match view.set(key)? {
             Some(set) => reply_element(reply, sample(view, set)),
             None => reply.null(),
         }
         return Ok(Stage::Done);
-    };
+    }
     if args.len() > 3 {
         return Err(CommandError::SYNTAX);
     }
-    let count = parse_random(count)?;
+    let (count, _) = parse_random(args, "")?;
     let Some(set) = view.set(key)?.filter(|_| count != 0) else {
         reply.array(0);
         return Ok(Stage::Done);
@@ -330,7 +331,7 @@ fn srandmember(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result
         }
         _ if picks >= set.len() => {
             if is_long(Some(set)) {
-                return Ok(copy_as_array(key));
+                return Ok(copy(key, false));
             }
             reply.array(set.len());
             set.iter().for_each(|member| reply_element(reply, member));
@@ -342,38 +343,6 @@ fn srandmember(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result
         }
     }
     Ok(Stage::Done)
-}
-
-fn copy_as_array(key: &[u8]) -> Stage {
-    let key = key.to_vec();
-    let job: Job = Box::new(move |looks| {
-        let copied = copy_members(looks, &key, looks.room());
-        let finish: Finish = Box::new(move |_, _| {
-            let copied = copied?;
-            Ok(Rest::Write(Box::new(move |reply| {
-                reply.array(copied.len());
-                copied.write_all(reply);
-            })))
-        });
-        finish
-    });
-    Stage::Copy(job)
-}
-
-/// SRANDMEMBER's count.
-fn parse_random(word: &[u8]) -> Result<i64, CommandError> {
-    /// A negative count repeats members, so the size of the set does not bound the reply: this constant does.
-    const REPEATS_MAX: u64 = 1 << 24;
-    let count = integer(word)?;
-    if count == i64::MIN {
-        return Err(CommandError::of(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
-    }
-    if count < 0 && count.unsigned_abs() > REPEATS_MAX {
-        return Err(CommandError::of("ERR value is out of range"));
-    }
-    Ok(count)
 }
 
 fn srem(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

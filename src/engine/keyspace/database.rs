@@ -101,6 +101,10 @@ impl Database {
         self.table.heap_bytes() + self.heap_bytes
     }
 
+    pub fn table_bytes(&self) -> usize {
+        self.table.heap_bytes()
+    }
+
     /// One step of a walk over entries of which something has expired at `now_ms` and is still stored: the
     /// key, or a field of its hash. See `ExpiryIndex::due_step`.
     pub fn due_step<'d>(

@@ -39,6 +39,22 @@ impl Garbage {
         }
     }
 
+    /// How many values it is of those that take time to drop, and its bytes by estimate.
+    pub(crate) fn weight(&self) -> (u64, usize) {
+        /// As in Redis, smaller values are no work.
+        const PARTS_SMALL: usize = 64;
+        match self {
+            Garbage::Value(value) => {
+                let is_work = value.read().len() > PARTS_SMALL;
+                (u64::from(is_work), value.heap_bytes())
+            }
+            Garbage::Databases(databases) => databases.iter().fold((0, 0), |(keys, bytes), database| {
+                (keys + database.len() as u64, bytes + database.heap_bytes())
+            }),
+            Garbage::Made(_) | Garbage::None => (0, 0),
+        }
+    }
+
     pub fn is_none(&self) -> bool {
         matches!(self, Garbage::None)
     }

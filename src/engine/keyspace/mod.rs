@@ -203,6 +203,11 @@ impl Keyspace {
         self.database_mut(database).set_expiry_cursor(key, cursor);
     }
 
+    /// Memory of the tables of keys in bytes, without what their entries own.
+    pub fn table_bytes(&self) -> usize {
+        self.databases.iter().map(Database::table_bytes).sum()
+    }
+
     /// Memory of all databases in bytes, by estimate.
     pub fn heap_bytes(&self) -> usize {
         self.databases.iter().map(Database::heap_bytes).sum()

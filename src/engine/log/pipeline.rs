@@ -405,6 +405,11 @@ impl Pipeline {
         self.shared.state.lock().failed.clone()
     }
 
+    /// Memory of batches on their way to the log, in bytes.
+    pub fn buffer_bytes(&self) -> usize {
+        self.shared.state.lock().buffer_bytes()
+    }
+
     /// The shortage of room, if ordinary writes are refused. It lasts until there is room for the smallest of
     /// the refused writes.
     pub fn shortage(&self) -> Option<LogShortage> {
@@ -703,6 +708,13 @@ impl State {
 
     fn finish_forming(&mut self) {
         self.ready.extend(self.forming.take());
+    }
+
+    /// Bytes of entries that are not appended yet, and of buffers for others.
+    fn buffer_bytes(&self) -> usize {
+        let entries = self.ready.iter().chain(&self.forming);
+        entries.map(|forming| forming.entry.bytes.capacity()).sum::<usize>()
+            + self.buffers.iter().map(Vec::capacity).sum::<usize>()
     }
 
     fn forming_batches(&self) -> usize {

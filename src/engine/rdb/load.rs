@@ -1,5 +1,6 @@
 //! From the parts of a value to the effects that build it.
 
+use super::streams::StreamLoader;
 use crate::effect::{Effect, List, ScoredList};
 use crate::keyspace::{DataType, DataTypes, EachEffect, SAVED_BYTES_MAX, SAVED_PARTS_MAX};
 use crate::types::{ListEnd, ScoredMember};
@@ -22,6 +23,7 @@ pub struct PartLoader<'k> {
     types: &'k DataTypes,
     parts: u64,
     chunk: Chunk,
+    stream: StreamLoader,
     module: Option<StoredModule>,
 }
 
@@ -73,7 +75,14 @@ struct StoredModule {
 
 impl<'k> PartLoader<'k> {
     pub fn new(key: &'k [u8], types: &'k DataTypes) -> PartLoader<'k> {
-        PartLoader { key, types, parts: 0, chunk: Chunk::default(), module: None }
+        PartLoader {
+            key,
+            types,
+            parts: 0,
+            chunk: Chunk::default(),
+            stream: StreamLoader::default(),
+            module: None,
+        }
     }
 
     /// Takes the next part.
@@ -113,8 +122,13 @@ impl<'k> PartLoader<'k> {
                     self.put_words(each)?;
                 }
             }
-            ValuePart::Entry { .. } | ValuePart::Stream(_) | ValuePart::Group(_) => return Err(not_yet()),
-            ValuePart::Consumer(_) | ValuePart::Pending(_) => return Err(not_yet()),
+            ValuePart::Entry { .. }
+            | ValuePart::Stream(_)
+            | ValuePart::Group(_)
+            | ValuePart::Consumer(_)
+            | ValuePart::Pending(_) => {
+                self.stream.take(self.key, part, each)?;
+            }
         }
         Ok(())
     }
@@ -130,6 +144,7 @@ impl<'k> PartLoader<'k> {
             chunk if !chunk.times.is_empty() => self.put_fields(each)?,
             _ => self.put_words(each)?,
         }
+        self.stream.finish(self.key, each)?;
         if let Some(StoredModule { data_type, version, text }) = &self.module {
             let text = text.as_deref().unwrap_or_default();
             let Some(built) = data_type.build_of_rdb(*version, text, self.key, each) else {
@@ -184,10 +199,6 @@ impl<'k> PartLoader<'k> {
             None => Err(io::Error::other(format!("values of the module type {name} cannot be read")).into()),
         }
     }
-}
-
-fn not_yet() -> RdbError {
-    RdbError::Damaged("values of this type cannot be stored yet")
 }
 
 /// Appends the effects that build a payload's value, and its key's expiry, to `effects`, encoded for this

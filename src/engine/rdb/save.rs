@@ -1,5 +1,6 @@
 //! From a value to RDB's bytes.
 
+use super::streams::StreamSaver;
 use crate::effect::Effect;
 use crate::keyspace::{TypedValue, ValueRef};
 use crate::types::HashRef;
@@ -66,7 +67,7 @@ fn save_object(object: &dyn TypedValue, out: &mut Vec<u8>) -> Result<(), Unsaved
 
 /// Appends the parts of a value of the engine's type.
 fn save_parts(object: &dyn TypedValue, out: &mut Vec<u8>) -> io::Result<()> {
-    let mut has_begun = false;
+    let (mut has_begun, mut stream) = (false, None);
     let mut each = |effect: &Effect<'_>| {
         let begins = !std::mem::replace(&mut has_begun, true);
         match *effect {
@@ -88,7 +89,12 @@ fn save_parts(object: &dyn TypedValue, out: &mut Vec<u8>) -> io::Result<()> {
                 }
                 members.iter().for_each(|entry| writer::scored(entry.member, entry.score, out));
             }
-            _ => return Err(io::ErrorKind::Unsupported.into()),
+            ref other => {
+                let saver: &mut StreamSaver = stream.get_or_insert_with(StreamSaver::new);
+                if !saver.take(other) {
+                    return Err(io::ErrorKind::Unsupported.into());
+                }
+            }
         }
         Ok(())
     };
@@ -96,7 +102,12 @@ fn save_parts(object: &dyn TypedValue, out: &mut Vec<u8>) -> io::Result<()> {
     loop {
         cursor = object.save(b"", cursor, &mut each)?;
         if cursor == 0 {
-            return Ok(());
+            break;
         }
     }
+    if let Some(stream) = stream {
+        writer::stream(out);
+        stream.finish(out);
+    }
+    Ok(())
 }

@@ -29,6 +29,7 @@ use crate::shard::role::{DurableWatchers, Following, Leading, Role, RoleRefusal}
 use crate::shard::run::{Holds, ReadRun, RunReplies, WriteRun, end, release, submitted};
 use crate::store::Store;
 use crate::store::lookups::LookupTotals;
+use crate::store::memory::{Freeing, OtherMemory};
 use crate::store::notices::NoticeQueue;
 use crate::store::prepared::{Preparation, Prepared};
 use crate::store::tx::{ExpiryStep, Lent, Tx};
@@ -64,6 +65,7 @@ pub struct Engine {
     pub(super) memory: MemoryWatch,
     pub(super) parked: Arc<ParkedClients>,
     pub(super) notices: Arc<NoticeQueue>,
+    pub(super) freeing: Arc<Freeing>,
 }
 
 /// The result of a command.
@@ -115,16 +117,19 @@ impl Engine {
         let started_ms = clock.now_ms(&*env.clock);
         let parked = Arc::new(ParkedClients::new(store.hook.awaited.clone()));
         let notices = store.hook.notices.queue().clone();
+        let freeing = store.freeing().clone();
         Engine {
             store: RwLock::new(store),
             parked,
             notices,
+            freeing,
             context: StoreContext {
                 env,
                 started_ms,
                 expired: Expired::default(),
                 lookups: LookupTotals::default(),
                 client_bytes: AtomicU64::new(0),
+                others: OtherMemory::default(),
                 peak_bytes: AtomicU64::new(0),
                 string_bytes_max: AtomicUsize::new(STRING_BYTES_MAX_DEFAULT),
                 memory_bytes_max: AtomicU64::new(0),
@@ -392,6 +397,7 @@ impl Engine {
             let applied = self.apply_due(pipeline, &mut store, &mut credit, now_ms);
             done = done.and_then(|is_more_left| Ok(applied? | is_more_left));
         }
+        self.leave_fed(&store);
         self.submit(&mut store, &mut credit, now_ms);
         release(store);
         self.notices.deliver();
@@ -504,13 +510,21 @@ impl Engine {
         self.parked.keys()
     }
 
-    /// Serves clients whose keys were fed while the log had no room for their commands. The caller must run
-    /// it regularly. Costs one load if there are none.
+    /// Serves clients whose keys were fed while the log had no room for their commands, or by expiry and
+    /// eviction. The caller must run it regularly. Costs one load if there are none.
     pub fn serve_parked(&self) {
         if self.parked.is_unserved()
             && let Ok(credit) = self.admit(0, 0)
         {
             drop(self.writes(credit));
+        }
+    }
+
+    /// Leaves the keys that were fed by other changes than those of commands (expiry, eviction) to
+    /// [`Engine::serve_parked`].
+    pub(super) fn leave_fed(&self, store: &Store) {
+        if !store.hook.fed.is_empty() {
+            self.parked.note_unserved(true);
         }
     }
 

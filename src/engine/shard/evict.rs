@@ -10,8 +10,9 @@ use super::run::release;
 use crate::effect::{Cause, Effect};
 use crate::keyspace::{AccessMode, EvictionPolicy, EvictionPool, EvictionSource};
 use crate::log::Purpose;
-use crate::log::pipeline::Refusal;
+use crate::log::pipeline::{Pipeline, Refusal};
 use crate::store::Store;
+use crate::store::memory::{Freeing, MemoryUse, OfOthers};
 use crate::store::tx::{Lent, Tx};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,18 +59,45 @@ impl Engine {
         self.context.access_mode.store(mode.pack(), Ordering::Relaxed);
     }
 
-    /// Bytes of keys and modules. Compares them with the limit.
-    pub fn measure_memory(&self) -> usize {
-        self.measure(&self.store.read())
+    /// Measures the memory in use, and compares it with the limit.
+    pub fn measure_memory(&self, of_others: OfOthers) -> MemoryUse {
+        let log = self.writer().map_or(0, Pipeline::buffer_bytes);
+        let store = self.store.read();
+        let of_modules = self.measure_modules(&store);
+        let others = match of_others {
+            OfOthers::Known(bytes) => bytes,
+            OfOthers::Rest { allocated } => {
+                // What is being freed is not counted: no key is evicted for it.
+                let rest = store.keyspace.heap_bytes() + of_modules + self.freeing.bytes() + log;
+                allocated.saturating_sub(rest)
+            }
+        };
+        self.context.others.note(others, log);
+        self.compare(&store, of_modules);
+        self.context.others.with(&store.keyspace, of_modules)
     }
 
-    fn measure(&self, store: &Store) -> usize {
+    fn measure_modules(&self, store: &Store) -> usize {
         let of_modules = store.modules.iter().map(|module| module.memory_bytes()).sum::<usize>();
         self.memory.of_modules.store(of_modules as u64, Ordering::Relaxed);
+        of_modules
+    }
+
+    /// Compares the memory in use with the limit.
+    #[inline]
+    fn compare(&self, store: &Store, of_modules: usize) {
         let limit = self.memory.limit.load(Ordering::Relaxed);
-        let used = store.keyspace.heap_bytes() + of_modules;
-        self.note_fullness(limit > 0 && used as u64 > limit);
-        used
+        let used = || store.keyspace.heap_bytes() + of_modules + self.context.others.limited();
+        self.note_fullness(limit > 0 && used() as u64 > limit);
+    }
+
+    fn measure(&self, store: &Store) {
+        self.compare(store, self.measure_modules(store));
+    }
+
+    /// Values that are being freed.
+    pub fn freeing(&self) -> &Freeing {
+        &self.freeing
     }
 
     /// Whether more memory is in use than `maxmemory`.
@@ -86,10 +114,8 @@ impl Engine {
     /// Compares the keys' memory with the limit at the end of a run of writes.
     #[inline]
     pub(super) fn note_memory(&self, store: &Store) {
-        let limit = self.memory.limit.load(Ordering::Relaxed);
-        if limit > 0 {
-            let of_modules = self.memory.of_modules.load(Ordering::Relaxed);
-            self.note_fullness(store.keyspace.heap_bytes() as u64 + of_modules > limit);
+        if self.memory.limit.load(Ordering::Relaxed) > 0 {
+            self.compare(store, self.memory.of_modules.load(Ordering::Relaxed) as usize);
         }
     }
 
@@ -109,6 +135,7 @@ impl Engine {
         let Some(pipeline) = self.writer() else { return Ok(Eviction::Nothing) };
         let mut credit = pipeline.admit_run(0, 0, Purpose::Expiry)?;
         let mut store = self.store.write();
+        store.hook.notices.set_client(0);
         let now_ms = self.now_ms();
         let mut lent = Lent::default();
         let mut done = Ok(Eviction::Partly);
@@ -135,6 +162,7 @@ impl Engine {
             self.memory.evicted.fetch_add(1, Ordering::Relaxed);
         }
         self.measure(&store);
+        self.leave_fed(&store);
         self.submit(&mut store, &mut credit, now_ms);
         release(store);
         self.notices.deliver();

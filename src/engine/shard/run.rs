@@ -12,6 +12,7 @@ use crate::shard::parked::{Answer, Ticket, Waiter};
 use crate::shard::role::RoleRefusal;
 use crate::store::Store;
 use crate::store::lookups::{LookupCounts, Lookups};
+use crate::store::memory::BeingFreed;
 use crate::store::prepared::{Preparing, Retained};
 use crate::store::tx::{Lent, Tx};
 use crate::store::view::View;
@@ -414,7 +415,7 @@ pub(super) fn release(mut store: RwLockWriteGuard<'_, Store>) {
     assert!(is_submitted, "no gate is open outside of a hold of the write lock");
     let garbage = store.take_garbage();
     drop(store);
-    if garbage.iter().any(|outcome| outcome.garbage.is_large()) {
+    if let Some(garbage) = garbage.filter(BeingFreed::is_large) {
         // Dropping millions of keys or fields takes seconds, so a thread does it, unless the system has none.
         let name = "drop".to_owned();
         _ = std::thread::Builder::new().name(name).spawn(move || drop(garbage));
@@ -426,7 +427,8 @@ pub struct Transaction<'t> {
     pub(super) tx: Tx<'t>,
     pub(super) engine: &'t Engine,
     pub(super) replies: &'t mut RunReplies,
-    /// Room that the credit has for commands of a script, in bytes.
+    /// Room that the credit has for commands that no words of the batch bound, in bytes: those of a script,
+    /// and of parked clients.
     pub(super) spare_bytes: usize,
 }
 

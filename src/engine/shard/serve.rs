@@ -65,23 +65,27 @@ impl Transaction<'_> {
     fn attempt(&mut self, parked: &ParkedClients, mut attempt: Attempt) -> Tried {
         let (command, stored) = (attempt.command, attempt.words.clone());
         let words: Vec<&[u8]> = stored.iter().map(Vec::as_slice).collect();
+        let mut bytes = 0;
         if command.is_write() {
-            let bytes = command.batch_bytes_max(&words) + self.room_of_attempt(&attempt, &words);
-            match self.engine.admit(1, bytes) {
-                Ok(credit) => self.replies.credit.absorb(credit),
-                Err(_) => {
-                    self.still_waits(parked, attempt);
-                    return Tried::NoRoom;
-                }
+            bytes = command.batch_bytes_max(&words) + self.room_of_attempt(&attempt, &words);
+            if !self.has_spare(bytes) {
+                self.still_waits(parked, attempt);
+                return Tried::NoRoom;
             }
         }
-        let mut waits = false;
+        let (mut waits, effects) = (false, self.tx.effects());
+        // It is a command of its own, and not one of the client that fed the key.
+        let feeder = self.tx.store().hook.notices.begin_served();
         let ((), gate) = self.tx.nested(attempt.database, |tx| {
             tx.event(command.event);
             attempt.write(&mut |reply: &mut dyn Reply| {
                 waits = matches!(run_again(tx, command, Args::new(&words), reply), BlockingStage::Park(_));
             });
         });
+        self.tx.store().hook.notices.set_client(feeder);
+        if self.tx.effects() > effects {
+            self.spare_bytes -= bytes;
+        }
         if !waits {
             // The reply shows the batch's changes so far, even if the command itself changed nothing.
             let store = self.tx.store();
@@ -90,6 +94,17 @@ impl Transaction<'_> {
         }
         self.still_waits(parked, attempt);
         Tried::StillWaits
+    }
+
+    /// Whether the credit has this much room, or can have. What a client does not use that waits again is for
+    /// the next one: many that wait for one key must not reserve more than those take that are served.
+    fn has_spare(&mut self, bytes: usize) -> bool {
+        if self.spare_bytes < bytes {
+            let Ok(credit) = self.engine.admit(1, bytes) else { return false };
+            self.replies.credit.absorb(credit);
+            self.spare_bytes += bytes;
+        }
+        true
     }
 
     /// The bytes that a parked client's command may log beyond the bound from its words. It runs under the

@@ -8,6 +8,7 @@
 //! - [`users`] are beside the databases;
 //! - [`hook`] is called for each change: [`hazard`], [`watch`], [`awaited`];
 //! - [`lookups`] counts what commands find;
+//! - [`memory`] in use;
 //! - [`notices`]: what clients learn of changes without asking;
 //! - [`prepared`] has copies that are made outside of the lock for a write.
 //!
@@ -18,6 +19,7 @@ pub mod document;
 pub(crate) mod hazard;
 pub(crate) mod hook;
 pub mod lookups;
+pub mod memory;
 pub mod notices;
 pub(crate) mod prepared;
 pub mod tx;
@@ -37,8 +39,10 @@ use crate::module::{Applied, Modules};
 use crate::store::hook::Hook;
 use crate::store::users::Users;
 use crate::table::HashedKey;
+use memory::{BeingFreed, Freeing};
 use std::any::Any;
 use std::cell::Cell;
+use std::sync::Arc;
 
 pub struct Store {
     pub(crate) keyspace: Keyspace,
@@ -51,6 +55,7 @@ pub struct Store {
     batches: Batches,
     /// Large values to drop once the lock is released.
     garbage: Vec<EffectOutcome>,
+    freeing: Arc<Freeing>,
 }
 
 impl Store {
@@ -63,6 +68,7 @@ impl Store {
             last_lsn: Lsn(0),
             batches: Batches::default(),
             garbage: Vec::new(),
+            freeing: Arc::default(),
         }
     }
 
@@ -153,8 +159,14 @@ impl Store {
         self.garbage.clear();
     }
 
-    pub(crate) fn take_garbage(&mut self) -> Vec<EffectOutcome> {
-        if self.garbage.is_empty() { Vec::new() } else { std::mem::take(&mut self.garbage) }
+    /// The removed values, to be dropped without the lock; `None` if there are none.
+    pub(crate) fn take_garbage(&mut self) -> Option<BeingFreed> {
+        let taken = (!self.garbage.is_empty()).then(|| std::mem::take(&mut self.garbage));
+        taken.map(|garbage| self.freeing.begin(garbage))
+    }
+
+    pub(crate) fn freeing(&self) -> &Arc<Freeing> {
+        &self.freeing
     }
 
     /// Applies an effect, and calls the hook.
@@ -198,6 +210,10 @@ fn changes_of(effect: &Effect<'_>, count: usize) -> u64 {
     match effect {
         Effect::Delete { .. } => count as u64,
         Effect::HashSet { fields, .. } => fields.len() as u64 / 2,
+        // Effects on lists count the elements that are there.
+        Effect::ListPush { elements, .. } => elements.len() as u64,
+        Effect::ListPop { count, .. } | Effect::ListRemove { count, .. } => *count,
+        Effect::ListSet { .. } | Effect::ListInsert { .. } | Effect::ListTrim { .. } => 1,
         _ => count.max(1) as u64,
     }
 }

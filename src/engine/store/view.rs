@@ -14,6 +14,7 @@ use crate::store::document::Document;
 use crate::store::hazard::Changes;
 use crate::store::hook::Hook;
 use crate::store::lookups::{LookupTotals, Lookups};
+use crate::store::memory::{MemoryUse, OtherMemory};
 use crate::store::users::Users;
 use crate::store::watch::Watch;
 use crate::table::HashedKey;
@@ -40,6 +41,7 @@ pub(crate) struct StoreContext {
     pub(crate) lookups: LookupTotals,
     /// What connections take, and the most that keys and modules took, in bytes, as the shell says.
     pub(crate) client_bytes: AtomicU64,
+    pub(crate) others: OtherMemory,
     pub(crate) peak_bytes: AtomicU64,
     /// `proto-max-bulk-len`, in bytes: commands let no string grow beyond it. A replay does not ask.
     pub(crate) string_bytes_max: AtomicUsize,
@@ -132,6 +134,12 @@ impl<'a> View<'a> {
     /// How many keys, elements and fields have changed since the start, as Redis counts them.
     pub fn changes(&self) -> u64 {
         self.hook.changes
+    }
+
+    /// The memory in use.
+    pub fn memory(&self) -> MemoryUse {
+        let of_modules = self.modules().iter().map(|module| module.memory_bytes()).sum();
+        self.context.others.with(self.keyspace, of_modules)
     }
 
     /// What connections take, in bytes.

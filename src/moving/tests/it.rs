@@ -222,6 +222,12 @@ fn a_real_redis_at_both_ends() {
         &["RPUSH", "list", "a", "17", "-5", "some longer element of the list"],
         &["SADD", "numbers", "1", "2", "300"],
         &["SADD", "set", "a", "17", "b"],
+        &["XADD", "stream", "5-1", "name", "a", "n", "17"],
+        &["XADD", "stream", "5-2", "other", "text"],
+        &["XDEL", "stream", "5-2"],
+        &["XGROUP", "CREATE", "stream", "workers", "0"],
+        &["XREADGROUP", "GROUP", "workers", "me", "STREAMS", "stream", ">"],
+        &["XGROUP", "CREATE", "empty", "second", "0", "MKSTREAM"],
     ] {
         assert!(!client.run(command).is_error(), "{command:?}");
     }
@@ -231,10 +237,14 @@ fn a_real_redis_at_both_ends() {
         let from = Some(address.clone());
         let arguments = ImportArgs { file: None, from, scan, ..to_directory(Path::new(""), &directory) };
         let report = imported(&arguments).expect("the server grants it");
-        assert_eq!(report["keys"], 8, "{report}");
+        assert_eq!(report["keys"], 10, "{report}");
         assert_eq!(report["source"].as_str().is_some_and(|how| how.contains("SCAN")), scan, "{report}");
         let file = work.path().join(format!("{name}.rdb"));
         exported(&directory, &file, ExportFormat::Rdb);
+        let whole = Env::system().disk.read(&file).expect("it was written above");
+        let loaded = Oracle::start_on(&whole);
+        let mut other = Client::connect(&format!("127.0.0.1:{}", loaded.port), Protocol::Resp3);
+        assert_eq!(shown(&mut other), before, "{name}: a Redis starts on it");
         let arguments =
             ImportArgs { dir: None, to: Some(address.clone()), ..to_directory(&file, &directory) };
         let refused = imported(&arguments).expect_err("it has keys").to_string();
@@ -253,7 +263,7 @@ fn a_real_redis_at_both_ends() {
 }
 
 fn shown(client: &mut Client) -> Vec<Value> {
-    let reads: [&[&str]; 11] = [
+    let reads: [&[&str]; 15] = [
         &["DBSIZE"],
         &["GET", "text"],
         &["GET", "number"],
@@ -265,6 +275,11 @@ fn shown(client: &mut Client) -> Vec<Value> {
         &["LRANGE", "list", "0", "-1"],
         &["SORT", "numbers"],
         &["SORT", "set", "ALPHA"],
+        // Commands cannot say when a consumer was seen.
+        &["XINFO", "STREAM", "stream"],
+        &["XINFO", "GROUPS", "stream"],
+        &["XPENDING", "stream", "workers"],
+        &["XINFO", "STREAM", "empty"],
     ];
     reads.iter().map(|words| client.run(words)).collect()
 }

@@ -264,6 +264,7 @@ fn reset_stat(call: &mut Call<'_, '_, '_>) -> Outcome {
         &expired.fields,
         &lookups.hits,
         &lookups.misses,
+        &call.shared.engine.freeing().freed,
         &stats.evicted_clients,
         &stats.query_limit_disconnections,
         &stats.output_limit_disconnections,

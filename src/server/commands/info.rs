@@ -12,6 +12,7 @@ use engramdb_engine::REDIS_VERSION;
 use engramdb_engine::command::{Command, Outcome, Reply, acl, flag};
 use engramdb_engine::log::pipeline::Pipeline;
 use engramdb_engine::shard::role::Role;
+use engramdb_engine::store::memory::MemoryUse;
 use engramdb_engine::store::view::View;
 use std::collections::BTreeSet;
 use std::fmt::{Display, Write};
@@ -53,8 +54,7 @@ struct Report<'r> {
 /// A copy of what the keyspace and the modules had to say.
 struct Seen {
     databases: Vec<(usize, usize)>,
-    /// Of keyspace and modules.
-    heap_bytes: usize,
+    memory: MemoryUse,
     changes: u64,
     modules: Vec<(&'static str, u32)>,
     module_sections: Vec<(&'static str, Vec<(String, String)>)>,
@@ -68,8 +68,7 @@ impl Seen {
         let modules = view.modules();
         Seen {
             databases: databases.map(|database| (database.len(), database.expiring())).collect(),
-            heap_bytes: keyspace.heap_bytes()
-                + modules.iter().map(|module| module.memory_bytes()).sum::<usize>(),
+            memory: view.memory(),
             changes: view.changes(),
             modules: super::modules(view).iter().map(|module| (module.name, module.version)).collect(),
             module_fields: modules.iter().flat_map(|module| module.info_fields()).collect(),
@@ -193,14 +192,18 @@ fn clients(report: &mut Report<'_>) {
 
 fn memory(report: &mut Report<'_>) {
     let shared = report.shared;
-    let used = report.seen.heap_bytes as u64;
+    let memory = report.seen.memory;
+    let used = memory.total() as u64;
     let resident = process::resident_bytes(shared.engine.env()).unwrap_or(used);
     let peak = shared.stats.peak_memory.fetch_max(used, Ordering::Relaxed).max(used);
     let limit = shared.config.read().memory_bytes_max;
     report.bytes("used_memory", used);
     report.bytes("used_memory_rss", resident);
     report.bytes("used_memory_peak", peak);
-    report.field("used_memory_dataset", used);
+    report.field("used_memory_overhead", memory.overhead());
+    report.field("used_memory_startup", memory.startup);
+    report.field("used_memory_dataset", memory.dataset());
+    report.field("used_memory_dataset_perc", format_args!("{:.2}%", memory.dataset_percent()));
     report.bytes("total_system_memory", process::total_memory_bytes(shared.engine.env()).unwrap_or(0));
     report.bytes("maxmemory", limit);
     report.field("maxmemory_policy", &shared.config.read().eviction_policy);
@@ -208,9 +211,12 @@ fn memory(report: &mut Report<'_>) {
     report.field("mem_clients_normal", shared.client_bytes());
     report.field("mem_clients_slaves", 0);
     report.fields_of_modules("memory");
-    report.field("mem_not_counted_for_evict", 0);
+    report.field("mem_aof_buffer", memory.log);
+    report.field("mem_not_counted_for_evict", memory.log);
     report.field("mem_allocator", "mimalloc");
-    report.field("lazyfree_pending_objects", 0);
+    let freeing = shared.engine.freeing();
+    report.field("lazyfree_pending_objects", freeing.pending());
+    report.field("lazyfreed_objects", freeing.freed.load(Ordering::Relaxed));
 }
 
 fn persistence(report: &mut Report<'_>) {

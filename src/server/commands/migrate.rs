@@ -8,6 +8,7 @@ use crate::context::ServerContext;
 use crate::dispatch::{Resumed, WriteReply, elsewhere};
 use engramdb_engine::Watch;
 use engramdb_engine::command::{Args, Command, CommandError, Outcome, Reply, Stage, WaitingJob, acl, flag};
+use engramdb_engine::env::Clock;
 use engramdb_engine::keyspace::Entry;
 use engramdb_engine::log::pipeline::Refusal;
 use engramdb_resp::{ReplyReader, Value, encode_command, encode_command_into};
@@ -155,7 +156,7 @@ impl Migration {
         // What could still be lost here must not be there.
         wait(shared)?;
         let mut taken = Vec::new();
-        let sent = self.send(&values, &mut taken);
+        let sent = self.send(&values, &mut taken, engine.env().clock.clone());
         if !self.copies && !taken.is_empty() {
             self.delete(shared, &watch, &taken)?;
         }
@@ -199,9 +200,14 @@ impl Migration {
     }
 
     /// Sends the values; `taken` gets the keys that the other server has then.
-    fn send<'k>(&self, values: &[Sent<'k>], taken: &mut Vec<&'k [u8]>) -> Result<(), CommandError> {
+    fn send<'k>(
+        &self,
+        values: &[Sent<'k>],
+        taken: &mut Vec<&'k [u8]>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(), CommandError> {
         let mut target =
-            self.connect().ok_or(CommandError::of("IOERR error or timeout connecting to the client"))?;
+            self.connect(clock).ok_or(CommandError::of("IOERR error or timeout connecting to the client"))?;
         let failed =
             |what: &str| CommandError::new(format!("IOERR error or timeout {what} to target instance"));
         let mut request = Vec::new();
@@ -219,7 +225,7 @@ impl Migration {
             words.extend(self.replaces.then_some(&b"REPLACE"[..]));
             encode_command_into(&mut request, &words);
         }
-        target.stream.write_all(&request).map_err(|_| failed("writing"))?;
+        target.write(&request).ok_or_else(|| failed("writing"))?;
         let mut complaint = None;
         for at in 0..before + values.len() {
             match target.reply().ok_or_else(|| failed("reading"))? {
@@ -240,13 +246,11 @@ impl Migration {
         }
     }
 
-    fn connect(&self) -> Option<Target> {
+    fn connect(&self, clock: Arc<dyn Clock>) -> Option<Target> {
         let places = (self.host.as_str(), self.port).to_socket_addrs().ok()?;
         let stream =
             places.into_iter().find_map(|place| TcpStream::connect_timeout(&place, self.timeout).ok())?;
-        stream.set_read_timeout(Some(self.timeout)).ok()?;
-        stream.set_write_timeout(Some(self.timeout)).ok()?;
-        Some(Target { stream, replies: ReplyReader::new() })
+        Some(Target { stream, replies: ReplyReader::new(), timeout: self.timeout, clock })
     }
 
     /// Deletes what the other server has, unless it was changed here meanwhile.
@@ -287,21 +291,52 @@ fn wait(shared: &ServerContext) -> Result<(), CommandError> {
     pipeline.wait(shared.engine.last_lsn()).map_err(|fatal| CommandError::new(format!("ERR {fatal}")))
 }
 
+/// Bytes that are written within the timeout, as in Redis.
+const CHUNK_BYTES: usize = 64 << 10;
+/// What is read for one reply: those of AUTH, SELECT and RESTORE are lines.
+const REPLY_BYTES_MAX: usize = 64 << 10;
+
+/// The other server. It may be hostile: neither a chunk nor a reply takes longer than the timeout, however
+/// its bytes trickle.
 struct Target {
     stream: TcpStream,
     replies: ReplyReader,
+    timeout: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 impl Target {
+    /// What is left until a moment; `None` after it.
+    fn left(&self, ends_at: Duration) -> Option<Duration> {
+        ends_at.checked_sub(self.clock.monotonic()).filter(|left| !left.is_zero())
+    }
+
+    fn write(&mut self, request: &[u8]) -> Option<()> {
+        for mut chunk in request.chunks(CHUNK_BYTES) {
+            let ends_at = self.clock.monotonic().saturating_add(self.timeout);
+            while !chunk.is_empty() {
+                self.stream.set_write_timeout(Some(self.left(ends_at)?)).ok()?;
+                let written = self.stream.write(chunk).ok().filter(|written| *written > 0)?;
+                chunk = &chunk[written..];
+            }
+        }
+        Some(())
+    }
+
     /// The next reply; `None` where none comes in time.
     fn reply(&mut self) -> Option<Value> {
         let mut buffer = [0; 4096];
+        let ends_at = self.clock.monotonic().saturating_add(self.timeout);
+        let mut bytes = 0;
         loop {
             if let Some(reply) = self.replies.next_reply().ok()? {
                 return Some(reply);
             }
+            let left = self.left(ends_at).filter(|_| bytes < REPLY_BYTES_MAX)?;
+            self.stream.set_read_timeout(Some(left)).ok()?;
             let count = self.stream.read(&mut buffer).ok().filter(|count| *count > 0)?;
             self.replies.feed(&buffer[..count]);
+            bytes += count;
         }
     }
 }

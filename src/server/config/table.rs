@@ -133,7 +133,7 @@ parameters! {
     "log-format", AtStart, log_format, OneOf(&["text", "json", "legacy"]), "form of log lines; legacy is text";
     "logfile", AtStart, log_file, Text, "file that log lines are appended to; none for standard error";
     "maxmemory", Live, memory_bytes_max, bytes(0, i64::MAX),
-        "bytes of keys and indexes beyond which writes that need memory are refused, or keys evicted; 0 for no limit";
+        "bytes of memory beyond which writes that need memory are refused, or keys evicted; 0 for no limit";
     "maxmemory-policy", Live, eviction_policy, OneOf(EvictionPolicy::NAMES),
         "which keys are evicted at maxmemory, for caches: noeviction refuses writes and loses nothing";
     "maxmemory-samples", Live, eviction_samples, number(1, 64), "keys to choose from for each one that is evicted";

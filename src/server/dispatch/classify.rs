@@ -134,10 +134,10 @@ impl Core {
             return false;
         };
         let publishes = ["PUBLISH", "SPUBLISH", "PFCOUNT", "EVAL", "EVALSHA", "FCALL"];
+        let may_write = |command: &Command| command.is_write() || publishes.contains(&command.name);
         let queue = self.session.multi.as_ref().map_or(&[][..], |multi| &multi.queue);
-        known.command.is_write()
-            || publishes.contains(&known.command.name)
-            || (known.command.name == "EXEC" && queue.iter().any(|queued| queued.command.is_write()))
+        may_write(known.command)
+            || (known.command.name == "EXEC" && queue.iter().any(|queued| may_write(queued.command)))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::context::ServerContext;
 use crate::dispatch::execute::Core;
 use crate::output::{Posted, Replies};
-use crate::session::{ReplyMode, Session};
+use crate::session::{MONITORED_BYTES_MAX, ReplyMode, Session};
 use crate::stats::{self, Slow, WorkerStats};
 use engramdb_engine::command::{Args, CommandError, Reply, flag};
 use engramdb_engine::log::Lsn;
@@ -94,6 +94,12 @@ impl Core {
     #[cold]
     fn feed_monitors(&mut self) {
         let gate = self.outbox.latest_gate();
+        let bytes = std::mem::take(&mut self.session.monitored_bytes);
+        if bytes > MONITORED_BYTES_MAX {
+            // Lines are missing.
+            self.session.monitored = Vec::new();
+            return self.shared.monitors.each(|client| self.shared.close_for_output(client, bytes));
+        }
         for line in std::mem::take(&mut self.session.monitored) {
             self.shared.monitors.each(|client| _ = self.shared.post(client, &line, gate));
         }

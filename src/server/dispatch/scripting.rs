@@ -17,8 +17,7 @@ use crate::dispatch::execute::Core;
 use crate::dispatch::permission::{check_in_script, may_run};
 use crate::dispatch::runs::remember_keys;
 use crate::dispatch::wait::Waiting;
-use crate::monitors;
-use crate::output::{Outbox, Push, Replies};
+use crate::output::{Outbox, Replies};
 use crate::scripts::{MOMENT, RunningScript, ScriptKind, ScriptSlot, Scripts};
 use crate::session::Session;
 use crate::stats::WorkerStats;
@@ -72,8 +71,6 @@ pub struct ScriptCall<'c, 'o, 't> {
     outbox: Outbox,
     /// What the reply has to wait for beside the batch.
     gate: Lsn,
-    /// Its commands, as monitors see them.
-    monitored: Vec<Arc<Push>>,
 }
 
 impl<'c> ScriptCall<'c, '_, '_> {
@@ -150,8 +147,8 @@ impl<'c> ScriptCall<'c, '_, '_> {
             self.stats.commands[known.id].rejected.add(1);
             return Err(error);
         }
-        if known.command.is_write() {
-            shared.scripts.note_write();
+        if known.command.is_write() && !shared.scripts.note_write() {
+            return Err(CommandError::of("ERR Script killed by user with SCRIPT KILL..."));
         }
         self.inner.protocol = if is_resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
         let start = self.outbox.end();
@@ -211,11 +208,6 @@ impl<'c> ScriptCall<'c, '_, '_> {
     }
 
     fn run(&mut self, known: &Known, args: Args<'_>) -> Outcome {
-        if self.shared.monitors.is_any() && monitors::shows(known.command) {
-            let wall_ms = self.shared.engine.env().clock.wall_ms();
-            let line = monitors::line(wall_ms, (self.inner.database, &"lua"), known.command, args);
-            self.monitored.push(line);
-        }
         let mut replies = Replies::new(&mut self.outbox, self.inner.style());
         let result = match session_runner(known.command) {
             Some(SessionRunner::Function(function)) => {
@@ -228,6 +220,10 @@ impl<'c> ScriptCall<'c, '_, '_> {
             Some(_) => unreachable!("{} is not allowed in scripts", known.full_name),
             None => self.transaction.run_in_script(self.inner.database, known.command, args, &mut replies),
         };
+        if self.shared.monitors.is_any() {
+            let wall_ms = self.shared.engine.env().clock.wall_ms();
+            self.inner.show_call_to_monitors(wall_ms, known.command, args);
+        }
         if self.session.tracking.is_some() {
             remember_keys(self.shared, self.session, known, args);
         }
@@ -260,17 +256,14 @@ fn resolve<'s>(shared: &'s ServerContext, args: Args<'_>) -> Result<&'s Known, C
 /// Runs the function of a script in a transaction, for EXEC too. Returns what its reply has to wait for
 /// beside the batch.
 pub(super) fn run_in(
-    (known, function): (&Command, ScriptFunction),
+    function: ScriptFunction,
     (shared, stats, slot): (&Arc<ServerContext>, &WorkerStats, &ScriptSlot<'_>),
     session: &mut Session,
     args: Args<'_>,
     (replies, transaction): (&mut Replies<'_>, &mut Transaction<'_>),
 ) -> Lsn {
-    // A script comes before its commands. Its row has `skip_monitor` for that in Redis.
     if shared.monitors.is_any() {
-        let from = (session.database, &session.client.address as _);
-        let line = monitors::line(shared.engine.env().clock.wall_ms(), from, known, args);
-        session.monitored.push(line);
+        session.show_script_to_monitors(shared.engine.env().clock.wall_ms(), args);
     }
     let inner = session.for_script();
     // Messages that the script publishes wait for what its connection wrote before.
@@ -280,7 +273,7 @@ pub(super) fn run_in(
         shared,
         args,
         reply: replies,
-        session,
+        session: &*session,
         inner,
         stats,
         transaction,
@@ -289,15 +282,15 @@ pub(super) fn run_in(
         is_out_of_memory: false,
         outbox,
         gate: Lsn(0),
-        monitored: Vec::new(),
     };
     let mark = call.reply.mark();
     if let Err(error) = function(&mut call) {
         call.reply.rewind(mark);
         call.reply.error(&error);
     }
-    let ScriptCall { gate, monitored, .. } = call;
-    session.monitored.extend(monitored);
+    let ScriptCall { gate, inner, .. } = call;
+    session.monitored.extend(inner.monitored);
+    session.monitored_bytes += inner.monitored_bytes;
     gate
 }
 
@@ -322,13 +315,17 @@ impl Core {
         }
         let Some(slot) = shared.scripts.begin() else { return (false, Some(retry())) };
         let start = shared.now();
-        let mut run = shared.engine.writes(credit).by(self.session.client.id);
+        let run = shared.engine.writes(credit);
+        if !self.session.has_current_rights(&shared.acl) {
+            // They have changed since the call was looked at.
+            return (false, None);
+        }
+        let mut run = run.by(self.session.client.id);
         let mut transaction = run.transaction().with_spare(spare_bytes);
         let stats = self.stats.clone();
         self.reply_sealed(|session, replies| {
             let within = (shared, &*stats, &slot);
-            let script = (known.command, function);
-            let gate = run_in(script, within, session, args, (replies, &mut transaction));
+            let gate = run_in(function, within, session, args, (replies, &mut transaction));
             (gate.max(transaction.finish()), ())
         });
         drop(run);

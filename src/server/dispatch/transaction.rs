@@ -232,8 +232,7 @@ impl Step<'_> {
             Some(SessionRunner::Script(function)) => {
                 let slot = slot.expect("the queue has a script");
                 let parts = (shared, stats, slot);
-                let script = (self.queued.command, function);
-                return run_in(script, parts, self.session, args, (replies, transaction));
+                return run_in(function, parts, self.session, args, (replies, transaction));
             }
             _ => {}
         }

@@ -62,6 +62,10 @@ impl Push {
         Arc::new(Push { elements, bytes })
     }
 
+    pub fn heap_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// A push that is one line of text.
     pub fn line(text: String) -> Arc<Push> {
         Push::new(vec![PushElement::Line(text.into())])

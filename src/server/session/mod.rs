@@ -43,11 +43,15 @@ pub struct Session {
     pub is_monitor: bool,
     /// Commands that have run and are not shown to monitors yet.
     pub monitored: Vec<Arc<Push>>,
+    pub monitored_bytes: usize,
     /// While the client tracks keys for its cache.
     pub tracking: Option<Box<ClientTracking>>,
     /// The client's library reads replies of modules in RESP2's shapes only, whatever protocol it speaks.
     pub prefers_flat: bool,
 }
+
+/// What a transaction or a script keeps for monitors, in bytes. With more than that the monitors are closed.
+pub const MONITORED_BYTES_MAX: usize = 64 << 20;
 
 /// CLIENT REPLY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +169,7 @@ impl Session {
             subscriptions: None,
             is_monitor: false,
             monitored: Vec::new(),
+            monitored_bytes: 0,
             tracking: None,
             prefers_flat: false,
         }
@@ -233,8 +238,28 @@ impl Session {
     #[cold]
     pub fn show_to_monitors(&mut self, wall_ms: u64, command: &Command, args: Args<'_>) {
         if monitors::shows(command) {
-            let from = (self.database, &self.client.address as _);
-            let line = monitors::line(wall_ms, from, command, args);
+            self.keep_for_monitors(monitors::line(wall_ms, self.database, Some(&self.client), args));
+        }
+    }
+
+    /// The same for the call of a script, before what the script calls: its row is not shown by itself.
+    #[cold]
+    pub fn show_script_to_monitors(&mut self, wall_ms: u64, args: Args<'_>) {
+        self.keep_for_monitors(monitors::line(wall_ms, self.database, Some(&self.client), args));
+    }
+
+    /// Keeps a command that a script has called.
+    #[cold]
+    pub fn show_call_to_monitors(&mut self, wall_ms: u64, command: &Command, args: Args<'_>) {
+        if monitors::shows(command) {
+            self.keep_for_monitors(monitors::line(wall_ms, self.database, None, args));
+        }
+    }
+
+    /// Keeps a line, up to more than clients may have unread: the rest is not needed then.
+    fn keep_for_monitors(&mut self, line: Arc<Push>) {
+        if self.monitored_bytes <= MONITORED_BYTES_MAX {
+            self.monitored_bytes += line.heap_bytes();
             self.monitored.push(line);
         }
     }

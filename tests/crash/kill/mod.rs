@@ -6,6 +6,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests of the real binary live in real time, on the real disk")]
 
+mod importing;
 mod power;
 
 use engramdb_resp::Value;

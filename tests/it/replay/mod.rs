@@ -11,6 +11,8 @@ mod prepared;
 mod questions;
 mod reference;
 mod sequences;
+mod types;
+mod types_words;
 
 use engramdb_testkit::instance::{Instance, Parts};
 

@@ -20,9 +20,11 @@
 //! ! ours                       from here on, a reference server would answer otherwise
 //! ```
 //!
-//! Each script runs in this process, with RESP3 and RESP2 side by side, and ends with a comparison of the
-//! live keyspace with a replay of its log. The same commands are also sent to a real Redis 8.2.3, whose
-//! replies must be the expected ones (`engramdb_testkit::oracle`).
+//! Each script runs in this process, with RESP3 and RESP2 side by side. A follower follows the log, answers
+//! each read the same and ends with the same keyspace, and so do a crash and the replay of the log, and a
+//! snapshot made halfway with the log's tail. The same commands are also sent to a real Redis 8.2.3, whose
+//! replies must be the expected ones, and to a real Valkey 9.1.2, whose other replies `beside_valkey.txt`
+//! lists (`engramdb_testkit::oracle`).
 
 #![allow(
     clippy::disallowed_methods,
@@ -40,6 +42,7 @@ use engramdb_testkit::machine::Need;
 use engramdb_testkit::oracle::Oracle;
 use engramdb_testkit::tcp::Client;
 use engramdb_testkit::words::split_words;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -153,7 +156,11 @@ fn run_here(script: &str) -> String {
     let mut third = Instance::with_modules(1, Protocol::Resp3, PARTS);
     let mut second = Instance::with_modules(1, Protocol::Resp2, PARTS);
     let mut output = String::new();
-    for line in script.lines() {
+    let half = script.lines().count() / 2;
+    for (number, line) in script.lines().enumerate() {
+        if number == half {
+            third.snapshot();
+        }
         let step = Step::parse(line);
         if matches!(step, Step::Output) {
             continue;
@@ -161,7 +168,10 @@ fn run_here(script: &str) -> String {
         writeln!(output, "{line}").expect("strings grow");
         match step {
             Step::Command { words, sorted } => {
-                let (answer, older) = (third.run(&words), second.run(&words));
+                let run = |instance: &mut Instance| {
+                    instance.run_or_park(&words).unwrap_or_else(|| panic!("it waits: {line}"))
+                };
+                let (answer, older) = (run(&mut third), run(&mut second));
                 assert_eq!(answer.effects, older.effects, "{line}: the protocol does not change effects");
                 let (reply, older) = (show(answer.reply, sorted), show(older.reply, sorted));
                 writeln!(output, "{reply}").expect("strings grow");
@@ -177,8 +187,18 @@ fn run_here(script: &str) -> String {
             step => [&mut third, &mut second].into_iter().for_each(|instance| apply(instance, &step)),
         }
     }
-    third.check_replay();
+    check_all_forms(&mut third);
     output
+}
+
+/// The live content is the follower's, and comes back from the log after a crash, from a snapshot and the
+/// log's tail, and from the log alone after an orderly stop.
+fn check_all_forms(instance: &mut Instance) {
+    instance.check_follower();
+    instance.crash(0);
+    let report = instance.restart_with(Kept { snapshots: true, derived: false });
+    assert!(report.snapshot.is_some(), "the snapshot was read: {report}");
+    instance.check_replay();
 }
 
 fn apply(instance: &mut Instance, step: &Step) {
@@ -231,8 +251,24 @@ fn bulk(reply: &str) -> String {
     reply.replace("+\"", "\"")
 }
 
+/// A reply of a server that is not the expected one.
+struct Difference {
+    /// Of the line, from 1 on.
+    number: usize,
+    line: String,
+    want: String,
+    came: String,
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Difference { number, line, want, came } = self;
+        write!(f, "{number}: {line}\n  expected {want}\n  came     {came}")
+    }
+}
+
 /// Compares a server's replies with the expected ones; returns what differs.
-fn compare(address: &str, protocol: Protocol, script: &str) -> Vec<String> {
+fn compare(address: &str, protocol: Protocol, script: &str) -> Vec<Difference> {
     let mut client = Client::connect(address, protocol);
     client.run(&["FLUSHALL"]);
     let mut differences = Vec::new();
@@ -245,8 +281,8 @@ fn compare(address: &str, protocol: Protocol, script: &str) -> Vec<String> {
                 let older = lines.get(number + 2).and_then(|line| line.strip_prefix("resp2: "));
                 let want = if protocol == Protocol::Resp2 { older.unwrap_or(want) } else { want };
                 if reply != want && !(words[0].starts_with(b"FT.") && bulk(&reply) == bulk(want)) {
-                    differences
-                        .push(format!("{}: {line}\n  expected {want}\n  came     {reply}", number + 1));
+                    let (number, line, want) = (number + 1, (*line).to_owned(), want.to_owned());
+                    differences.push(Difference { number, line, want, came: reply });
                 }
             }
             Step::Database(number) => {
@@ -289,4 +325,46 @@ fn scripts_beside_redis() {
         }
     }
     assert!(failures.is_empty(), "\n{failures}");
+}
+
+/// Scripts about modules that Valkey's package does not have.
+const NOT_OF_VALKEY: &[&str] = &["counter", "indexes", "json"];
+
+/// Where Valkey replies otherwise than Redis and EngramDB do: script, protocol, command and reply in each
+/// line, or that it does not know a command.
+#[test]
+fn scripts_beside_valkey() {
+    if Need::Packages.is_missing() {
+        return;
+    }
+    let valkey = Oracle::valkey();
+    let address = format!("127.0.0.1:{}", valkey.port);
+    let mut found = BTreeSet::new();
+    for path in scripts() {
+        let name = path.file_stem().expect("a script has a name").to_string_lossy().into_owned();
+        if NOT_OF_VALKEY.contains(&name.as_str()) {
+            continue;
+        }
+        let script = std::fs::read_to_string(&path).expect("a script can be read");
+        for protocol in [Protocol::Resp2, Protocol::Resp3] {
+            for Difference { line, came, .. } in compare(&address, protocol, &script) {
+                let command = line.split(' ').nth(1).unwrap_or_default().to_ascii_uppercase();
+                found.insert(match came.contains("ERR unknown command") {
+                    true => format!("{name} does not know {command}"),
+                    false => format!("{name} {protocol:?} {line} -> {came}"),
+                });
+            }
+        }
+    }
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts/beside_valkey.txt");
+    if std::env::var_os("ENGRAMDB_BLESS").is_some() {
+        let lines: String = found.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(&file, lines).expect("the list can be written");
+        return;
+    }
+    let listed = std::fs::read_to_string(&file).expect("there is a list");
+    let listed: BTreeSet<String> = listed.lines().map(str::to_owned).collect();
+    let new: Vec<&String> = found.difference(&listed).collect();
+    let gone: Vec<&String> = listed.difference(&found).collect();
+    assert!(new.is_empty() && gone.is_empty(), "\nnot listed: {new:#?}\nno longer so: {gone:#?}");
 }

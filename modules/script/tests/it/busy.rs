@@ -16,6 +16,8 @@ fn others_get_busy_on_the_only_worker_until_the_script_is_killed() {
     for script in [
         ENDLESS,
         "while true do pcall(function() while true do end end) end",
+        "xpcall(function() while true do end end, function() while true do end end)",
+        "return (('a'):rep(40)):find(('a?'):rep(40)..('a'):rep(40)..'b')",
         "while true do redis.call('get', 'x') end",
         "while true do redis.pcall('nosuch') end",
         "coroutine.wrap(function() while true do end end)()",
@@ -128,4 +130,34 @@ fn replies_wait_until_the_script_s_batch_is_durable() {
     assert!(show(&reader.receive()).contains('2'));
     // One that reads nothing does not.
     assert!(eval(&mut reader, "return 'at once'").contains("at once"));
+}
+
+#[test]
+fn functions_and_their_replies_wait_until_they_are_durable() {
+    let server = Scripted::stalled();
+    let (mut admin, mut caller, mut reader) = (server.client(), server.client(), server.client());
+    let code = "#!lua name=kept\nredis.register_function('kept', function(keys) redis.call('rpush', keys[1], 'a', 'b') \
+                return redis.call('llen', keys[1]) end)";
+    admin.send(&["FUNCTION", "LOAD", code]);
+    assert!(is_silent(&mut admin), "the library is not durable");
+    reader.send(&["FUNCTION", "LIST"]);
+    assert!(is_silent(&mut reader), "nor is what shows it");
+    server.sync();
+    assert!(show(&admin.receive()).contains("kept"));
+    assert!(show(&reader.receive()).contains("kept"));
+    caller.send(&["FCALL", "kept", "1", "list"]);
+    assert!(is_silent(&mut caller), "the function's batch is not durable");
+    reader.send(&["LLEN", "list"]);
+    assert!(is_silent(&mut reader));
+    server.sync();
+    assert!(show(&caller.receive()).contains('2'));
+    assert!(show(&reader.receive()).contains('2'));
+    // A client that waits is served by a script's batch.
+    reader.send(&["BLPOP", "queue", "0"]);
+    assert!(is_silent(&mut reader));
+    caller.send(&["EVAL", "return redis.call('rpush', 'queue', 'x')", "0"]);
+    assert!(is_silent(&mut caller) && is_silent(&mut reader), "the batch that feeds it is not durable");
+    server.sync();
+    assert!(show(&reader.receive()).contains('x'));
+    assert!(show(&caller.receive()).contains('1'));
 }

@@ -13,12 +13,46 @@ fn too_much_of_anything_is_an_error() {
         ("return string.rep('x', 1e10)", "not enough memory"),
         ("return {unpack({}, 1, 1e7)}", "too many results to unpack"),
         ("local t = {} t.x = t return cjson.encode(t)", "excessive nesting"),
+        ("local t = {} t[1] = t t[2] = t return cjson.encode(t)", "more than 536870912 bytes"),
+        ("local t = {} for i = 1, 9 do t[i] = t end return #cmsgpack.pack(t)", "more than 536870912 bytes"),
+        (
+            "cjson.encode_sparse_array(true, 0) return #cjson.encode({[1e15] = 1})",
+            "more than 536870912 bytes",
+        ),
+        ("return (('a'):rep(200000)):find(('a?'):rep(200000))", "pattern too complex"),
         ("local co co = coroutine.wrap(function() co() end) co()", "cannot resume"),
         ("return coroutine.yield(1)", "attempt to yield"),
+        ("return (('a'):rep(200000)):gsub(('a-'):rep(200000) .. 'b', '')", "pattern too complex"),
+        ("return (('a'):rep(200000)):find(('a'):rep(100000)) == 1", "1"),
+        (
+            "return string.find('a')",
+            "user_script:1: bad argument #2 to 'find' (string expected, got no value)",
+        ),
+        ("return redis.sha1hex(string.gsub(1234, 2, 'x'))", "wrong number of arguments"),
     ] {
         let reply = eval(&mut client, script);
         assert!(reply.contains(wanted), "{script}: {reply}");
         assert!(eval(&mut client, "return 'fine'").contains("fine"));
+    }
+}
+
+/// A few tables that contain each other are more values than can be written.
+#[test]
+fn a_reply_has_a_bounded_number_of_values() {
+    let server = Scripted::start();
+    let mut client = server.client();
+    let reply = eval(&mut client, "local t = {} t[1] = t t[2] = t return t");
+    assert!(reply.contains("more than 33554432 values"), "{reply}");
+    assert!(eval(&mut client, "return 'fine'").contains("fine"));
+}
+
+#[test]
+fn a_verbatim_string_s_format_can_be_anything() {
+    let server = Scripted::start();
+    let mut client = server.client();
+    for format in ["txt", "", "a", "\\255\\254\\253x", "\\r\\n:"] {
+        let script = format!("return {{verbatim_string = {{format = '{format}', string = 'text'}}}}");
+        assert!(eval(&mut client, &script).contains("text"), "{format}");
     }
 }
 
@@ -70,4 +104,23 @@ fn eval_keeps_a_bounded_number_of_scripts() {
     // SHA1 of `return 0`.
     let forgotten = show(&client.run(&["SCRIPT", "EXISTS", "06d3d9b2060dd51343d5f19f0e531f15c507e3d1"]));
     assert!(forgotten.contains('0'));
+}
+
+/// As in Redis: the call of the script, and then what the script calls.
+#[test]
+fn monitors_see_scripts_and_what_they_call() {
+    let server = Scripted::start();
+    let (mut client, mut monitor) = (server.client(), server.client());
+    assert!(show(&monitor.run(&["MONITOR"])).contains("OK"));
+    eval(&mut client, "redis.call('set', 'key', 'value') return redis.call('get', 'key')");
+    run(&mut client, "PING");
+    for (caller, start) in [
+        ("127.0.0.1:", "\"EVAL\""),
+        ("lua]", "\"set\" \"key\" \"value\""),
+        ("lua]", "\"get\" \"key\""),
+        ("127.0.0.1:", "\"PING\""),
+    ] {
+        let line = show(&monitor.receive());
+        assert!(line.replace('\\', "").contains(start) && line.contains(caller), "{line}");
+    }
 }

@@ -3,7 +3,8 @@
 use super::bounds::RangeBounds;
 use super::copying::{copy_members, write_members};
 use super::sorted_set;
-use crate::command::{Args, CommandError, Finish, Job, Outcome, Reply, Rest, Stage, integer};
+use crate::command::{Args, CommandError, Finish, Job, Outcome, Reply, Rest, Stage};
+use crate::commands::random_picks::{draw, parse_random};
 use crate::commands::scan::{ScanFound, ScanOf, ScanOptions, parse_cursor};
 use crate::commands::slices::AT_ONCE;
 use crate::hashing::{HashSet, HashState};
@@ -154,7 +155,7 @@ pub fn zrandmember(view: &View<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Re
         reply.optional_bulk(picked.map(|entry| entry.member));
         return Ok(Stage::Done);
     }
-    let (count, with_scores) = parse_random(args)?;
+    let (count, with_scores) = parse_random(args, "WITHSCORES")?;
     let Some(set) = sorted_set(view, args.word(1))? else {
         reply.array(0);
         return Ok(Stage::Done);
@@ -192,34 +193,8 @@ fn pick_distinct(length: usize, count: usize, random: &dyn Fn() -> u64) -> Vec<u
         return picked;
     }
     let mut all: Vec<usize> = (0..length).collect();
-    if count < length {
-        for place in 0..count {
-            all.swap(place, place + (random() % (length - place) as u64) as usize);
-        }
-        all.truncate(count);
-    }
+    draw(&mut all, count, random);
     all
-}
-
-/// ZRANDMEMBER's count, and whether scores are requested.
-fn parse_random(args: Args<'_>) -> Result<(i64, bool), CommandError> {
-    /// A negative count repeats members, so the size of the set does not bound the reply: this constant does.
-    const REPEATS_MAX: u64 = 1 << 24;
-    let count = integer(args.word(2))?;
-    if count == i64::MIN {
-        return Err(CommandError::of(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
-    }
-    let with_scores = args.len() == 4 && args.is(3, "WITHSCORES");
-    if args.len() > 3 && !with_scores {
-        return Err(CommandError::SYNTAX);
-    }
-    let beyond_pairs = with_scores && count.abs() > i64::MAX / 2;
-    if beyond_pairs || (count < 0 && count.unsigned_abs() > REPEATS_MAX) {
-        return Err(CommandError::of("ERR value is out of range"));
-    }
-    Ok((count, with_scores))
 }
 
 /// ZRANDMEMBER of many members, from a copy of the set, without any lock.

@@ -434,5 +434,12 @@ fn expired_keys_and_fields_are_counted_as_in_redis() {
     has(&lines(&mut client, "INFO stats"), "expired_subkeys:0");
 }
 
+#[test]
+fn the_allocator_has_no_statistics() {
+    let server = TestServer::start();
+    let reply = "$45\r\nStats not supported for the current allocator\r\n";
+    server.client().call("MEMORY MALLOC-STATS", reply);
+}
+
 const GETKEYS_OF_SORT: &str =
     "*2\r\n*2\r\n$1\r\na\r\n*2\r\n+RO\r\n+access\r\n*2\r\n$1\r\nb\r\n*2\r\n+OW\r\n+update\r\n";

@@ -1,5 +1,6 @@
 //! With the log's sync held back, nothing leaves that shows a write which could still be lost.
 
+use crate::parking::wait_for_parked;
 use crate::support::TestServer;
 
 #[test]
@@ -138,4 +139,58 @@ fn nothing_that_shows_or_misses_a_held_write_leaves() {
     }
     assert!(random.line().starts_with('$'));
     writer.expect("+OK\r\n:1\r\n");
+}
+
+/// Clients that wait for keys, and the reply of each when it is served.
+const WAITING: &[(&str, &str)] = &[
+    ("BLPOP l 0", "*2\r\n$1\r\nl\r\n$1\r\na\r\n"),
+    ("BRPOP l 0", "*2\r\n$1\r\nl\r\n$1\r\nd\r\n"),
+    ("BLMOVE l moved LEFT RIGHT 0", "$1\r\nb\r\n"),
+    ("BLMPOP 0 1 l LEFT COUNT 5", "*2\r\n$1\r\nl\r\n*1\r\n$1\r\nc\r\n"),
+    ("BLPOP moved 0", "*2\r\n$5\r\nmoved\r\n$1\r\nb\r\n"),
+    ("BZPOPMIN z 0", "*3\r\n$1\r\nz\r\n$1\r\na\r\n$1\r\n1\r\n"),
+    ("BZMPOP 0 1 z MAX", "*2\r\n$1\r\nz\r\n*1\r\n*2\r\n$1\r\nb\r\n$1\r\n2\r\n"),
+    (
+        "XREAD BLOCK 0 STREAMS s $",
+        "*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n",
+    ),
+    (
+        "XREADGROUP GROUP g c BLOCK 0 STREAMS s >",
+        "*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n",
+    ),
+];
+
+/// BLPOP and the others show what was pushed, and that it is gone.
+#[test]
+fn what_waiting_clients_get_leaves_when_the_batch_that_fed_them_is_durable() {
+    let server = TestServer::stalled();
+    let mut writer = server.client();
+    writer.command("XGROUP CREATE s g $ MKSTREAM");
+    server.wait_for_batches(1);
+    server.sync();
+    writer.expect("+OK\r\n");
+    let mut waiting = Vec::new();
+    for (number, (line, _)) in WAITING.iter().enumerate() {
+        let mut client = server.client();
+        client.command(line);
+        wait_for_parked(&server, number + 1);
+        waiting.push(client);
+    }
+    // What XREADGROUP has noted of its consumer is durable before anything else happens.
+    server.sync();
+    writer.send("MULTI\r\nRPUSH l a b c d\r\nZADD z 1 a 2 b\r\nXADD s 1-1 f v\r\nEXEC\r\n");
+    wait_for_parked(&server, 0);
+    writer.expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n");
+    writer.expect_silence();
+    for ((line, _), client) in WAITING.iter().zip(&mut waiting) {
+        println!("{line}");
+        client.expect_silence();
+    }
+    server.sync();
+    for ((line, reply), client) in WAITING.iter().zip(&mut waiting) {
+        println!("{line}");
+        client.expect(reply);
+    }
+    writer.expect("*3\r\n:4\r\n:2\r\n$3\r\n1-1\r\n");
+    writer.call("EXISTS l moved z", ":0\r\n");
 }

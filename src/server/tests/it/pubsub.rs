@@ -151,3 +151,18 @@ fn what_a_client_subscribed_to_ends_with_it() {
     again.call("RESET", "+RESET\r\n");
     other.call("PUBSUB CHANNELS", "*0\r\n");
 }
+
+#[test]
+fn the_end_of_no_subscription_is_confirmed_once() {
+    let server = TestServer::start();
+    let [mut old, mut new] = [server.client(), server.client()];
+    resp3(&mut new);
+    for (command, kind) in
+        [("UNSUBSCRIBE", "unsubscribe"), ("PUNSUBSCRIBE", "punsubscribe"), ("SUNSUBSCRIBE", "sunsubscribe")]
+    {
+        old.call(command, &format!("*3\r\n${}\r\n{kind}\r\n$-1\r\n:0\r\n", kind.len()));
+        old.call(&format!("{command} a"), &confirmed('*', kind, "a", 0));
+        new.call(command, &format!(">3\r\n${}\r\n{kind}\r\n_\r\n:0\r\n", kind.len()));
+        new.call(&format!("{command} a"), &confirmed('>', kind, "a", 0));
+    }
+}

@@ -27,7 +27,9 @@ fn a_monitor_sees_commands_when_what_they_wrote_is_durable() {
     assert!(line.ends_with("] \"SET\" \"key\" \"a\\\"\\n\\x01\""), "{line}");
     client.expect("+OK\r\n");
     client.send("MULTI\r\nGET key\r\nEXEC\r\nCONFIG GET port\r\nAUTH secret\r\n");
-    for end in ["\"MULTI\"", "\"GET\" \"key\"", "\"EXEC\"", "\"AUTH\" \"(redacted)\""] {
+    client.send("MIGRATE host x key 0 9 AUTH secret\r\n");
+    let migrate = r#""MIGRATE" "host" "x" "key" "0" "9" "AUTH" "(redacted)""#;
+    for end in ["\"MULTI\"", "\"GET\" \"key\"", "\"EXEC\"", "\"AUTH\" \"(redacted)\"", migrate] {
         let line = monitor.line();
         assert!(line.ends_with(&format!("] {end}")), "{line}");
     }
@@ -51,6 +53,13 @@ fn a_pause_holds_writes_or_all_until_it_ends() {
     admin.call("CLIENT UNPAUSE", "+OK\r\n");
     writer.expect("+OK\r\n$1\r\n1\r\n");
     reader.expect(":0\r\n");
+    writer.send("MULTI\r\nPUBLISH a b\r\n");
+    writer.expect("+OK\r\n+QUEUED\r\n");
+    admin.call("CLIENT PAUSE 100000 WRITE", "+OK\r\n");
+    writer.send("EXEC\r\n");
+    writer.expect_silence();
+    admin.call("CLIENT UNPAUSE", "+OK\r\n");
+    writer.expect("*1\r\n:0\r\n");
     admin.call("CLIENT PAUSE 200 ALL", "+OK\r\n");
     reader.call("PING", "+PONG\r\n");
 }
