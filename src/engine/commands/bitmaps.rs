@@ -26,7 +26,8 @@ pub const COMMANDS: &[Command] = &[
         .group("bitmap")
         .flags(flag::DENY_OOM)
         .acl(acl::BITMAP)
-        .logs_words(1)
+        // The destination: where it has expired, its delete comes first.
+        .logs_words(2)
         .room(room_of_bitop)
         .event("set")
         .access(&["OW update", "RO access"])

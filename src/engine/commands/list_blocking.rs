@@ -50,8 +50,9 @@ const fn row(name: &'static str, usage: &'static str, handler: BlockingHandler) 
 static HAS_ELEMENTS: Awaited =
     Awaited { name: "list", holds: |view, key| matches!(view.list(key), Ok(Some(_))) };
 
-/// The longest wait, from seconds as a decimal number; `None` for no limit.
-pub fn parse_timeout(word: &[u8]) -> Result<Option<Duration>, CommandError> {
+/// The longest wait from now, from seconds as a decimal number; `None` for no limit. As in Redis, its end
+/// must be a time in milliseconds of 63 bits.
+pub fn parse_timeout(word: &[u8], now_ms: u64) -> Result<Option<Duration>, CommandError> {
     const NOT_A_NUMBER: CommandError = CommandError::of("ERR timeout is not a float or out of range");
     const BEYOND: CommandError = CommandError::of("ERR timeout is out of range");
     let seconds = parse_double(word).ok_or(NOT_A_NUMBER)?;
@@ -61,6 +62,9 @@ pub fn parse_timeout(word: &[u8]) -> Result<Option<Duration>, CommandError> {
     }
     if seconds < 0.0 {
         return Err(CommandError::of("ERR timeout is negative"));
+    }
+    if ms as u64 > i64::MAX as u64 - now_ms {
+        return Err(BEYOND);
     }
     Ok((ms > 0.0).then(|| Duration::from_millis(ms as u64)))
 }
@@ -74,11 +78,13 @@ fn wait_for(keys: &[&[u8]], at_most: Option<Duration>, in_exec: fn(&mut dyn Repl
 
 fn blmove(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let ends = [parse_end(args.word(3))?, parse_end(args.word(4))?];
-    move_or_wait(tx, args, ends, parse_timeout(args.word(5))?, reply)
+    let at_most = parse_timeout(args.word(5), tx.now_ms())?;
+    move_or_wait(tx, args, ends, at_most, reply)
 }
 
 fn brpoplpush(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
-    move_or_wait(tx, args, [ListEnd::Back, ListEnd::Front], parse_timeout(args.word(3))?, reply)
+    let at_most = parse_timeout(args.word(3), tx.now_ms())?;
+    move_or_wait(tx, args, [ListEnd::Back, ListEnd::Front], at_most, reply)
 }
 
 fn move_or_wait(
@@ -96,7 +102,7 @@ fn move_or_wait(
 
 fn blmpop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let wanted = ManyPop::parse(args, 2)?;
-    let at_most = parse_timeout(args.word(1))?;
+    let at_most = parse_timeout(args.word(1), tx.now_ms())?;
     if wanted.pop(tx, reply)? {
         return Ok(BlockingStage::Done);
     }
@@ -118,7 +124,7 @@ fn pop_or_wait(
     reply: &mut dyn Reply,
 ) -> Result<BlockingStage, CommandError> {
     let (timeout, keys) = args.from(1).split_last().expect("the arity was checked");
-    let at_most = parse_timeout(timeout)?;
+    let at_most = parse_timeout(timeout, tx.now_ms())?;
     for key in keys {
         if tx.read(|view| Ok(view.list(key)?.is_some()))? {
             reply.array(2);

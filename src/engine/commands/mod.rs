@@ -11,7 +11,7 @@
 //! 3. A command that waits for keys returns `BlockingStage::Park` before any effect or reply, and has
 //!    `blocking` for its row, or `blocking_read` if it only reads; both set the flag. Inside EXEC it does not
 //!    wait: the reply of a timeout is given at once.
-//! 4. What a script must not call has `flag::NO_SCRIPT`. Nothing runs scripts yet; COMMAND INFO lists it.
+//! 4. What a script must not call has `flag::NO_SCRIPT`.
 //!
 //! A new family is a file with `COMMANDS`, and a line in [`FAMILIES`].
 

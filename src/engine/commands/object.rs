@@ -1,6 +1,6 @@
 //! OBJECT and MEMORY: how values are stored.
 //!
-//! Encodings are those that Redis would choose with its default limits, because clients' tests check them.
+//! Encodings are those that Redis would choose by the configured limits, because clients' tests check them.
 //! They do not describe how this engine stores a value.
 
 use super::memory::{self, HELP};
@@ -39,13 +39,13 @@ const MEMORY: &[Command] = &[
 const OBJECT: &[Command] = &[
     object_row("ENCODING", "key", object_encoding).access(&["RO"]).tips(&["nondeterministic_output"]).docs(
         "2.2.3",
-        "O(N) for a hash of up to 128 fields, else O(1)",
+        "O(N) for a value of N elements that is within the limits of a compact encoding, else O(1)",
         "Names the encoding that Redis would choose.",
     ),
     object_row("FREQ", "key", object_freq).access(&["RO"]).tips(&["nondeterministic_output"]).docs(
         "4.0.0",
         "O(1)",
-        "Fails: accesses are not counted.",
+        "Replies how often a key is accessed, 0 to 255, under a policy by frequency.",
     ),
     object_row("HELP", "", object_help).flags(HELP).docs("6.2.0", "O(1)", "Lists the subcommands."),
     object_row("IDLETIME", "key", object_idletime).access(&["RO"]).tips(&["nondeterministic_output"]).docs(

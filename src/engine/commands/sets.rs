@@ -229,12 +229,12 @@ fn smove(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {
     Ok(())
 }
 
-/// The members that SPOP may log: a set that it empties is deleted.
+/// The members that SPOP may log: a set that a count empties is deleted, so that none is logged.
 fn room_to_pop(view: &View<'_>, args: Args<'_>) -> usize {
-    let count = args.get(2).map_or(Some(1), |word| integer(word).ok());
-    let count = count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-    let set = view.set(args.word(1)).ok().flatten();
-    set.filter(|set| count < set.len()).map_or(0, |set| set.text_bytes_max(count))
+    let Some(set) = view.set(args.word(1)).ok().flatten() else { return 0 };
+    let Some(count) = args.get(2) else { return set.text_bytes_max(1) };
+    let count = integer(count).ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    if count < set.len() { set.text_bytes_max(count) } else { 0 }
 }
 
 fn spop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Outcome {

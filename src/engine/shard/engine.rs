@@ -392,6 +392,7 @@ impl Engine {
             let applied = self.apply_due(pipeline, &mut store, &mut credit, now_ms);
             done = done.and_then(|is_more_left| Ok(applied? | is_more_left));
         }
+        self.leave_fed(&store);
         self.submit(&mut store, &mut credit, now_ms);
         release(store);
         self.notices.deliver();
@@ -499,13 +500,21 @@ impl Engine {
         self.parked.len()
     }
 
-    /// Serves clients whose keys were fed while the log had no room for their commands. The caller must run
-    /// it regularly. Costs one load if there are none.
+    /// Serves clients whose keys were fed while the log had no room for their commands, or by expiry and
+    /// eviction. The caller must run it regularly. Costs one load if there are none.
     pub fn serve_parked(&self) {
         if self.parked.is_unserved()
             && let Ok(credit) = self.admit(0, 0)
         {
             drop(self.writes(credit));
+        }
+    }
+
+    /// Leaves the keys that were fed by other changes than those of commands (expiry, eviction) to
+    /// [`Engine::serve_parked`].
+    pub(super) fn leave_fed(&self, store: &Store) {
+        if !store.hook.fed.is_empty() {
+            self.parked.note_unserved(true);
         }
     }
 

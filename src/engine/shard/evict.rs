@@ -109,6 +109,7 @@ impl Engine {
         let Some(pipeline) = self.writer() else { return Ok(Eviction::Nothing) };
         let mut credit = pipeline.admit_run(0, 0, Purpose::Expiry)?;
         let mut store = self.store.write();
+        store.hook.notices.set_client(0);
         let now_ms = self.now_ms();
         let mut lent = Lent::default();
         let mut done = Ok(Eviction::Partly);
@@ -135,6 +136,7 @@ impl Engine {
             self.memory.evicted.fetch_add(1, Ordering::Relaxed);
         }
         self.measure(&store);
+        self.leave_fed(&store);
         self.submit(&mut store, &mut credit, now_ms);
         release(store);
         self.notices.deliver();

@@ -10,6 +10,7 @@ use crate::command::{BlockingStage, CommandTable, Stage, blocking, blocking_read
 use crate::commands;
 use crate::effect::{Cause, Effect, List};
 use crate::env::Env;
+use crate::keyspace::{EvictionPolicy, EvictionRank};
 use crate::log::memory::MemoryLog;
 use crate::log::pipeline::Options;
 use crate::log::replay::Checkpoint;
@@ -18,6 +19,7 @@ use crate::recovery::Recovering;
 use crate::shard::engine::Engine;
 use crate::shard::engine::tests::Text;
 use crate::shard::run::{Transaction, WriteRun};
+use crate::store::notices::{Audience, Notice, Noticed, class};
 use crate::store::tx::Tx;
 use crate::store::view::View;
 use crate::types::{Content, Contents, Field};
@@ -168,7 +170,7 @@ impl World {
     /// The same with `room_bytes` beyond what the words show; a command that needs more comes back for it.
     fn run_with_room(&self, line: &str, room_bytes: usize) -> Seat {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let command = self.table.get(words[0]).expect("a command").command;
+        let command = self.table.resolve(Args::new(&words)).unwrap_or_else(|error| panic!("{error}")).command;
         let credit =
             self.engine.admit(1, command.batch_bytes_max(&words) + room_bytes).expect("there is room");
         let mut seat = Seat::default();
@@ -663,5 +665,59 @@ fn a_deadline_during_an_attempt_holds_only_if_that_fails() {
         }
     }
     assert_eq!(replies(&seats), [Some("(nil)".to_owned()), Some("OK".to_owned())]);
+    world.nothing_is_left();
+}
+
+/// Keeps what is announced.
+#[derive(Default)]
+struct Ears {
+    heard: Mutex<Vec<String>>,
+}
+
+impl Audience for Ears {
+    fn announce(&self, notices: Vec<Noticed>) {
+        self.heard.lock().extend(notices.into_iter().map(|noticed| match noticed.notice {
+            Notice::Event { name, key, .. } => format!("{name} {}", key.escape_ascii()),
+            Notice::Changed { by, key } => format!("{} by {by}", key.escape_ascii()),
+            _ => unreachable!("no such notice is expected"),
+        }));
+    }
+}
+
+#[test]
+fn what_served_commands_change_is_noted_as_of_commands_of_their_own() {
+    let (world, ears) = (World::new(), Arc::new(Ears::default()));
+    let notices = world.engine.notices();
+    notices.attach(ears.clone());
+    notices.set_events(class::KEYEVENT | class::ALL);
+    let seats = [world.run("BLPOP l 0"), world.run("BLPOP l 0")];
+    world.run("RPUSH l a b c");
+    assert!(seats.iter().all(|seat| seat.reply().is_some()));
+    assert_eq!(std::mem::take(&mut *ears.heard.lock()), ["rpush l", "lpop l", "lpop l"]);
+    notices.set_events(0);
+    notices.set_tracking(true);
+    let seat = world.run("BLMOVE source target LEFT LEFT 0");
+    let credit = world.engine.admit(2, 10_000).expect("there is room");
+    let mut run = world.engine.writes(credit).by(7);
+    world.step(&mut run, "RPUSH source a");
+    world.step(&mut run, "SET other 1");
+    run.finish();
+    assert!(seat.reply().is_some());
+    // The client that pushes may not want to learn of its own changes: the others are not its own.
+    assert_eq!(*ears.heard.lock(), ["source by 7", "target by 0", "source by 0", "other by 7"]);
+}
+
+#[test]
+fn an_eviction_ends_the_waits_for_a_group() {
+    let world = World::new();
+    world.run("XADD s 1-1 f v");
+    world.run("XGROUP CREATE s g $");
+    let seat = world.run("XREADGROUP GROUP g c BLOCK 0 STREAMS s >");
+    assert_eq!(seat.reply(), None);
+    world.engine.limit_memory(1);
+    let random = EvictionPolicy::AllKeys(EvictionRank::Random);
+    world.engine.evict(random, 5, 10).expect("there is room");
+    world.engine.serve_parked();
+    assert!(seat.reply().is_some_and(|reply| reply.starts_with("-NOGROUP")), "{:?}", seat.reply());
     world.nothing_is_left();
 }

@@ -76,12 +76,15 @@ impl Transaction<'_> {
             }
         }
         let mut waits = false;
+        // It is a command of its own, and not one of the client that fed the key.
+        let feeder = self.tx.store().hook.notices.begin_served();
         let ((), gate) = self.tx.nested(attempt.database, |tx| {
             tx.event(command.event);
             attempt.write(&mut |reply: &mut dyn Reply| {
                 waits = matches!(run_again(tx, command, Args::new(&words), reply), BlockingStage::Park(_));
             });
         });
+        self.tx.store().hook.notices.set_client(feeder);
         if !waits {
             // The reply shows the batch's changes so far, even if the command itself changed nothing.
             let store = self.tx.store();

@@ -193,6 +193,10 @@ fn changes_of(effect: &Effect<'_>, count: usize) -> u64 {
     match effect {
         Effect::Delete { .. } => count as u64,
         Effect::HashSet { fields, .. } => fields.len() as u64 / 2,
+        // Effects on lists count the elements that are there.
+        Effect::ListPush { elements, .. } => elements.len() as u64,
+        Effect::ListPop { count, .. } | Effect::ListRemove { count, .. } => *count,
+        Effect::ListSet { .. } | Effect::ListInsert { .. } | Effect::ListTrim { .. } => 1,
         _ => count.max(1) as u64,
     }
 }

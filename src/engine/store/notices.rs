@@ -279,6 +279,13 @@ impl Notices {
         self.command_at = self.open.len();
     }
 
+    /// The command of a parked client begins, whose changes are those of no client: all that track the keys
+    /// learn of them. Returns the client whose command has fed the key.
+    pub(crate) fn begin_served(&mut self) -> u64 {
+        self.begin_command();
+        std::mem::take(&mut self.by)
+    }
+
     pub(crate) fn set_client(&mut self, by: u64) {
         self.by = by;
     }

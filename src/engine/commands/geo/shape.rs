@@ -44,7 +44,8 @@ pub fn distance(one: GeoPosition, other: GeoPosition) -> f64 {
     let by_latitude = half(one.latitude, other.latitude);
     let cosines = one.latitude.to_radians().cos() * other.latitude.to_radians().cos();
     let square = by_latitude * by_latitude + cosines * by_longitude * by_longitude;
-    2.0 * EARTH_RADIUS * square.sqrt().asin()
+    // Rounding can make it more than 1, of which there is no arcsine.
+    2.0 * EARTH_RADIUS * square.sqrt().min(1.0).asin()
 }
 
 fn latitude_distance(one: f64, other: f64) -> f64 {

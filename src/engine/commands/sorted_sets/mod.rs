@@ -21,19 +21,19 @@ use crate::store::view::View;
 use crate::types::SortedSetRef;
 
 pub const COMMANDS: &[Command] = &[
-    blocking_row("BZMPOP", "timeout numkeys source+ (MIN|MAX) [COUNT count]", popping::bzmpop, 0)
+    blocking_row("BZMPOP", "timeout numkeys source+ (MIN|MAX) [COUNT count]", popping::bzmpop, flag::FREES)
         .keys(keys_from_2)
         .docs(
             "7.0.0",
             "O(K) + O(M*log(N)) for K keys and M members popped",
             "Pops members of the first sorted set that has any; waits for one.",
         ),
-    blocking_row("BZPOPMAX", "key+ timeout", popping::bzpopmax, flag::FAST).docs(
+    blocking_row("BZPOPMAX", "key+ timeout", popping::bzpopmax, flag::FAST | flag::FREES).docs(
         "5.0.0",
         "O(log(N)) for N members",
         "Pops the member with the highest score; waits for one.",
     ),
-    blocking_row("BZPOPMIN", "key+ timeout", popping::bzpopmin, flag::FAST).docs(
+    blocking_row("BZPOPMIN", "key+ timeout", popping::bzpopmin, flag::FAST | flag::FREES).docs(
         "5.0.0",
         "O(log(N)) for N members",
         "Pops the member with the lowest score; waits for one.",
@@ -111,7 +111,7 @@ pub const COMMANDS: &[Command] = &[
         "O(log(N))",
         "Counts the members within a range of names, if all scores are equal.",
     ),
-    write_row("ZMPOP", "numkeys source+ (MIN|MAX) [COUNT count]", popping::zmpop, 0)
+    write_row("ZMPOP", "numkeys source+ (MIN|MAX) [COUNT count]", popping::zmpop, flag::FREES)
         .keys(keys_from_1)
         .access(&["RW access delete"])
         .docs(

@@ -183,7 +183,7 @@ fn bzpop(
     reply: &mut dyn Reply,
 ) -> Result<BlockingStage, CommandError> {
     let (time, keys) = args.from(1).split_last().expect("the arity was checked");
-    let at_most = parse_timeout(time)?;
+    let at_most = parse_timeout(time, tx.now_ms())?;
     let Some((key, popped)) = first_of(tx, keys, end, 1)? else { return Ok(park(keys, at_most)) };
     reply.array(3);
     reply.bulk(key);
@@ -196,7 +196,7 @@ fn bzpop(
 }
 
 pub fn bzmpop(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
-    let at_most = parse_timeout(args.word(1))?;
+    let at_most = parse_timeout(args.word(1), tx.now_ms())?;
     let pop = PopFromMany::parse(args, 2)?;
     Ok(if pop.pop(tx, reply)? { BlockingStage::Done } else { park(pop.keys, at_most) })
 }
