@@ -6,10 +6,10 @@
 //! about two cache lines of hashes and the item.
 //!
 //! A full segment splits in two, so growth moves at most `SEGMENT_ITEMS_MAX` items for any size of the table
-//! (directory doubling copies four bytes per segment). In a table with several segments arrays have one of two
-//! sizes, so that the allocator can reuse freed ones: after a split there is room for three quarters of
-//! `SEGMENT_ITEMS_MAX`, later for all of it. (Arrays that grew with their content left twice their size unused
-//! in the allocator's pages.)
+//! (directory doubling copies four bytes per segment). In a table with several segments arrays have one of
+//! two sizes, so that the allocator can reuse freed ones: after a split there is room for three quarters of
+//! `SEGMENT_ITEMS_MAX`, later for all of it. (Arrays that grew with their content left twice their size
+//! unused in the allocator's pages.)
 //!
 //! Invariants:
 //! - the hash of every item starts with the `depth` bits of its segment; a segment of depth d has
@@ -27,8 +27,8 @@ use std::sync::OnceLock;
 /// A segment with this many items splits before an insert. On average an insert moves half of them by one
 /// place, about 2 KB in the keyspace.
 const SEGMENT_ITEMS_MAX: usize = 128;
-/// The room of a segment after a split, which is a size class of allocators for items of 8 and 16 bytes. A half
-/// of a full segment has 64 items, give or take 6.
+/// The room of a segment after a split, which is a size class of allocators for items of 8 and 16 bytes. A
+/// half of a full segment has 64 items, give or take 6.
 const SEGMENT_ITEMS_FEW: usize = SEGMENT_ITEMS_MAX * 3 / 4;
 /// Two buddy segments with fewer items together are merged.
 const SEGMENT_ITEMS_MERGE: usize = 32;

@@ -70,8 +70,8 @@ pub fn fetch(
     Ok(Fetched { env: env.clone(), path: path.to_owned(), source: format!("{address}, by {how}") })
 }
 
-/// The mark after a copy whose length is not known when it begins.
-const MARK_BYTES: usize = 40;
+/// The latest version of Valkey whose files are read.
+const VALKEY_VERSION: &str = "9.1.0";
 
 /// Asks for a copy as a replica does. Returns why the server does not grant it.
 fn copy_for_replica(
@@ -88,6 +88,10 @@ fn copy_for_replica(
             return Ok(Some(String::from_utf8_lossy(&text).into_owned()));
         }
     }
+    // Valkey writes the format that the replica reads, an old one if no version is said: then it cannot
+    // send hashes whose fields expire. Redis has no such option; its error is no reason to stop.
+    connection.send(&encode_command(&["REPLCONF", "version", VALKEY_VERSION]))?;
+    connection.reply()?;
     connection.send(&encode_command(&["PSYNC", "?", "-1"]))?;
     let mut copy = ReplicaCopy { stream: connection.stream(), server: address.to_string(), seen: Vec::new() };
     let answer = copy.line()?;
@@ -98,21 +102,22 @@ fn copy_for_replica(
     let mut maker = FileMaker::create(env, path)?;
     let write_failed = |error| MoveError::Write { file: path.to_owned(), error };
     match (header.strip_prefix("$EOF:"), header.strip_prefix('$')) {
-        (Some(mark), _) if mark.len() == MARK_BYTES => {
+        // Without its forty bytes it would be found in the data.
+        (Some(mark), _) if mark.len() == 40 => {
             let mark = mark.as_bytes().to_vec();
             copy.until_mark(&mark, &mut |bytes, done| {
                 line.show("receiving", (done, 0), 0);
                 maker.write_all(bytes).map_err(write_failed)
             })?;
         }
-        (None, Some(length)) => {
+        (_, Some(length)) => {
             let length = length.parse().map_err(|_| copy.failed("it announces no copy"))?;
             copy.bytes(length, &mut |bytes, done| {
                 line.show("receiving", (done, length), 0);
                 maker.write_all(bytes).map_err(write_failed)
             })?;
         }
-        _ => return Err(copy.failed(&format!("it answers PSYNC with {header}"))),
+        (_, None) => return Err(copy.failed(&format!("it answers PSYNC with {header}"))),
     }
     maker.finish()?;
     Ok(None)

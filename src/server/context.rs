@@ -147,6 +147,13 @@ impl OutputBounds {
 }
 
 impl Limits {
+    /// Those of this configuration.
+    pub fn of(config: &Config) -> Limits {
+        let limits = Limits::default();
+        limits.follow(config);
+        limits
+    }
+
     #[inline]
     pub fn output_of(&self, client: &Client) -> &OutputBounds {
         if client.is_subscriber() { &self.subscriber_output } else { &self.output }

@@ -44,8 +44,8 @@ pub struct Hooks {
     /// CONFIG SET has changed something: for what the program itself keeps of the configuration, as its log's
     /// level.
     pub configured: Box<dyn Fn(&Config) + Send + Sync>,
-    /// The bytes that the process has allocated, where its allocator counts them. Otherwise what keys, modules,
-    /// users and clients take is estimated.
+    /// The bytes that the process has allocated, where its allocator counts them. Otherwise what keys,
+    /// modules, users and clients take is estimated.
     pub allocated: Option<fn() -> usize>,
 }
 
@@ -215,8 +215,7 @@ fn share(
     let acl = Arc::new(Acl::new(table.clone(), clients.clone(), &config.password));
     acl.set_pubsub_default(config.acl_pubsub_default == "allchannels");
     engine.keep_users(acl.clone());
-    let limits = Limits::default();
-    limits.follow(&config);
+    let limits = Limits::of(&config);
     configure(&engine, &config);
     warn_of_eviction(&config);
     engine.tell_memory(process::memory_bytes_max(engine.env(), &config));

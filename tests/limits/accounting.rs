@@ -1,5 +1,5 @@
-//! `used_memory` beside the resident set of the real binary: what each kind of load adds to one, it adds to the
-//! other.
+//! `used_memory` beside the resident set of the real binary: what each kind of load adds to one, it adds to
+//! the other.
 
 use crate::attack::{connect, info, memory_bytes};
 use engramdb_resp::{Value, encode_command};

@@ -436,8 +436,8 @@ pub struct Transaction<'t> {
 /// left does not cover.
 pub const SCRIPT_ROOM_BYTES: usize = 16 << 10;
 
-/// What a command of a script keeps of its bound beyond what it has logged, in bytes.
-const KEPT_SPARE_BYTES: usize = 32;
+/// More than what a batch takes in the log beside its effects, in bytes.
+const FRAME_BYTES_MAX: usize = 256;
 
 impl<'t> Transaction<'t> {
     /// Sets the room that the credit has for commands of a script, beyond what others of the batch need.
@@ -478,9 +478,9 @@ impl<'t> Transaction<'t> {
         let taken = self.take_spare(command, args)?;
         let before = self.tx.logged_bytes();
         self.run(database, command, args, reply);
-        // A bound is many times what a small command logs. What is kept of it is more than enough for the
-        // batch's own frame.
-        let used = self.tx.logged_bytes() - before + KEPT_SPARE_BYTES;
+        // A bound is many times what a small command logs. The batch's own frame comes with its first bytes.
+        let frame = if before == 0 { FRAME_BYTES_MAX } else { 0 };
+        let used = self.tx.logged_bytes() - before + frame;
         self.spare_bytes += taken.saturating_sub(used);
         Ok(())
     }

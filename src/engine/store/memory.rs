@@ -1,7 +1,7 @@
 //! The memory in use, what it is used for, and what is being freed.
 //!
-//! Keys and modules count what they take. All else (clients, buffers, scripts, the program itself) is what the
-//! allocator has given out beyond that: the shell measures it some times a second (decision 0067).
+//! Keys and modules count what they take. All else (clients, buffers, scripts, the program itself) is what
+//! the allocator has given out beyond that: the shell measures it some times a second (decision 0067).
 
 use crate::keyspace::{EffectOutcome, Keyspace};
 use std::sync::Arc;

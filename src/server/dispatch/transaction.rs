@@ -30,6 +30,7 @@ impl Core {
         if multi.is_broken {
             self.end_transaction();
             let text = "EXECABORT Transaction discarded because of previous errors.";
+            self.show_exec(shared, args);
             self.refuse(&CommandError::of(text));
             return (true, None);
         }
@@ -123,17 +124,21 @@ impl Core {
             (gate.max(transaction.finish()), ())
         });
         drop(run);
+        self.show_exec(shared, args);
+        self.session.end_caching("exec");
+        self.collect_mail();
+        // An error of a queued command is not one of EXEC.
+        self.has_failed = false;
+        Ok(())
+    }
+
+    fn show_exec(&mut self, shared: &ServerContext, args: Args<'_>) {
         if shared.monitors.is_any()
             && let Some(known) = shared.table.get(b"EXEC")
         {
             let wall_ms = shared.engine.env().clock.wall_ms();
             self.session.show_to_monitors(wall_ms, known.command, args);
         }
-        self.session.end_caching("exec");
-        self.collect_mail();
-        // An error of a queued command is not one of EXEC.
-        self.has_failed = false;
-        Ok(())
     }
 
     fn end_transaction(&mut self) {

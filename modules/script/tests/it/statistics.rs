@@ -69,3 +69,15 @@ fn a_script_of_a_hundred_thousand_writes_fits_into_the_log() {
     let reply = client.run(&["EVAL", script, "1", "set"]);
     assert_eq!(crate::support::show(&reply), "Integer(100000)");
 }
+
+#[test]
+fn monitors_see_a_script_and_then_its_commands() {
+    let server = Scripted::start();
+    let (mut client, mut monitor) = (server.client(), server.client());
+    run(&mut monitor, "MONITOR");
+    eval(&mut client, "return redis.call('set', 'key', 1)");
+    for wanted in ["\"EVAL\"", "[0 lua] \"set\" \"key\" \"1\""] {
+        let seen = format!("{:?}", monitor.receive()).replace('\\', "");
+        assert!(seen.contains(wanted), "{wanted} is not in {seen}");
+    }
+}
