@@ -74,8 +74,11 @@ struct World {
 /// A command of these tests: removes and returns a string, and waits for one as BLPOP does for a list.
 static TAKE: &[Command] = &[blocking("TAKE", "key", take)];
 
-static IS_STRING: Awaited =
-    Awaited { name: "string", holds: |view, key| matches!(view.string(key), Ok(Some(_))) };
+static IS_STRING: Awaited = Awaited {
+    name: "string",
+    holds: |view, key| matches!(view.string(key), Ok(Some(_))),
+    ends_without_key: false,
+};
 
 fn take(tx: &mut Tx<'_>, args: Args<'_>, reply: &mut dyn Reply) -> Result<BlockingStage, CommandError> {
     let key = args.word(1);

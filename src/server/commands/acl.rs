@@ -1,7 +1,9 @@
 //! ACL: users and their rights. What changes users is an effect, as any write.
 
 use super::{After, Call, Run, session};
-use crate::acl::{self, Acl, AclLogEntry, DEFAULT_USER, Denied, FileUser, Rights, Selector, merge_selectors};
+use crate::acl::{
+    self, Acl, AclLogEntry, DEFAULT_USER, Denied, FileUser, Rights, Selector, User, merge_selectors,
+};
 use crate::context::ServerContext;
 use crate::dispatch::{Resumed, WriteReply};
 use crate::output::{Outbox, Replies, Style};
@@ -389,21 +391,34 @@ fn load(call: &mut Call<'_, '_, '_>) -> Outcome {
     if users.iter().all(|(name, _)| name != DEFAULT_USER) {
         users.push((DEFAULT_USER.to_vec(), Rights::unrestricted(&acl.catalog).describe()));
     }
-    call.gate = replace(call.shared, &users, call.reply)?;
+    call.gate = replace(call.shared, || users.clone(), call.reply)?;
     Ok(())
 }
 
-/// Replaces all users, in one batch. Returns the gate of the reply.
-fn replace(shared: &ServerContext, users: &[FileUser], reply: &mut dyn Reply) -> Result<Lsn, CommandError> {
-    let mut words: Vec<&[u8]> = vec![b"ACL LOAD"];
-    words.extend(users.iter().flat_map(|(name, rules)| [&name[..], &rules[..]]));
-    let deleted: usize = shared.acl.users().iter().map(|user| user.name.len() + 96).sum();
-    let bytes = REPLACE_USERS.batch_bytes_max(&words) + deleted;
-    let credit = shared.engine.admit(1, bytes).map_err(|refusal| {
-        CommandError::new(format!("ERR the users cannot be written to the transaction log now: {refusal}"))
-    })?;
-    let mut run = shared.engine.writes(credit);
-    Ok(run.run(0, &REPLACE_USERS, Args::new(&words), reply).gate)
+/// Replaces all users, in one batch, by those that `users` makes of the present ones. Returns the gate of the
+/// reply.
+fn replace(
+    shared: &ServerContext,
+    users: impl Fn() -> Vec<FileUser>,
+    reply: &mut dyn Reply,
+) -> Result<Lsn, CommandError> {
+    loop {
+        let version = shared.acl.version();
+        let users = users();
+        let mut words: Vec<&[u8]> = vec![b"ACL LOAD"];
+        words.extend(users.iter().flat_map(|(name, rules)| [&name[..], &rules[..]]));
+        let deleted: usize = shared.acl.users().iter().map(|user| user.name.len() + 96).sum();
+        let bytes = REPLACE_USERS.batch_bytes_max(&words) + deleted;
+        let credit = shared.engine.admit(1, bytes).map_err(|refusal| {
+            let text = format!("ERR the users cannot be written to the transaction log now: {refusal}");
+            CommandError::new(text)
+        })?;
+        let mut run = shared.engine.writes(credit);
+        // A user who has changed since would get what was there before, and one who is new has no room.
+        if shared.acl.version() == version {
+            return Ok(run.run(0, &REPLACE_USERS, Args::new(&words), reply).gate);
+        }
+    }
 }
 
 /// Gives the user `default` this one password, or none: as an effect where the store has rules of its own for
@@ -416,15 +431,16 @@ pub fn set_default_password(call: &Call<'_, '_, '_>, password: &str) -> Result<L
         return Err(CommandError::of("ERR CONFIG SET requirepass is not possible in a transaction"));
     }
     if is_own(&shared.engine.inspect().view(0)) {
-        let rights = shared.acl.rights_with_password(password);
-        let mut users: Vec<FileUser> = Vec::new();
-        for user in shared.acl.users() {
-            let rules =
-                if *user.name == *DEFAULT_USER { rights.describe() } else { user.rights().describe() };
-            users.push((user.name.to_vec(), rules));
-        }
+        let user_with_password = |user: &Arc<User>| {
+            let rules = match *user.name == *DEFAULT_USER {
+                true => shared.acl.rights_with_password(password).describe(),
+                false => user.rights().describe(),
+            };
+            (user.name.to_vec(), rules)
+        };
+        let users = || shared.acl.users().iter().map(user_with_password).collect();
         let mut outbox = Outbox::default();
-        return replace(shared, &users, &mut Replies::new(&mut outbox, STYLE));
+        return replace(shared, users, &mut Replies::new(&mut outbox, STYLE));
     }
     shared.acl.set_default_password(password);
     Ok(Lsn(0))
@@ -471,7 +487,7 @@ pub fn seed(shared: &ServerContext) -> Result<(), String> {
         return Ok(());
     }
     let mut outbox = Outbox::default();
-    replace(shared, &users, &mut Replies::new(&mut outbox, STYLE))
+    replace(shared, || users.clone(), &mut Replies::new(&mut outbox, STYLE))
         .map_err(|error| error.text().into_owned())?;
     tracing::info!("the store has the {} users of the configuration now", users.len());
     Ok(())
