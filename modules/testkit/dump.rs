@@ -11,7 +11,8 @@ type Bytes = Vec<u8>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dumped {
     pub expires_at_ms: u64,
-    /// What OBJECT ENCODING replies with the limits that are the default.
+    /// What OBJECT ENCODING replies with the limits that are the default. Empty for strings: one that APPEND
+    /// or SETRANGE has made of digits is an `int` once it has been saved and loaded, as in Redis.
     pub encoding: &'static str,
     pub content: Content,
 }
@@ -52,7 +53,10 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
                         .collect(),
                 ),
             };
-            let encoding = entry.encoding(&EncodingLimits::default());
+            let encoding = match content {
+                Content::String(_) => "",
+                _ => entry.encoding(&EncodingLimits::default()),
+            };
             let dumped = Dumped { expires_at_ms: entry.expires_at_ms(), encoding, content };
             let before = dump.insert((number, entry.key().to_vec()), dumped);
             assert!(before.is_none(), "a key occurs once");

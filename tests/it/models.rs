@@ -437,7 +437,8 @@ mod positions {
 
     fn point() -> impl Strategy<Value = (f64, f64)> {
         let near = |most: f64| prop_oneof![2 => -most..most, 2 => -0.5..0.5f64, 1 => (0.98 * most)..most];
-        (near(179.9), near(85.0))
+        // Near the poles the cells that Redis looks at do not cover the area, and EngramDB looks at the same.
+        (near(179.9), near(65.0))
     }
 
     fn area() -> impl Strategy<Value = Area> {
