@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 /// The version with a byte for each of its parts, as Redis shows it to scripts.
 fn packed_version(number: u32) -> u32 {
-    (number / 10_000) << 16 | (number / 100 % 100) << 8 | number % 100
+    ((number / 10_000) << 16) | ((number / 100 % 100) << 8) | (number % 100)
 }
 
 /// The functions for `prelude.lua`.
