@@ -87,7 +87,7 @@ fn block_bytes(size: usize) -> usize {
     const PAGE: usize = 4096;
     const MEDIUM_BYTES_MAX: usize = 128 << 10;
     match size {
-        ..=WORD => WORD,
+        _ if size <= WORD => WORD,
         ..=64 => size.next_multiple_of(2 * WORD),
         ..=MEDIUM_BYTES_MAX => {
             let words = size.div_ceil(WORD);

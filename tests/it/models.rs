@@ -374,9 +374,9 @@ mod bits {
             for step in &steps {
                 run(&mut instance, &mut model, step);
             }
-            for key in 0..KEYS.len() {
-                let wanted = model.get(&key).map_or(Value::Null, |bytes| Value::Bulk(bytes.clone()));
-                prop_assert_eq!(instance.run(&["GET", KEYS[key]]).reply, wanted);
+            for (index, key) in KEYS.iter().enumerate() {
+                let wanted = model.get(&index).map_or(Value::Null, |bytes| Value::Bulk(bytes.clone()));
+                prop_assert_eq!(instance.run(&["GET", key]).reply, wanted);
             }
             finish(instance);
         }
