@@ -86,15 +86,16 @@ fn block_bytes(size: usize) -> usize {
     const WORD: usize = 8;
     const PAGE: usize = 4096;
     const MEDIUM_BYTES_MAX: usize = 128 << 10;
-    match size {
-        _ if size <= WORD => WORD,
-        ..=64 => size.next_multiple_of(2 * WORD),
-        ..=MEDIUM_BYTES_MAX => {
-            let words = size.div_ceil(WORD);
-            // Four classes from one power of two to the next.
-            words.next_multiple_of(1 << ((words - 1).ilog2() - 2)) * WORD
-        }
-        _ => size.next_multiple_of(PAGE),
+    if size <= WORD {
+        WORD
+    } else if size <= 64 {
+        size.next_multiple_of(2 * WORD)
+    } else if size <= MEDIUM_BYTES_MAX {
+        let words = size.div_ceil(WORD);
+        // Four classes from one power of two to the next.
+        words.next_multiple_of(1 << ((words - 1).ilog2() - 2)) * WORD
+    } else {
+        size.next_multiple_of(PAGE)
     }
 }
 
