@@ -174,12 +174,14 @@ impl<'c> ScriptCall<'c, '_, '_> {
             let look = |view: &View<'_>| check_in_script(shared, inner, (known, args), view);
             self.transaction.look_at(database, look)?;
         }
-        if !command.is_write() {
-            return Ok(());
-        }
-        if self.rules.no_writes || self.rules.is_read_only_command {
+        // A message is something that a script changes, too.
+        let publishes = matches!(command.name, "PUBLISH" | "SPUBLISH");
+        if (command.is_write() || publishes) && (self.rules.no_writes || self.rules.is_read_only_command) {
             let text = "ERR Write commands are not allowed from read-only scripts.";
             return Err(CommandError::of(text));
+        }
+        if !command.is_write() {
+            return Ok(());
         }
         if let Some(refusal) = self.shared.engine.refuses_writes() {
             return Err(refusal.error());

@@ -1,6 +1,6 @@
 //! Errors of scripts and of their commands in the statistics.
 
-use crate::support::{Scripted, eval, run};
+use crate::support::{Scripted, eval, run, show};
 use engramdb_testkit::tcp::Client;
 
 fn has(client: &mut Client, section: &str, wanted: &str) {
@@ -53,6 +53,8 @@ fn what_scripts_of_redis_suites_do() {
     run(&mut client, "SADD members b aa a azz");
     let sorted = eval(&mut client, "return table.concat(redis.call('sort', 'members', 'by', 'nosort'), ' ')");
     assert!(sorted.contains("a aa azz b"), "{sorted}");
+    let published = show(&client.run(&["EVAL_RO", "return redis.call('publish', 'c', 'm')", "0"]));
+    assert!(published.contains("ERR Write commands are not allowed from read-only scripts."), "{published}");
     let library = "#!lua name=\"quoted\"\nredis.register_function('many', function(keys) local a = {} \
         for i = 1, 7990 do a[i] = i end return redis.call('rpush', keys[1], unpack(a)) end)";
     client.run(&["FUNCTION", "LOAD", library]);
@@ -67,7 +69,7 @@ fn a_script_of_a_hundred_thousand_writes_fits_into_the_log() {
     let script =
         "for i = 1, 100000 do redis.call('sadd', KEYS[1], i) end return redis.call('scard', KEYS[1])";
     let reply = client.run(&["EVAL", script, "1", "set"]);
-    assert_eq!(crate::support::show(&reply), "Integer(100000)");
+    assert_eq!(show(&reply), "Integer(100000)");
 }
 
 #[test]
