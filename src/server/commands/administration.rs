@@ -73,6 +73,11 @@ const DEBUG_FLAGS: u32 = flag::LOADING | flag::STALE;
 
 const DEBUG: &[Command] = &[
     help("1.0.0"),
+    admin("ERROR", "message", &Run(debug_error), DEBUG_FLAGS).docs(
+        "3.0.0",
+        "O(1)",
+        "Replies with this error, for tests of clients.",
+    ),
     admin("RELOAD", "[NOSAVE]", &Run(debug_reload), DEBUG_FLAGS | flag::NO_MULTI).docs(
         "1.0.0",
         "O(1), and O(N) in the background for N keys",
@@ -202,6 +207,10 @@ fn debug_reload(call: &mut Call<'_, '_, '_>) -> Outcome {
     call.shared.engine.rebuild();
     call.reply.ok();
     Ok(())
+}
+
+fn debug_error(call: &mut Call<'_, '_, '_>) -> Outcome {
+    Err(CommandError::new(call.args[2]))
 }
 
 fn debug_sleep(call: &mut Call<'_, '_, '_>) -> Outcome {

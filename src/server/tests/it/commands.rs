@@ -91,6 +91,7 @@ fn configuration_in_flight() {
         );
         client.call(&format!("CONFIG SET {name} x"), &error);
     }
+    client.call("DEBUG ERROR LOADING", "-LOADING\r\n");
     client.call("COMMAND GETKEYSANDFLAGS SORT a STORE b", GETKEYS_OF_SORT);
     client.call(
         "CONFIG SET timeout 9 maxclients x",
