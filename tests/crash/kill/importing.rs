@@ -2,7 +2,7 @@
 //! beginning.
 
 use engramdb_rdb::{FileWriter, writer};
-use engramdb_testkit::process::{Server, TempDir, program, until};
+use engramdb_testkit::process::{Server, TempDir, free_port, program, until};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -68,8 +68,8 @@ fn an_import_that_was_killed_is_no_data_directory() {
             break;
         }
         killed += 1;
-        let port = "0";
-        for words in [&["serve", "--port", port][..], &["export", "all.rdb"]] {
+        let port = free_port().to_string();
+        for words in [&["serve", "--port", &port][..], &["export", "all.rdb"]] {
             let output = program().args(words).arg("--dir").arg(&directory).current_dir(work.path()).output();
             let output = output.expect("the binary was built with the tests");
             let text = String::from_utf8_lossy(&output.stderr);
