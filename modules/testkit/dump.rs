@@ -26,7 +26,8 @@ pub enum Content {
         /// The same for equal values.
         digest: u64,
         /// The effects that build it, encoded, without what is not durable: of a stream all entries, groups,
-        /// consumers and pending entries.
+        /// consumers and pending entries. Of a JSON value none: where its pieces end depends on how it came to
+        /// be, and its digest is of all that it has.
         effects: Vec<Bytes>,
     },
     /// By field name: the value, and the expiry (0 for never).
@@ -67,8 +68,9 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
 }
 
 fn dump_object(object: &dyn TypedValue) -> Content {
+    let type_name = object.data_type().name();
     let (mut effects, mut cursor) = (Vec::new(), 0);
-    loop {
+    while type_name != "ReJSON-RL" {
         let next = object.save(b"", cursor, &mut |effect| {
             dump_effect(effect, &mut effects);
             Ok(())
@@ -79,10 +81,10 @@ fn dump_object(object: &dyn TypedValue) -> Content {
         }
     }
     // The order of a set's members is that of its table.
-    if object.data_type().name() == "set" {
+    if type_name == "set" {
         effects.sort_unstable();
     }
-    Content::Object { type_name: object.data_type().name().to_owned(), digest: object.digest(), effects }
+    Content::Object { type_name: type_name.to_owned(), digest: object.digest(), effects }
 }
 
 fn dump_effect(effect: &Effect<'_>, effects: &mut Vec<Bytes>) {
