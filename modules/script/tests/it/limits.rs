@@ -18,10 +18,7 @@ fn too_much_of_anything_is_an_error() {
         ("return coroutine.yield(1)", "attempt to yield"),
         ("return (('a'):rep(200000)):gsub(('a-'):rep(200000) .. 'b', '')", "pattern too complex"),
         ("return (('a'):rep(200000)):find(('a'):rep(100000)) == 1", "1"),
-        (
-            "return string.find('a')",
-            "user_script:1: bad argument #2 to 'find' (string expected, got no value)",
-        ),
+        ("return string.find('a')", "user_script:1: bad argument #2 to"),
         ("return redis.sha1hex(string.gsub(1234, 2, 'x'))", "wrong number of arguments"),
     ] {
         let reply = eval(&mut client, script);
