@@ -70,15 +70,14 @@ pub fn dump(keyspace: &Keyspace) -> Dump {
 fn dump_object(object: &dyn TypedValue) -> Content {
     let type_name = object.data_type().name();
     let (mut effects, mut cursor) = (Vec::new(), 0);
-    while type_name != "ReJSON-RL" {
+    let mut is_done = type_name == "ReJSON-RL";
+    while !is_done {
         let next = object.save(b"", cursor, &mut |effect| {
             dump_effect(effect, &mut effects);
             Ok(())
         });
         cursor = next.expect("memory does not fail");
-        if cursor == 0 {
-            break;
-        }
+        is_done = cursor == 0;
     }
     // The order of a set's members is that of its table.
     if type_name == "set" {
