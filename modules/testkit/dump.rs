@@ -26,8 +26,8 @@ pub enum Content {
         /// The same for equal values.
         digest: u64,
         /// The effects that build it, encoded, without what is not durable: of a stream all entries, groups,
-        /// consumers and pending entries. Of a JSON value none: where its pieces end depends on how it came to
-        /// be, and its digest is of all that it has.
+        /// consumers and pending entries. Of a JSON value none: where its pieces end depends on its history,
+        /// and its digest is of all that it has.
         effects: Vec<Bytes>,
     },
     /// By field name: the value, and the expiry (0 for never).
