@@ -25,6 +25,7 @@ const FLAGS_IGNORED: &[&str] = &["sentinel", "only_sentinel"];
 /// Rows of ours that Redis 8.2 does not describe: its DEBUG has one row for all its subcommands, and some are
 /// of later versions and of Valkey.
 const OURS: &[&str] = &[
+    "debug|error",
     "debug|help",
     "script|show",
     "debug|reload",
