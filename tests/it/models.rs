@@ -275,7 +275,9 @@ mod bits {
             _ if (least..=most).contains(&sum) => Some(sum),
             "WRAP" => Some(wrap(sum)),
             // Redis's distance to the largest number overflows here: it takes the number for too large.
-            "SAT" if *signed && width < 64 && most - sum > i128::from(i64::MAX) => Some(most),
+            "SAT" if *what == "SET" && *signed && width < 64 && most - sum > i128::from(i64::MAX) => {
+                Some(most)
+            }
             "SAT" => Some(sum.clamp(least, most)),
             _ => None,
         };
