@@ -1,5 +1,5 @@
-//! Clients that wait for keys, beside a model: who came first is served first, whoever is killed or times out
-//! takes nothing, and nothing is lost or handed out twice.
+//! Clients that wait for keys, compared with a model: they are served in the order in which they came, those
+//! that are killed or time out take nothing, and nothing is lost or handed out twice.
 
 use engramdb_resp::{Protocol, Value};
 use engramdb_testkit::instance::Instance;

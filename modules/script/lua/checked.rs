@@ -39,7 +39,7 @@ pub fn raised_by_command(text: &[u8]) -> mlua::Error {
 
 /// An error whose value is a text, with the place of the function's caller in front.
 pub fn raised(lua: &Lua, text: &str) -> mlua::Error {
-    // Functions of the prelude stand in for those of Rust.
+    // Where a function of the prelude called this one, the script's place is that function's caller.
     let places = (1..).map_while(|level| {
         lua.inspect_stack(level, |debug| {
             let source = debug.source();

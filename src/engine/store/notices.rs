@@ -392,7 +392,7 @@ impl Notices {
             if event != "set" && *name == event && *database == of_database && **key == *of_key)
     }
 
-    /// Notes an event that comes with no effect. Costs one load while no client wants it.
+    /// Adds an event beside those of the effects. While no client wants events, it costs one atomic load.
     #[inline]
     pub(crate) fn notify(&mut self, name: &'static str, database: u32, key: &[u8]) {
         if self.queue.has(class::KEYSPACE | class::KEYEVENT) {
